@@ -1,0 +1,156 @@
+//! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
+
+use crate::{
+    Attributes, ContextHash, Envelope, KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError, TAG_LEN,
+};
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+
+/// Why a value could not be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// No nonce to be had.
+    #[error(transparent)]
+    Randomness(#[from] RandomnessError),
+    /// The output buffer has another length than [`Attributes::envelope_len`], or the plaintext exceeds the limit of
+    /// GCM (2^36 - 32 bytes).
+    #[error("the value does not fit its buffer")]
+    Length,
+    /// The old envelope of a reseal could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Why a value could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Wrong key, wrong context or changed bytes: deliberately one answer.
+    #[error("authentication failed")]
+    Authentication,
+    /// The output buffer has another length than [`Envelope::plaintext_len`].
+    #[error("the value does not fit its buffer")]
+    Length,
+}
+
+/// A data key with its expanded key schedule. Wiped when dropped; has no `Debug`, no `Clone`.
+pub struct DataKey {
+    version: KeyVersion,
+    cipher: Aes256Gcm,
+}
+
+impl DataKey {
+    /// Expands a key.
+    #[must_use]
+    pub fn new(version: KeyVersion, key: &KeyBytes) -> Self {
+        Self { version, cipher: Aes256Gcm::new(key.as_bytes().into()) }
+    }
+
+    /// The version that stands in every envelope it seals.
+    #[must_use]
+    pub fn version(&self) -> KeyVersion {
+        self.version
+    }
+
+    /// Seals `plaintext` into `out`, which is [`Attributes::envelope_len`] bytes. The nonce is always fresh: there is no
+    /// way to give one.
+    ///
+    /// # Errors
+    /// [`SealError::Randomness`], [`SealError::Length`].
+    pub fn seal_into(
+        &self,
+        nonces: &mut NoncePool,
+        process_id: u32,
+        attributes: &Attributes,
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), SealError> {
+        if out.len() != attributes.envelope_len(plaintext.len()) {
+            return Err(SealError::Length);
+        }
+        let nonce = nonces.take(process_id)?;
+        self.seal_with_nonce(&nonce, attributes, plaintext, out)
+    }
+
+    /// Opens an envelope into `out`, which is [`Envelope::plaintext_len`] bytes. On an error `out` is as it was.
+    ///
+    /// # Errors
+    /// [`OpenError::Authentication`] for a wrong key, another context (or none) than it was sealed with, or changed
+    /// bytes; [`OpenError::Length`].
+    pub fn open_into(
+        &self,
+        envelope: &Envelope<'_>,
+        context: Option<&ContextHash>,
+        out: &mut [u8],
+    ) -> Result<(), OpenError> {
+        if envelope.attributes().context.as_ref() != context {
+            return Err(OpenError::Authentication);
+        }
+        self.open_any_context(envelope, out)
+    }
+
+    /// Opens `envelope` with `old` and seals it again with this key under `attributes`, which the caller derives from the
+    /// envelope's own. The plaintext exists only inside `out`, for as long as this call runs.
+    ///
+    /// # Errors
+    /// [`SealError`]. On an error `out` holds no plaintext.
+    pub fn reseal_into(
+        &self,
+        nonces: &mut NoncePool,
+        process_id: u32,
+        old: &DataKey,
+        envelope: &Envelope<'_>,
+        attributes: &Attributes,
+        out: &mut [u8],
+    ) -> Result<(), SealError> {
+        if out.len() != attributes.envelope_len(envelope.plaintext_len()) {
+            return Err(SealError::Length);
+        }
+        // Before the plaintext is in `out`: from there on nothing can fail.
+        let nonce = nonces.take(process_id)?;
+        let (header, body, tag) = split_mut(attributes, out)?;
+        old.open_any_context(envelope, body)?;
+        attributes.write_header(self.version, &nonce, header);
+        *tag = self
+            .cipher
+            .encrypt_inout_detached(&nonce.into(), header, body.into())
+            .map_err(|_| SealError::Length)?
+            .into();
+        Ok(())
+    }
+
+    pub(crate) fn seal_with_nonce(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        attributes: &Attributes,
+        plaintext: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), SealError> {
+        let (header, body, tag) = split_mut(attributes, out)?;
+        attributes.write_header(self.version, nonce, header);
+        let body = InOutBuf::new(plaintext, body).map_err(|_| SealError::Length)?;
+        *tag = self
+            .cipher
+            .encrypt_inout_detached(nonce.into(), header, body)
+            .map_err(|_| SealError::Length)?
+            .into();
+        Ok(())
+    }
+
+    fn open_any_context(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<(), OpenError> {
+        let body = InOutBuf::new(envelope.ciphertext(), out).map_err(|_| OpenError::Length)?;
+        self.cipher
+            .decrypt_inout_detached(envelope.nonce().into(), envelope.header(), body, envelope.tag().into())
+            .map_err(|_| OpenError::Authentication)
+    }
+}
+
+type Parts<'a> = (&'a mut [u8], &'a mut [u8], &'a mut [u8; TAG_LEN]);
+
+/// Header, body and tag of an envelope that is about to be written.
+fn split_mut<'a>(attributes: &Attributes, out: &'a mut [u8]) -> Result<Parts<'a>, SealError> {
+    let (header, rest) = out.split_at_mut_checked(attributes.header_len()).ok_or(SealError::Length)?;
+    let (body, tag) = rest.split_last_chunk_mut().ok_or(SealError::Length)?;
+    Ok((header, body, tag))
+}

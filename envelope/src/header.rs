@@ -1,0 +1,264 @@
+//! The header of an envelope, written and read. `docs/format.md` has the byte table.
+
+use crate::{ContextHash, FieldClass};
+
+/// The format byte of the only format so far.
+pub const FORMAT_V1: u8 = 0x01;
+/// Length of the nonce in bytes: 96 bits, NIST SP 800-38D section 8.2.2.
+pub const NONCE_LEN: usize = 12;
+/// Length of the authentication tag in bytes: 128 bits.
+pub const TAG_LEN: usize = 16;
+/// Bytes an envelope adds to its plaintext when it has no optional part.
+pub const MIN_OVERHEAD: usize = FIXED_LEN + TAG_LEN;
+/// Bytes an envelope adds to its plaintext when it has all optional parts.
+pub const MAX_OVERHEAD: usize = MIN_OVERHEAD + SearchTag::LEN + ContextHash::LEN;
+
+const FIXED_LEN: usize = VERSION_AT + 4 + NONCE_LEN;
+const FLAGS_AT: usize = 1;
+const CLASS_AT: usize = 2;
+const VERSION_AT: usize = 3;
+const NONCE_AT: usize = VERSION_AT + 4;
+
+const FLAG_SEARCH_TAG: u8 = 0b001;
+const FLAG_CONTEXT: u8 = 0b010;
+const FLAG_BYTES: u8 = 0b100;
+const FLAGS_DEFINED: u8 = FLAG_SEARCH_TAG | FLAG_CONTEXT | FLAG_BYTES;
+
+/// The version of a data key: 1 to 2^31 - 1, so that it fits an SQL `integer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyVersion(u32);
+
+impl KeyVersion {
+    /// The version with this number, or `None` when it is 0 or over 2^31 - 1.
+    #[must_use]
+    pub fn new(number: u32) -> Option<Self> {
+        (1..=i32::MAX.cast_unsigned()).contains(&number).then_some(Self(number))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for KeyVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the plaintext is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Content {
+    /// UTF-8 text.
+    #[default]
+    Text,
+    /// Any bytes.
+    Bytes,
+}
+
+/// The search tag: one byte for the generation of the index key, then 128 bits of keyed hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SearchTag([u8; Self::LEN]);
+
+impl SearchTag {
+    /// Length in bytes.
+    pub const LEN: usize = 17;
+
+    /// A tag of this index-key generation.
+    #[must_use]
+    pub fn new(generation: u8, hash: [u8; 16]) -> Self {
+        let mut bytes = [generation; Self::LEN];
+        bytes[1..].copy_from_slice(&hash);
+        Self(bytes)
+    }
+
+    /// The generation of the index key that made the hash.
+    #[must_use]
+    pub fn generation(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// The bytes as they stand in the header.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+/// Everything in the header that the caller of a seal chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Attributes {
+    /// Text or bytes.
+    pub content: Content,
+    /// Field class.
+    pub class: FieldClass,
+    /// Search tag, where the value is searchable.
+    pub search_tag: Option<SearchTag>,
+    /// Context, where the value is bound to one.
+    pub context: Option<ContextHash>,
+}
+
+impl Attributes {
+    /// Length of the header in bytes.
+    #[must_use]
+    pub fn header_len(&self) -> usize {
+        FIXED_LEN
+            + if self.search_tag.is_some() { SearchTag::LEN } else { 0 }
+            + if self.context.is_some() { ContextHash::LEN } else { 0 }
+    }
+
+    /// Length in bytes of the envelope of a plaintext of `plaintext_len` bytes.
+    #[must_use]
+    pub fn envelope_len(&self, plaintext_len: usize) -> usize {
+        self.header_len() + plaintext_len + TAG_LEN
+    }
+
+    /// Writes the header. `out` is [`Attributes::header_len`] bytes.
+    pub(crate) fn write_header(&self, version: KeyVersion, nonce: &[u8; NONCE_LEN], out: &mut [u8]) {
+        let mut flags = 0;
+        let mut at = FIXED_LEN;
+        if let Some(tag) = &self.search_tag {
+            flags |= FLAG_SEARCH_TAG;
+            out[at..at + SearchTag::LEN].copy_from_slice(tag.as_bytes());
+            at += SearchTag::LEN;
+        }
+        if let Some(context) = &self.context {
+            flags |= FLAG_CONTEXT;
+            out[at..at + ContextHash::LEN].copy_from_slice(context.as_bytes());
+        }
+        if self.content == Content::Bytes {
+            flags |= FLAG_BYTES;
+        }
+        out[0] = FORMAT_V1;
+        out[FLAGS_AT] = flags;
+        out[CLASS_AT] = self.class.code();
+        out[VERSION_AT..NONCE_AT].copy_from_slice(&version.get().to_be_bytes());
+        out[NONCE_AT..FIXED_LEN].copy_from_slice(nonce);
+    }
+}
+
+/// Why some bytes are not an envelope. Never holds any of them but a code of the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// Shorter than its own header and tag.
+    #[error("it is shorter than an envelope can be")]
+    Truncated,
+    /// Another format byte than 0x01.
+    #[error("format {0} is not known")]
+    UnknownFormat(u8),
+    /// A flag bit that has no meaning yet.
+    #[error("a reserved flag is set")]
+    ReservedFlag,
+    /// A class code that has no meaning yet.
+    #[error("field class {0} is not known")]
+    UnknownClass(u8),
+    /// A key version of 0 or over 2^31 - 1.
+    #[error("the key version is out of range")]
+    KeyVersion,
+}
+
+/// An envelope that was found well formed. Nothing is authenticated yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    attributes: Attributes,
+    key_version: KeyVersion,
+    header: &'a [u8],
+    nonce: &'a [u8; NONCE_LEN],
+    ciphertext: &'a [u8],
+    tag: &'a [u8; TAG_LEN],
+}
+
+impl<'a> Envelope<'a> {
+    /// Bytes of the front that [`Envelope::peek_key_version`] looks at.
+    pub const PEEK_LEN: usize = NONCE_AT;
+
+    /// Reads an envelope of any origin. Total: every input is an envelope or an error.
+    ///
+    /// # Errors
+    /// [`FormatError`] says what is wrong.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
+        let key_version = Self::peek_key_version(bytes)?;
+        let flags = bytes[FLAGS_AT];
+        if flags & !FLAGS_DEFINED != 0 {
+            return Err(FormatError::ReservedFlag);
+        }
+        let class =
+            FieldClass::from_code(bytes[CLASS_AT]).ok_or(FormatError::UnknownClass(bytes[CLASS_AT]))?;
+
+        let (_, rest) = bytes.split_at(NONCE_AT);
+        let (nonce, mut rest) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
+        let mut search_tag = None;
+        if flags & FLAG_SEARCH_TAG != 0 {
+            let (tag, after) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
+            (search_tag, rest) = (Some(SearchTag(*tag)), after);
+        }
+        let mut context = None;
+        if flags & FLAG_CONTEXT != 0 {
+            let (hash, after) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
+            (context, rest) = (Some(ContextHash::from_bytes(*hash)), after);
+        }
+        let header = &bytes[..bytes.len() - rest.len()];
+        let (ciphertext, tag) = rest.split_last_chunk().ok_or(FormatError::Truncated)?;
+        let content = if flags & FLAG_BYTES == 0 { Content::Text } else { Content::Bytes };
+        Ok(Self {
+            attributes: Attributes { content, class, search_tag, context },
+            key_version,
+            header,
+            nonce,
+            ciphertext,
+            tag,
+        })
+    }
+
+    /// The key version, from the first [`Envelope::PEEK_LEN`] bytes alone.
+    ///
+    /// # Errors
+    /// [`FormatError`] when the front is not that of an envelope.
+    pub fn peek_key_version(front: &[u8]) -> Result<KeyVersion, FormatError> {
+        match front.first() {
+            None => return Err(FormatError::Truncated),
+            Some(&FORMAT_V1) => {}
+            Some(&other) => return Err(FormatError::UnknownFormat(other)),
+        }
+        let number = front.get(VERSION_AT..).and_then(<[u8]>::first_chunk).ok_or(FormatError::Truncated)?;
+        KeyVersion::new(u32::from_be_bytes(*number)).ok_or(FormatError::KeyVersion)
+    }
+
+    /// The attributes it was sealed with.
+    #[must_use]
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// The version of the data key that sealed it.
+    #[must_use]
+    pub fn key_version(&self) -> KeyVersion {
+        self.key_version
+    }
+
+    /// Length of the plaintext in bytes.
+    #[must_use]
+    pub fn plaintext_len(&self) -> usize {
+        self.ciphertext.len()
+    }
+
+    /// The whole header: the associated data.
+    pub(crate) fn header(&self) -> &'a [u8] {
+        self.header
+    }
+
+    pub(crate) fn nonce(&self) -> &'a [u8; NONCE_LEN] {
+        self.nonce
+    }
+
+    pub(crate) fn ciphertext(&self) -> &'a [u8] {
+        self.ciphertext
+    }
+
+    pub(crate) fn tag(&self) -> &'a [u8; TAG_LEN] {
+        self.tag
+    }
+}

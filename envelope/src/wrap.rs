@@ -1,0 +1,134 @@
+//! Master keys: wrap and unwrap data keys, and tell master keys apart.
+
+use crate::key::KEY_LEN;
+use crate::{KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError, TAG_LEN};
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+/// Length in bytes of a wrapped data key: format byte, nonce, encrypted key, tag.
+pub const WRAPPED_LEN: usize = 1 + NONCE_LEN + KEY_LEN + TAG_LEN;
+
+const WRAP_V1: u8 = 0x01;
+const WRAP_LABEL: &[u8] = b"prism_crypt data key v1\0";
+const FINGERPRINT_LABEL: &[u8] = b"prism_crypt master key fingerprint v1";
+
+/// Why a wrapped key could not be unwrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnwrapError {
+    /// Not [`WRAPPED_LEN`] bytes that begin with a known format byte.
+    #[error("the wrapped key is malformed")]
+    Malformed,
+    /// Another master key wrapped it, or it belongs to another version or keyset, or it was changed.
+    #[error("authentication failed")]
+    Authentication,
+}
+
+/// The first 64 bits of `HMAC-SHA-256(master key, "prism_crypt master key fingerprint v1")`: names a master key without
+/// telling anything of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 8]);
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// A master key (key-encryption key). Wiped when dropped; has no `Debug`, no `Clone`.
+pub struct MasterKey {
+    cipher: Aes256Gcm,
+    fingerprint: Fingerprint,
+}
+
+impl MasterKey {
+    /// Expands a key.
+    #[must_use]
+    pub fn new(key: &KeyBytes) -> Self {
+        let mac = <Hmac<Sha256> as KeyInit>::new((&*hmac_block(key)).into()).chain_update(FINGERPRINT_LABEL);
+        let digest = mac.finalize().into_bytes();
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&digest[..8]);
+        Self { cipher: Aes256Gcm::new(key.as_bytes().into()), fingerprint: Fingerprint(fingerprint) }
+    }
+
+    /// What `data_key.master_fingerprint` holds for keys that this master key wrapped.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Wraps a data key. Version and keyset are associated data, so wrapped keys can't be swapped.
+    ///
+    /// # Errors
+    /// [`RandomnessError`] when there is no nonce to be had.
+    pub fn wrap(
+        &self,
+        nonces: &mut NoncePool,
+        process_id: u32,
+        version: KeyVersion,
+        keyset: &str,
+        key: &KeyBytes,
+    ) -> Result<[u8; WRAPPED_LEN], RandomnessError> {
+        Ok(self.wrap_with_nonce(&nonces.take(process_id)?, version, keyset, key))
+    }
+
+    /// Unwraps a data key.
+    ///
+    /// # Errors
+    /// [`UnwrapError`].
+    pub fn unwrap(&self, version: KeyVersion, keyset: &str, wrapped: &[u8]) -> Result<KeyBytes, UnwrapError> {
+        let wrapped = <&[u8; WRAPPED_LEN]>::try_from(wrapped).map_err(|_| UnwrapError::Malformed)?;
+        let [WRAP_V1, rest @ ..] = wrapped else {
+            return Err(UnwrapError::Malformed);
+        };
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(UnwrapError::Malformed)?;
+        let (encrypted, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(UnwrapError::Malformed)?;
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        key.copy_from_slice(encrypted);
+        self.cipher
+            .decrypt_inout_detached(
+                nonce.into(),
+                &associated_data(version, keyset),
+                key.as_mut_slice().into(),
+                tag.into(),
+            )
+            .map_err(|_| UnwrapError::Authentication)?;
+        KeyBytes::from_slice(key.as_slice()).ok_or(UnwrapError::Malformed)
+    }
+
+    pub(crate) fn wrap_with_nonce(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        version: KeyVersion,
+        keyset: &str,
+        key: &KeyBytes,
+    ) -> [u8; WRAPPED_LEN] {
+        let mut out = [0; WRAPPED_LEN];
+        out[0] = WRAP_V1;
+        out[1..=NONCE_LEN].copy_from_slice(nonce);
+        let (body, tag) = out[1 + NONCE_LEN..].split_at_mut(KEY_LEN);
+        body.copy_from_slice(key.as_bytes());
+        match self.cipher.encrypt_inout_detached(nonce.into(), &associated_data(version, keyset), body.into())
+        {
+            Ok(computed) => tag.copy_from_slice(&computed),
+            // GCM refuses only texts over 2^36 bytes. Without a tag nothing unwraps, so even that fails closed.
+            Err(_) => body.fill(0),
+        }
+        out
+    }
+}
+
+/// `label ‖ version (u32, big-endian) ‖ keyset (UTF-8)`.
+fn associated_data(version: KeyVersion, keyset: &str) -> Vec<u8> {
+    [WRAP_LABEL, &version.get().to_be_bytes(), keyset.as_bytes()].concat()
+}
+
+/// HMAC's key block: the key, filled up with zeros as RFC 2104 says.
+fn hmac_block(key: &KeyBytes) -> Zeroizing<[u8; 64]> {
+    let mut block = Zeroizing::new([0; 64]);
+    block[..KEY_LEN].copy_from_slice(key.as_bytes());
+    block
+}

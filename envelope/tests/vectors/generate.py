@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Writes the test vectors from docs/format.md alone, with another AES-GCM (the `cryptography` package).
+
+The Rust crate is then held to these files, so code and format can't drift apart together.
+"""
+import base64
+import hashlib
+import hmac
+import json
+import struct
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+HERE = Path(__file__).parent
+CLASSES = ["email", "phone", "tax_id", "personal", "financial", "query", "health"]
+
+
+def seal(key, version, nonce, plaintext, cls=None, is_bytes=False, context=None, search_tag=None):
+    flags = (search_tag is not None) | (context is not None) << 1 | is_bytes << 2
+    header = bytes([1, flags, CLASSES.index(cls) + 1 if cls else 0]) + struct.pack(">I", version) + nonce
+    if search_tag is not None:
+        header += search_tag
+    if context is not None:
+        header += hashlib.sha256(b"prism_crypt context v1\0" + context.encode()).digest()[:16]
+    return header + AESGCM(key).encrypt(nonce, plaintext, header)
+
+
+def text_form(version, envelope):
+    return f"prism:v{version}:" + base64.b64encode(envelope).decode()
+
+
+def vector(comment, key, version, nonce, plaintext, **options):
+    envelope = seal(key, version, nonce, plaintext, **options)
+    tag = options.get("search_tag")
+    return {
+        "comment": comment, "key": key.hex(), "key_version": version, "nonce": nonce.hex(),
+        "class": options.get("cls"), "bytes": options.get("is_bytes", False), "context": options.get("context"),
+        "search_tag": tag.hex() if tag else None, "plaintext": plaintext.hex(),
+        "envelope": envelope.hex(), "text_form": text_form(version, envelope),
+    }
+
+
+def wrapped(comment, master, version, keyset, nonce, data_key):
+    aad = b"prism_crypt data key v1\0" + struct.pack(">I", version) + keyset.encode()
+    fingerprint = hmac.new(master, b"prism_crypt master key fingerprint v1", hashlib.sha256).hexdigest()[:16]
+    return {
+        "comment": comment, "master_key": master.hex(), "fingerprint": fingerprint, "key_version": version,
+        "keyset": keyset, "nonce": nonce.hex(), "data_key": data_key.hex(),
+        "wrapped": (b"\x01" + nonce + AESGCM(master).encrypt(nonce, data_key, aad)).hex(),
+    }
+
+
+def invalid(comment, text, error):
+    return {"comment": comment, "text_form": text, "error": error}
+
+
+def main():
+    key = bytes(range(32))
+    other = bytes(range(255, 223, -1))
+    nonce = bytes(range(0xA0, 0xAC))
+    tag = bytes([3]) + bytes(range(16))
+    envelopes = [
+        vector("empty text", key, 1, nonce, b""),
+        vector("ASCII", key, 1, nonce, b"alice@example.com"),
+        vector("several scripts", key, 2, nonce, "Ζωή Ðørte 山田太郎 🙂".encode()),
+        vector("class email", key, 3, nonce, b"alice@example.com", cls="email"),
+        vector("class health, context", key, 3, nonce, b"E11.9", cls="health", context="patient 42"),
+        vector("empty context is a context", key, 3, nonce, b"x", context=""),
+        vector("bytes", other, 4, nonce, bytes(range(256)), is_bytes=True),
+        vector("search tag", other, 65536, nonce, b"bob@example.com", cls="email", search_tag=tag),
+        vector("everything, greatest version", other, 2**31 - 1, nonce, b"\0\xff", cls="query", is_bytes=True,
+               context="ctx", search_tag=tag),
+    ]
+    wrapped_keys = [
+        wrapped("default keyset", key, 1, "default", nonce, other),
+        wrapped("tenant keyset", other, 70000, "tenant_42", nonce, key),
+    ]
+    good = seal(key, 1, nonce, b"x")
+
+    def changed(at, value):
+        return text_form(1, good[:at] + bytes([value]) + good[at + 1:])
+
+    prefix = 'it does not begin with "prism:v", a key version and a colon'
+    invalids = [
+        invalid("no prefix", "alice", prefix),
+        invalid("no version", "prism:v:AAAA", prefix),
+        invalid("version 0", text_form(0, good), prefix),
+        invalid("leading zero", text_form(1, good).replace("v1", "v01"), prefix),
+        invalid("version over 2^31 - 1", text_form(2**31, good), prefix),
+        invalid("other version inside", text_form(2, good), "its key version is not the one inside the envelope"),
+        invalid("not base64", "prism:v1:????", "what follows the prefix is not base64"),
+        invalid("no padding", text_form(1, good).rstrip("="), "what follows the prefix is not base64")
+        if text_form(1, good).endswith("=") else
+        invalid("one character more", text_form(1, good) + "A", "what follows the prefix is not base64"),
+        invalid("line break at the end", text_form(1, good) + "\n", "what follows the prefix is not base64"),
+        invalid("empty", "prism:v1:", "it is shorter than an envelope can be"),
+        invalid("header only", text_form(1, good[:19]), "it is shorter than an envelope can be"),
+        invalid("one byte short of an empty text", text_form(1, good[:34]), "it is shorter than an envelope can be"),
+        invalid("format 2", changed(0, 2), "format 2 is not known"),
+        invalid("reserved flag", changed(1, 8), "a reserved flag is set"),
+        invalid("class 8", changed(2, 8), "field class 8 is not known"),
+        invalid("version 0 inside", changed(6, 0), "the key version is out of range"),
+        invalid("context flag, no room for a context", changed(1, 2), "it is shorter than an envelope can be"),
+    ]
+    for name, content in [("envelopes", envelopes), ("wrapped_keys", wrapped_keys), ("invalid", invalids)]:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (HERE / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
