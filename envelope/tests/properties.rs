@@ -107,7 +107,11 @@ proptest! {
         let length = armor::decode_into(&text, &mut out).unwrap();
         prop_assert_eq!(&out[..length], &sealed);
         for cut in 0..text.len() {
-            prop_assert!(armor::decode_into(&text[..cut], &mut out).is_err());
+            // A cut at a group of four characters is a shorter envelope: its tag is wrong, as far as it is one at all.
+            if let Ok(length) = armor::decode_into(&text[..cut], &mut out) {
+                prop_assert!(length < sealed.len());
+                prop_assert_eq!(open(&key, &out[..length], None), None);
+            }
         }
     }
 
@@ -154,7 +158,7 @@ fn wrong_buffers_are_errors() {
 #[test]
 fn overhead_is_what_the_constants_say() {
     assert_eq!(seal(&KEY, &Attributes::default(), b"").len(), prism_envelope::MIN_OVERHEAD);
-    assert!(prism_envelope::MIN_OVERHEAD <= 36);
+    assert_eq!(prism_envelope::MIN_OVERHEAD, 35);
     let all = Attributes {
         search_tag: Some(SearchTag::new(1, [0; 16])),
         context: Some(ContextHash::of(b"x")),

@@ -1,0 +1,36 @@
+# PostgreSQL's major version: 14 to 18, where installed (15 is fetched).
+PG_MAJOR ?= 15
+export PG_MAJOR
+
+LAYERS = fmt clippy envelope pgrx regress isolation scenarios docs
+
+.PHONY: help setup build install demo test bench clean $(LAYERS:%=test-%)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  make test-LAYER       one layer of tests: $(LAYERS)"
+	@echo "  PG_MAJOR=$(PG_MAJOR); make install takes PG_CONFIG (default: pg_config on PATH)"
+
+setup: ## install what building needs: packages, cargo-pgrx, a private copy of PostgreSQL
+	@tools/setup
+
+build: setup ## release build, installed into the private copy of PostgreSQL
+	@tools/install
+
+install: ## release build, installed into the PostgreSQL of PG_CONFIG
+	@tools/install --system
+
+demo: build ## encrypt a column of 100,000 rows, read it, rotate its key, on a private server
+	@tools/demo
+
+test: setup ## all tests; ends with "N passed, N failed"
+	@tools/test
+
+$(LAYERS:%=test-%): test-%: setup
+	@tools/test $*
+
+bench: build ## measure, and write docs/benchmarks.md
+	@tools/bench
+
+clean: ## remove build output and logs
+	@. ./tools/env.sh && cargo clean

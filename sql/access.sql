@@ -1,0 +1,91 @@
+-- Rights are plain EXECUTE privileges; these functions only grant the sets that belong together.
+
+CREATE FUNCTION prism_crypt._access_functions(access text) RETURNS regprocedure[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  CASE access
+    WHEN 'decrypt' THEN
+      RETURN ARRAY[
+        '@extschema@.decrypt_field(@extschema@.encrypted_text, text)',
+        '@extschema@.try_decrypt_field(@extschema@.encrypted_text, text)',
+        '@extschema@.decrypt_bytes(bytea, text)',
+        '@extschema@."text"(@extschema@.encrypted_text)',
+        '@extschema@."varchar"(@extschema@.encrypted_text)',
+        '@extschema@."bpchar"(@extschema@.encrypted_text)']::regprocedure[];
+    WHEN 'mask' THEN
+      RETURN ARRAY['@extschema@.mask_field(@extschema@.encrypted_text, text)']::regprocedure[];
+    WHEN 'rotate' THEN
+      RETURN ARRAY[
+        '@extschema@.reencrypt_field(@extschema@.encrypted_text)',
+        '@extschema@.reencrypt_bytes(bytea)',
+        '@extschema@.rotate_batch(regclass, name, integer)',
+        'prism_crypt._rotate_table(regclass, name, integer)',
+        'prism_crypt._require_no_transaction_block()',
+        'prism_crypt._needs_rotation(@extschema@.encrypted_text)',
+        'prism_crypt._is_rotatable(@extschema@.encrypted_text)',
+        'prism_crypt._rotation_error(@extschema@.encrypted_text)',
+        'prism_crypt._rotation_targets(regclass, name)',
+        'prism_crypt._qualified_name(regclass)',
+        'prism_crypt._block_count(regclass)',
+        'prism_crypt._window_blocks(regclass, integer)',
+        'prism_crypt._tid(bigint)',
+        'prism_crypt._block(tid)',
+        'prism_crypt._next_block(regclass, name, bigint, bigint)',
+        'prism_crypt._rotate_window(regclass, name, bigint, bigint, integer)',
+        'prism_crypt._rotation_rest(regclass, name)',
+        'prism_crypt._report_rotation(regclass, name, bigint, bigint, bigint, text)']::regprocedure[];
+    WHEN 'load' THEN
+      RETURN ARRAY['prism_crypt.load_envelope(text)']::regprocedure[];
+    WHEN 'key_admin' THEN
+      RETURN ARRAY[
+        '@extschema@.generate_key()',
+        'prism_crypt.create_keyset(text, text)',
+        'prism_crypt.rotate_key(text, text)',
+        'prism_crypt.rotate_master_key(text)',
+        'prism_crypt.disable_key(integer, text)',
+        'prism_crypt.enable_key(integer, text)']::regprocedure[];
+    WHEN 'monitor' THEN
+      RETURN ARRAY['prism_crypt.status()']::regprocedure[];
+    WHEN 'search' THEN
+      RAISE feature_not_supported USING
+        MESSAGE = 'searchable columns are not supported by this version of prism_crypt';
+    ELSE
+      RAISE invalid_parameter_value USING
+        MESSAGE = format('access "%s" is not known', access),
+        HINT = 'Known: decrypt, mask, rotate, load, key_admin, monitor.';
+  END CASE;
+END $$;
+COMMENT ON FUNCTION prism_crypt._access_functions(text) IS 'The functions that belong to a kind of access. Internal';
+
+CREATE FUNCTION prism_crypt.grant_access(role regrole, access text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  function regprocedure;
+BEGIN
+  -- Without it the names in these schemas can't be used; it gives no right to any table or function.
+  EXECUTE format('GRANT USAGE ON SCHEMA prism_crypt TO %s', role);
+  FOREACH function IN ARRAY prism_crypt._access_functions(access) LOOP
+    EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', function, role);
+  END LOOP;
+  IF access IN ('monitor', 'key_admin') THEN
+    EXECUTE format('GRANT SELECT ON prism_crypt.key_status TO %s', role);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt.grant_access(regrole, text) IS
+  'Grants a role the functions of one kind of access: decrypt, mask, rotate, load, key_admin or monitor';
+
+CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  function regprocedure;
+BEGIN
+  FOREACH function IN ARRAY prism_crypt._access_functions(access) LOOP
+    EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %s', function, role);
+  END LOOP;
+  -- Two kinds of access share the view: it goes with the last one.
+  IF NOT has_function_privilege(role, 'prism_crypt.status()', 'EXECUTE')
+     AND NOT has_function_privilege(role, 'prism_crypt.rotate_key(text, text)', 'EXECUTE') THEN
+    EXECUTE format('REVOKE SELECT ON prism_crypt.key_status FROM %s', role);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt.revoke_access(regrole, text) IS 'Takes back what grant_access() granted';

@@ -1,0 +1,43 @@
+-- With a type modifier in their own arguments, so that a typed parameter is sealed once.
+CREATE FUNCTION encrypted_text(text, integer, boolean) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_to_encrypted_text_wrapper';
+COMMENT ON FUNCTION encrypted_text(text, integer, boolean) IS 'Cast: encrypts, whatever the text looks like';
+
+CREATE FUNCTION encrypted_text(character varying, integer, boolean) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_to_encrypted_text_wrapper';
+COMMENT ON FUNCTION encrypted_text(character varying, integer, boolean) IS
+  'Cast: encrypts, whatever the text looks like';
+
+CREATE FUNCTION encrypted_text(encrypted_text, integer, boolean) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'apply_encrypted_text_typmod_wrapper';
+COMMENT ON FUNCTION encrypted_text(encrypted_text, integer, boolean) IS
+  'Cast: applies a type modifier; a value without a class is sealed anew with it';
+
+CREATE FUNCTION "text"(encrypted_text) RETURNS text
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_text_wrapper';
+COMMENT ON FUNCTION "text"(encrypted_text) IS 'Cast: decrypts';
+
+CREATE FUNCTION "varchar"(encrypted_text) RETURNS character varying
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_text_wrapper';
+COMMENT ON FUNCTION "varchar"(encrypted_text) IS 'Cast: decrypts';
+
+CREATE FUNCTION "bpchar"(encrypted_text) RETURNS character
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_text_wrapper';
+COMMENT ON FUNCTION "bpchar"(encrypted_text) IS 'Cast: decrypts';
+
+CREATE CAST (text AS encrypted_text)
+  WITH FUNCTION encrypted_text(text, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (text AS encrypted_text) IS 'Encrypts';
+CREATE CAST (character varying AS encrypted_text)
+  WITH FUNCTION encrypted_text(character varying, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (character varying AS encrypted_text) IS 'Encrypts';
+CREATE CAST (encrypted_text AS encrypted_text)
+  WITH FUNCTION encrypted_text(encrypted_text, integer, boolean) AS IMPLICIT;
+COMMENT ON CAST (encrypted_text AS encrypted_text) IS 'Applies a type modifier';
+CREATE CAST (encrypted_text AS text) WITH FUNCTION "text"(encrypted_text) AS IMPLICIT;
+COMMENT ON CAST (encrypted_text AS text) IS 'Decrypts';
+-- Without these two PostgreSQL would convert through the text form, and store ciphertext where text was meant.
+CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS ASSIGNMENT;
+COMMENT ON CAST (encrypted_text AS character varying) IS 'Decrypts';
+CREATE CAST (encrypted_text AS character) WITH FUNCTION "bpchar"(encrypted_text) AS ASSIGNMENT;
+COMMENT ON CAST (encrypted_text AS character) IS 'Decrypts';

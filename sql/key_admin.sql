@@ -1,0 +1,127 @@
+-- The functions that change keys run with the rights of the extension's owner, because nobody else may write to the
+-- tables. Who may call them is a matter of EXECUTE. They record the session's user.
+
+CREATE FUNCTION prism_crypt._wrap_new_key(
+  version integer, keyset text, OUT wrapped bytea, OUT master_fingerprint text
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_wrap_new_key_wrapper';
+COMMENT ON FUNCTION prism_crypt._wrap_new_key(integer, text) IS
+  'A new data key, wrapped under the first master key. Internal';
+
+CREATE FUNCTION prism_crypt._rewrap_key(
+  version integer, OUT wrapped bytea, OUT master_fingerprint text
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_rewrap_key_wrapper';
+COMMENT ON FUNCTION prism_crypt._rewrap_key(integer) IS
+  'A data key, wrapped anew under the first master key. Internal';
+
+CREATE FUNCTION prism_crypt.rotate_key(keyset text DEFAULT 'default', reason text DEFAULT NULL) RETURNS integer
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  new_version integer;
+  new_key record;
+BEGIN
+  IF rotate_key.keyset = 'default' THEN
+    INSERT INTO prism_crypt.keyset (name) VALUES ('default') ON CONFLICT DO NOTHING;
+  END IF;
+  -- One rotation of a keyset at a time: the second one waits here.
+  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = rotate_key.keyset FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', rotate_key.keyset),
+      HINT = 'Call prism_crypt.create_keyset() to make it.';
+  END IF;
+  new_version := nextval('prism_crypt.data_key_version_seq');
+  SELECT * INTO STRICT new_key FROM prism_crypt._wrap_new_key(new_version, rotate_key.keyset);
+  UPDATE prism_crypt.data_key AS k SET state = 'decrypt_only', retired_at = clock_timestamp()
+  WHERE k.keyset = rotate_key.keyset AND k.state = 'active';
+  INSERT INTO prism_crypt.data_key (version, keyset, state, wrapped, master_fingerprint, reason)
+  VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
+  RETURN new_version;
+END $$;
+COMMENT ON FUNCTION prism_crypt.rotate_key(text, text) IS
+  'Makes the next data key of a keyset and gives its version. Old values stay readable; rotate_batch() moves them';
+
+CREATE FUNCTION prism_crypt.create_keyset(name text, description text DEFAULT NULL) RETURNS integer
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  IF create_keyset.name IS NULL OR create_keyset.name !~ '^[a-z_][a-z0-9_.-]{0,62}$' THEN
+    RAISE invalid_name USING
+      MESSAGE = 'invalid keyset name',
+      HINT = 'A name is 1 to 63 of a-z, 0-9, "_", "." and "-", and begins with a letter or "_".';
+  END IF;
+  INSERT INTO prism_crypt.keyset (name, description) VALUES (create_keyset.name, create_keyset.description)
+  ON CONFLICT DO NOTHING;
+  IF NOT FOUND THEN
+    RAISE duplicate_object USING MESSAGE = format('keyset "%s" already exists', create_keyset.name);
+  END IF;
+  RETURN prism_crypt.rotate_key(create_keyset.name, 'first key');
+END $$;
+COMMENT ON FUNCTION prism_crypt.create_keyset(text, text) IS
+  'Makes a keyset and its first data key, and gives the version of that key';
+
+CREATE FUNCTION prism_crypt.rotate_master_key(keyset text DEFAULT NULL) RETURNS integer
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  rewrapped integer;
+BEGIN
+  -- No key may be added under the old master key meanwhile.
+  LOCK TABLE prism_crypt.data_key IN SHARE ROW EXCLUSIVE MODE;
+  IF rotate_master_key.keyset IS NOT NULL
+     AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN
+    RAISE undefined_object USING MESSAGE = format('keyset "%s" does not exist', rotate_master_key.keyset);
+  END IF;
+  WITH new_wrapping AS MATERIALIZED (
+    SELECT k.version, w.wrapped, w.master_fingerprint
+    FROM prism_crypt.data_key AS k, LATERAL prism_crypt._rewrap_key(k.version) AS w
+    WHERE k.state <> 'destroyed'
+      AND (rotate_master_key.keyset IS NULL OR k.keyset = rotate_master_key.keyset)
+  )
+  UPDATE prism_crypt.data_key AS k SET wrapped = n.wrapped, master_fingerprint = n.master_fingerprint
+  FROM new_wrapping AS n
+  WHERE k.version = n.version;
+  GET DIAGNOSTICS rewrapped = ROW_COUNT;
+  RETURN rewrapped;
+END $$;
+COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
+  'Wraps the data keys of a keyset (default: of all) under the first master key; gives their number. Touches no value';
+
+CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  current_state text;
+BEGIN
+  SELECT k.state INTO current_state
+  FROM prism_crypt.data_key AS k WHERE k.version = _set_key_state.version FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING MESSAGE = format('key version %s does not exist', _set_key_state.version);
+  ELSIF current_state = 'active' THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('key version %s is the active one of its keyset', _set_key_state.version),
+      HINT = 'Call prism_crypt.rotate_key() first: new values need a key.';
+  ELSIF current_state = 'destroyed' THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('key version %s is destroyed', _set_key_state.version);
+  END IF;
+  UPDATE prism_crypt.data_key AS k
+  SET state = _set_key_state.state,
+      disabled_at = CASE _set_key_state.state WHEN 'disabled' THEN clock_timestamp() END,
+      reason = _set_key_state.reason
+  WHERE k.version = _set_key_state.version AND k.state <> _set_key_state.state;
+END $$;
+COMMENT ON FUNCTION prism_crypt._set_key_state(integer, text, text) IS 'Changes the state of a key. Internal';
+
+CREATE FUNCTION prism_crypt.disable_key(version integer, reason text DEFAULT NULL) RETURNS void
+  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT prism_crypt._set_key_state($1, 'disabled', $2) $$;
+COMMENT ON FUNCTION prism_crypt.disable_key(integer, text) IS
+  'Makes values of a key version unreadable until enable_key(). The active version can''t be disabled';
+
+CREATE FUNCTION prism_crypt.enable_key(version integer, reason text DEFAULT NULL) RETURNS void
+  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT prism_crypt._set_key_state($1, 'decrypt_only', $2) $$;
+COMMENT ON FUNCTION prism_crypt.enable_key(integer, text) IS 'Makes values of a disabled key version readable again';

@@ -1,0 +1,251 @@
+-- Online re-encryption. A procedure that commits can neither be SECURITY DEFINER nor have a SET clause, and triggers of
+-- the table must run under the caller's own search_path. So nothing here relies on it: every name and every operator is
+-- qualified.
+
+CREATE FUNCTION prism_crypt._require_no_transaction_block() RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_require_no_transaction_block_wrapper';
+COMMENT ON FUNCTION prism_crypt._require_no_transaction_block() IS
+  'Raises an error where a procedure could not commit. Internal';
+
+CREATE FUNCTION prism_crypt._needs_rotation(value encrypted_text) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_needs_rotation_wrapper';
+COMMENT ON FUNCTION prism_crypt._needs_rotation(encrypted_text) IS
+  'Whether a value is under another key than the active one of its keyset. Internal';
+
+CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_is_rotatable_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
+  'Whether a value needs rotation and can be opened. Internal';
+
+CREATE FUNCTION prism_crypt._rotation_error(value encrypted_text) RETURNS text
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_wrapper';
+COMMENT ON FUNCTION prism_crypt._rotation_error(encrypted_text) IS
+  'Why a value can''t be re-encrypted; NULL when it can. Internal';
+
+-- The tables that hold the rows of a table: itself, its partitions, its children.
+CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  root pg_class;
+  column_type oid;
+  tables regclass[];
+BEGIN
+  SELECT * INTO root FROM pg_class WHERE oid = relation;
+  IF NOT FOUND THEN
+    RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
+  ELSIF root.relkind NOT IN ('r', 'p') THEN
+    RAISE wrong_object_type USING MESSAGE = format('"%s" is not a table', root.relname);
+  END IF;
+  SELECT atttypid INTO column_type
+  FROM pg_attribute WHERE attrelid = relation AND attname = column_name AND attnum > 0 AND NOT attisdropped;
+  IF NOT FOUND THEN
+    RAISE undefined_column USING
+      MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, root.relname);
+  ELSIF column_type <> '@extschema@.encrypted_text'::regtype THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
+                       column_name, root.relname, format_type(column_type, NULL));
+  END IF;
+  WITH RECURSIVE tree AS (
+    SELECT relation::oid AS oid
+    UNION
+    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.oid = i.inhparent
+  )
+  SELECT array_agg(c.oid::regclass ORDER BY c.oid) INTO tables
+  FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid
+  WHERE c.relkind = 'r';
+  IF EXISTS (SELECT FROM unnest(tables) AS t (oid) WHERE row_security_active(t.oid)) THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('row-level security may hide rows of "%s" from this role', root.relname),
+      HINT = 'Let the owner of the table rotate it, or a role with BYPASSRLS.';
+  END IF;
+  RETURN coalesce(tables, '{}');
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
+  'Checks a rotation''s target and gives the tables that hold its rows. Internal';
+
+CREATE FUNCTION prism_crypt._qualified_name(relation regclass) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation
+$$;
+COMMENT ON FUNCTION prism_crypt._qualified_name(regclass) IS 'A table''s name with its schema, quoted. Internal';
+
+CREATE FUNCTION prism_crypt._block_count(relation regclass) RETURNS bigint
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_relation_size(relation) / current_setting('block_size')::bigint
+$$;
+COMMENT ON FUNCTION prism_crypt._block_count(regclass) IS 'Length of a table in blocks. Internal';
+
+-- Blocks that hold about one batch of rows.
+CREATE FUNCTION prism_crypt._window_blocks(relation regclass, batch_size integer) RETURNS bigint
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT greatest(1, ceil(batch_size / CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END))
+         ::bigint
+  FROM pg_class WHERE oid = relation
+$$;
+COMMENT ON FUNCTION prism_crypt._window_blocks(regclass, integer) IS 'Blocks that hold about one batch. Internal';
+
+CREATE FUNCTION prism_crypt._tid(block bigint) RETURNS tid
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT format('(%s,0)', block)::tid $$;
+COMMENT ON FUNCTION prism_crypt._tid(bigint) IS 'The first place of a block. Internal';
+
+CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint
+$$;
+COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';
+
+-- The first block in [from_block, to_block) that has a row to rotate; NULL where there is none.
+CREATE FUNCTION prism_crypt._next_block(relation regclass, column_name name, from_block bigint, to_block bigint)
+  RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  place pg_catalog.tid;
+BEGIN
+  EXECUTE pg_catalog.format(
+      'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2
+         AND prism_crypt._is_rotatable(%I) LIMIT 1',
+      prism_crypt._qualified_name(relation), column_name)
+    INTO place USING prism_crypt._tid(from_block), prism_crypt._tid(to_block);
+  RETURN prism_crypt._block(place);
+END $$;
+COMMENT ON FUNCTION prism_crypt._next_block(regclass, name, bigint, bigint) IS
+  'The next block that has a row to rotate. Internal';
+
+-- Re-encrypts up to batch_size rows of [from_block, to_block) that nobody else has locked, and gives their number. The
+-- rows are locked first, so none is waited for, and none can change between the choice and the update.
+CREATE FUNCTION prism_crypt._rotate_window(
+  relation regclass, column_name name, from_block bigint, to_block bigint, batch_size integer
+) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  rotated integer;
+BEGIN
+  EXECUTE pg_catalog.format(
+      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I)
+       WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+         SELECT ctid FROM ONLY %1$s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2
+           AND prism_crypt._is_rotatable(%2$I) LIMIT $3 FOR UPDATE SKIP LOCKED))',
+      prism_crypt._qualified_name(relation), column_name)
+    USING prism_crypt._tid(from_block), prism_crypt._tid(to_block), batch_size;
+  GET DIAGNOSTICS rotated = ROW_COUNT;
+  RETURN rotated;
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotate_window(regclass, name, bigint, bigint, integer) IS
+  'Re-encrypts one batch. Internal';
+
+-- What is left under other keys: rows that can be rotated (others had them locked), and why the rest can't.
+CREATE FUNCTION prism_crypt._rotation_rest(
+  relation regclass, column_name name, OUT rotatable bigint, OUT unreadable bigint, OUT reasons text
+) LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  EXECUTE pg_catalog.format(
+      'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NULL), 0),
+              coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NOT NULL), 0),
+              pg_catalog.string_agg(pg_catalog.format(''%%s rows of key version %%s: %%s'', rows, version, error),
+                                    ''; '' ORDER BY version) FILTER (WHERE error IS NOT NULL)
+       FROM (SELECT @extschema@.key_version(%2$I) AS version, prism_crypt._rotation_error(%2$I) AS error,
+                    pg_catalog.count(*) AS rows
+             FROM ONLY %1$s WHERE prism_crypt._needs_rotation(%2$I) GROUP BY 1, 2) AS rest',
+      prism_crypt._qualified_name(relation), column_name)
+    INTO rotatable, unreadable, reasons;
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotation_rest(regclass, name) IS 'What a rotation has left. Internal';
+
+CREATE FUNCTION prism_crypt._report_rotation(
+  relation regclass, column_name name, rotated bigint, locked bigint, unreadable bigint, reasons text
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  target text := format('%s.%I', prism_crypt._qualified_name(relation), column_name);
+BEGIN
+  RAISE NOTICE '%: % rows re-encrypted', target, rotated;
+  IF unreadable > 0 THEN
+    RAISE WARNING '%: % rows can''t be read and were left as they are', target, unreadable USING DETAIL = reasons;
+  END IF;
+  IF locked > 0 THEN
+    RAISE WARNING '%: % rows were locked all the time and were left as they are', target, locked
+      USING HINT = 'Call rotate_batch() again later.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._report_rotation(regclass, name, bigint, bigint, bigint, text) IS
+  'Says what a rotation did. Internal';
+
+-- One table. Passes are repeated until one finds nothing: an UPDATE of another column copies old ciphertext, maybe to a
+-- block that the walk has left behind.
+CREATE PROCEDURE prism_crypt._rotate_table(relation regclass, column_name name, batch_size integer)
+  LANGUAGE plpgsql AS $$
+DECLARE
+  -- Blocks looked at in one transaction while nothing is found: 512 MiB. A long snapshot would hold back VACUUM.
+  scan_blocks CONSTANT bigint := 65536;
+  -- Passes that find only locked rows, half a second apart, before they are given up.
+  max_fruitless CONSTANT integer := 10;
+  position_ bigint;
+  upper_ bigint;
+  next_ bigint;
+  rotated integer;
+  rotated_in_pass bigint;
+  rotated_in_all bigint := 0;
+  fruitless integer := 0;
+  last_notice timestamptz := pg_catalog.clock_timestamp();
+  rest record;
+BEGIN
+  LOOP
+    position_ := 0;
+    rotated_in_pass := 0;
+    LOOP
+      -- The server's default may be a level at which a concurrent change is an error.
+      COMMIT;
+      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+      upper_ := prism_crypt._block_count(relation);
+      EXIT WHEN position_ OPERATOR(pg_catalog.>=) upper_;
+      upper_ := LEAST(upper_, position_ OPERATOR(pg_catalog.+) scan_blocks);
+      next_ := prism_crypt._next_block(relation, column_name, position_, upper_);
+      IF next_ IS NULL THEN
+        position_ := upper_;
+        CONTINUE;
+      END IF;
+      position_ := next_;
+      upper_ := next_ OPERATOR(pg_catalog.+) prism_crypt._window_blocks(relation, batch_size);
+      rotated := prism_crypt._rotate_window(relation, column_name, position_, upper_, batch_size);
+      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) rotated;
+      -- A full batch may have left rows in its window.
+      IF rotated OPERATOR(pg_catalog.<) batch_size THEN
+        position_ := upper_;
+      END IF;
+      IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_notice OPERATOR(pg_catalog.>) '5 s'::interval THEN
+        last_notice := pg_catalog.clock_timestamp();
+        RAISE NOTICE '%.%: % rows re-encrypted so far, block % of %', prism_crypt._qualified_name(relation),
+          pg_catalog.quote_ident(column_name), rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass,
+          LEAST(position_, prism_crypt._block_count(relation)), prism_crypt._block_count(relation);
+      END IF;
+    END LOOP;
+    rotated_in_all := rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass;
+    IF rotated_in_pass OPERATOR(pg_catalog.=) 0 THEN
+      rest := prism_crypt._rotation_rest(relation, column_name);
+      EXIT WHEN rest.rotatable OPERATOR(pg_catalog.=) 0 OR fruitless OPERATOR(pg_catalog.>=) max_fruitless;
+      fruitless := fruitless OPERATOR(pg_catalog.+) 1;
+      COMMIT;
+      PERFORM pg_catalog.pg_sleep(0.5);
+    END IF;
+  END LOOP;
+  PERFORM prism_crypt._report_rotation(
+    relation, column_name, rotated_in_all, rest.rotatable, rest.unreadable, rest.reasons);
+  COMMIT;
+END $$;
+COMMENT ON PROCEDURE prism_crypt._rotate_table(regclass, name, integer) IS
+  'Re-encrypts one table. Internal: call rotate_batch()';
+
+CREATE PROCEDURE rotate_batch(relation regclass, column_name name, batch_size integer DEFAULT 1000)
+  LANGUAGE plpgsql AS $$
+DECLARE
+  target pg_catalog.regclass;
+BEGIN
+  PERFORM prism_crypt._require_no_transaction_block();
+  IF batch_size IS NULL OR batch_size OPERATOR(pg_catalog.<) 1 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'batch_size must be at least 1';
+  END IF;
+  FOREACH target IN ARRAY prism_crypt._rotation_targets(relation, column_name) LOOP
+    CALL prism_crypt._rotate_table(target, column_name, batch_size);
+  END LOOP;
+END $$;
+COMMENT ON PROCEDURE rotate_batch(regclass, name, integer) IS
+  'Re-encrypts every value of a column that is not under the active key of its keyset, in batches that are committed';

@@ -1,0 +1,73 @@
+-- State and administration live in a schema of a fixed name. CREATE fails where somebody else made it before: what is
+-- looked up there by name must be ours.
+CREATE SCHEMA prism_crypt;
+COMMENT ON SCHEMA prism_crypt IS 'prism_crypt: keys, their administration and status';
+
+CREATE SEQUENCE prism_crypt.data_key_version_seq AS integer NO CYCLE;
+COMMENT ON SEQUENCE prism_crypt.data_key_version_seq IS
+  'Key versions. A sequence, so that a version is never given twice, not even after a rollback';
+
+CREATE TABLE prism_crypt.keyset (
+  name        text PRIMARY KEY CHECK (name ~ '^[a-z_][a-z0-9_.-]{0,62}$'),
+  description text,
+  created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  created_by  text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE prism_crypt.keyset IS 'Named families of data keys: one active key each';
+COMMENT ON COLUMN prism_crypt.keyset.name IS 'Lower-case ASCII name, at most 63 bytes';
+COMMENT ON COLUMN prism_crypt.keyset.description IS 'What or whom the keyset is for';
+COMMENT ON COLUMN prism_crypt.keyset.created_at IS 'When it was made';
+COMMENT ON COLUMN prism_crypt.keyset.created_by IS 'Session user that made it';
+
+CREATE TABLE prism_crypt.data_key (
+  version            integer PRIMARY KEY CHECK (version > 0),
+  keyset             text NOT NULL REFERENCES prism_crypt.keyset (name),
+  state              text NOT NULL CHECK (state IN ('active', 'decrypt_only', 'disabled', 'destroyed')),
+  wrapped            bytea NOT NULL,
+  master_fingerprint text NOT NULL,
+  created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  created_by         text NOT NULL DEFAULT SESSION_USER,
+  retired_at         timestamptz,
+  disabled_at        timestamptz,
+  destroyed_at       timestamptz,
+  reason             text
+);
+CREATE UNIQUE INDEX data_key_active_idx ON prism_crypt.data_key (keyset) WHERE state = 'active';
+COMMENT ON TABLE prism_crypt.data_key IS
+  'Data keys, wrapped by a master key that is never stored. Belongs to the data: dump and restore both together';
+COMMENT ON COLUMN prism_crypt.data_key.version IS 'The key version that every value carries';
+COMMENT ON COLUMN prism_crypt.data_key.keyset IS 'Keyset it belongs to';
+COMMENT ON COLUMN prism_crypt.data_key.state IS
+  'active: seals new values; decrypt_only: reads old ones; disabled: reads nothing; destroyed: gone';
+COMMENT ON COLUMN prism_crypt.data_key.wrapped IS
+  'AES-256-GCM under the master key, with version and keyset as associated data: 61 bytes';
+COMMENT ON COLUMN prism_crypt.data_key.master_fingerprint IS
+  'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
+COMMENT ON COLUMN prism_crypt.data_key.created_at IS 'When it was made';
+COMMENT ON COLUMN prism_crypt.data_key.created_by IS 'Session user that made it';
+COMMENT ON COLUMN prism_crypt.data_key.retired_at IS 'When another key became the active one';
+COMMENT ON COLUMN prism_crypt.data_key.disabled_at IS 'When it was disabled; null while it is not';
+COMMENT ON COLUMN prism_crypt.data_key.destroyed_at IS 'When it was destroyed';
+COMMENT ON COLUMN prism_crypt.data_key.reason IS 'Why its state was last changed';
+
+-- A dump carries the wrapped keys, and the sequence, so that a restore gives no version twice.
+SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_version_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('prism_crypt.keyset', '');
+SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key', '');
+
+CREATE FUNCTION prism_crypt._data_key_changed() RETURNS trigger
+  LANGUAGE c AS 'MODULE_PATHNAME', 'data_key_changed_wrapper';
+COMMENT ON FUNCTION prism_crypt._data_key_changed() IS 'Tells every session that the data keys changed';
+
+CREATE TRIGGER data_key_changed
+  AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON prism_crypt.data_key
+  FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._data_key_changed();
+-- Also in sessions that replay or restore (session_replication_role = replica).
+ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_changed;
+COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
+
+CREATE VIEW prism_crypt.key_status AS
+  SELECT version, keyset, state, master_fingerprint, created_at, created_by, retired_at, disabled_at, destroyed_at,
+         reason
+  FROM prism_crypt.data_key;
+COMMENT ON VIEW prism_crypt.key_status IS 'The data keys without the wrapped key material';

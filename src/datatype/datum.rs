@@ -1,0 +1,262 @@
+//! Arguments and results as PostgreSQL passes them: borrowed where they come in, palloc'd once where they go out.
+
+use crate::error::Error;
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::{Datum, FromDatum};
+use pgrx::pg_sys;
+use pgrx::pgrx_sql_entity_graph::metadata::{
+    ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
+};
+use prism_envelope::{Envelope, FormatError, KeyVersion};
+use std::ptr::NonNull;
+
+/// The longest envelope in bytes (about 768 MiB): its text form still fits what PostgreSQL can allocate (1 GiB - 1), so
+/// that every value that was stored can be dumped.
+pub const MAX_ENVELOPE_LEN: usize = (0x3fff_ffff - 32) / 4 * 3;
+
+/// A new varlena in the current memory context, which owns it.
+pub struct Varlena {
+    pointer: NonNull<pg_sys::varlena>,
+    payload_len: usize,
+}
+
+impl Varlena {
+    /// A varlena with a payload of `payload_len` bytes, which are yet to be written.
+    pub fn new(payload_len: usize) -> Result<Self, Error> {
+        if payload_len > MAX_ENVELOPE_LEN {
+            return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
+        }
+        let total = payload_len + pg_sys::VARHDRSZ;
+        // SAFETY: palloc gives `total` bytes or raises an error; the length was checked to fit a varlena.
+        let pointer = unsafe {
+            let pointer = pg_sys::palloc(total).cast::<pg_sys::varlena>();
+            pgrx::set_varsize_4b(pointer, total as i32);
+            NonNull::new(pointer).ok_or(Error::Internal("no memory"))?
+        };
+        Ok(Self { pointer, payload_len })
+    }
+
+    /// A varlena with this payload.
+    pub fn copy_of(payload: &[u8]) -> Result<Self, Error> {
+        let mut varlena = Self::new(payload.len())?;
+        varlena.bytes_mut().copy_from_slice(payload);
+        Ok(varlena)
+    }
+
+    /// The payload.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: see `bytes_mut`.
+        unsafe { std::slice::from_raw_parts(self.payload(), self.payload_len) }
+    }
+
+    /// The payload, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: allocated by `new` with this length, and owned by this value alone. The bytes come from PostgreSQL's
+        // allocator and are plain bytes whatever they hold.
+        unsafe { std::slice::from_raw_parts_mut(self.payload(), self.payload_len) }
+    }
+
+    /// Shortens the payload.
+    pub fn truncate(&mut self, payload_len: usize) {
+        self.payload_len = self.payload_len.min(payload_len);
+        // SAFETY: a shorter length than the one that was allocated.
+        unsafe { pgrx::set_varsize_4b(self.pointer.as_ptr(), (self.payload_len + pg_sys::VARHDRSZ) as i32) }
+    }
+
+    /// Frees it before its memory context would.
+    pub fn free(self) {
+        // SAFETY: allocated by palloc, and nothing refers to it any more.
+        unsafe { pg_sys::pfree(self.pointer.as_ptr().cast()) }
+    }
+
+    fn payload(&self) -> *mut u8 {
+        // SAFETY: the header is part of the allocation.
+        unsafe { self.pointer.as_ptr().cast::<u8>().add(pg_sys::VARHDRSZ) }
+    }
+
+    fn datum(&self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.pointer.as_ptr())
+    }
+}
+
+/// The payload of a varlena argument, detoasted where it has to be.
+#[derive(Clone, Copy)]
+pub struct Payload<'a>(&'a [u8]);
+
+impl<'a> Payload<'a> {
+    /// The bytes.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// # Safety
+    /// `datum` is a non-null varlena that lives as long as `'a`.
+    unsafe fn detoast(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller. Only values that are compressed or stored elsewhere are copied.
+        unsafe {
+            let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+            if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
+                pointer = pg_sys::pg_detoast_datum_packed(pointer);
+            }
+            Self(pgrx::varlena_to_byte_slice(pointer))
+        }
+    }
+}
+
+/// An argument of type `text`: its bytes in the encoding of the server.
+#[derive(Clone, Copy)]
+pub struct Text<'a>(pub Payload<'a>);
+
+/// An argument of type `bytea`.
+#[derive(Clone, Copy)]
+pub struct Bytea<'a>(pub Payload<'a>);
+
+/// An argument of type `encrypted_text`: the bytes of an envelope, not looked at yet.
+#[derive(Clone, Copy)]
+pub struct Encrypted<'a>(Payload<'a>);
+
+impl<'a> Encrypted<'a> {
+    /// The bytes of the envelope.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0.bytes()
+    }
+
+    /// The envelope. What is stored was well formed when it came in, so anything else is damage.
+    pub fn envelope(self) -> Result<Envelope<'a>, Error> {
+        Envelope::parse(self.bytes()).map_err(Error::StoredValue)
+    }
+}
+
+impl<'a> Bytea<'a> {
+    /// The envelope in a `bytea`, which may be anything.
+    pub fn envelope(self) -> Result<Envelope<'a>, Error> {
+        Envelope::parse(self.0.bytes()).map_err(Error::NotAnEnvelope)
+    }
+}
+
+/// An argument of type `encrypted_text` or `bytea` of which only the front is fetched, however long it is.
+pub struct Front<'a>(&'a [u8]);
+
+impl Front<'_> {
+    /// The key version that the front names.
+    pub fn key_version(&self) -> Result<KeyVersion, FormatError> {
+        Envelope::peek_key_version(self.0)
+    }
+}
+
+/// A result of type `encrypted_text`.
+pub struct EncryptedResult(pub Varlena);
+
+/// A result of type `text`, in the encoding of the server.
+pub struct TextResult(pub Varlena);
+
+/// A result of type `bytea`.
+pub struct ByteaResult(pub Varlena);
+
+/// A result of type `cstring`, in the encoding of the server.
+pub struct CStringResult {
+    pointer: NonNull<u8>,
+}
+
+impl CStringResult {
+    /// A string of at most `capacity` bytes; `write` fills the buffer and gives the length.
+    pub fn write(
+        capacity: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, Error>,
+    ) -> Result<Self, Error> {
+        // SAFETY: palloc gives `capacity + 1` bytes or raises an error. The slice is dropped before the pointer is used
+        // again, and the terminator stays inside the allocation.
+        unsafe {
+            let pointer = pg_sys::palloc(capacity + 1).cast::<u8>();
+            let length = write(std::slice::from_raw_parts_mut(pointer, capacity))?;
+            *pointer.add(length.min(capacity)) = 0;
+            let pointer = NonNull::new(pointer).ok_or(Error::Internal("no memory"))?;
+            Ok(Self { pointer })
+        }
+    }
+}
+
+impl<'a> FromDatum for Payload<'a> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the trait promises a varlena where it is not null.
+        (!is_null).then(|| unsafe { Self::detoast(datum) })
+    }
+}
+
+impl FromDatum for Front<'_> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the trait promises a varlena. A slice that has to be fetched is palloc'd and outlives the call.
+        unsafe {
+            let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+            if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
+                pointer = pg_sys::pg_detoast_datum_slice(pointer, 0, Envelope::PEEK_LEN as i32);
+            }
+            Some(Self(pgrx::varlena_to_byte_slice(pointer)))
+        }
+    }
+}
+
+macro_rules! translatable {
+    ($type:ty, $sql:literal) => {
+        // SAFETY: names an SQL type, for a schema generator that this extension's hand-written scripts don't need.
+        unsafe impl SqlTranslatable for $type {
+            const TYPE_IDENT: &'static str = concat!("prism_crypt::", stringify!($type));
+            const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+            const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal($sql));
+            const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
+                Ok(ReturnsRef::One(SqlMappingRef::literal($sql)));
+        }
+    };
+}
+
+/// Lets a type be an argument: `$make` wraps what `$from` reads, and `$empty` stands in for a null that a STRICT function
+/// never gets.
+macro_rules! argument {
+    ($type:ident, $sql:literal, $from:ty, $make:expr, $empty:expr) => {
+        // SAFETY: pgrx calls it for arguments of the SQL type that the install scripts declare, a varlena.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $type<'fcx> {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: as promised by the trait.
+                let read = unsafe { arg.unbox_arg_using_from_datum::<$from>() };
+                read.map_or($empty, $make)
+            }
+        }
+        translatable!($type<'_>, $sql);
+    };
+}
+
+/// Lets a type be a result.
+macro_rules! result {
+    ($type:ident, $sql:literal, $datum:expr) => {
+        // SAFETY: the datum is a palloc'd value of the SQL type that the install scripts declare.
+        unsafe impl BoxRet for $type {
+            unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+                let datum: pg_sys::Datum = $datum(&self);
+                // SAFETY: as above.
+                unsafe { fcinfo.return_raw_datum(datum) }
+            }
+        }
+        translatable!($type, $sql);
+    };
+}
+
+argument!(Text, "text", Payload<'fcx>, Self, Self(Payload(&[])));
+argument!(Bytea, "bytea", Payload<'fcx>, Self, Self(Payload(&[])));
+argument!(Encrypted, "encrypted_text", Payload<'fcx>, Self, Self(Payload(&[])));
+argument!(Front, "encrypted_text", Front<'fcx>, std::convert::identity, Self(&[]));
+
+result!(EncryptedResult, "encrypted_text", |result: &EncryptedResult| result.0.datum());
+result!(TextResult, "text", |result: &TextResult| result.0.datum());
+result!(ByteaResult, "bytea", |result: &ByteaResult| result.0.datum());
+result!(CStringResult, "cstring", |result: &CStringResult| pg_sys::Datum::from(result.pointer.as_ptr()));

@@ -1,0 +1,89 @@
+//! Between the server's encoding and UTF-8, which every plaintext is sealed in.
+
+use crate::datatype::datum::Varlena;
+use crate::error::Error;
+use pgrx::pg_sys;
+use prism_envelope::KeyVersion;
+use std::cell::OnceCell;
+use std::ffi::{c_char, c_int};
+
+const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
+
+thread_local! {
+    static SERVER_IS_UTF8: OnceCell<bool> = const { OnceCell::new() };
+}
+
+/// Whether the database's encoding is UTF-8, so that nothing has to be converted.
+pub fn server_is_utf8() -> bool {
+    // SAFETY: fixed for the life of a backend, once it is connected to its database.
+    SERVER_IS_UTF8.with(|is_utf8| *is_utf8.get_or_init(|| unsafe { pg_sys::GetDatabaseEncoding() } == UTF8))
+}
+
+/// Gives the UTF-8 of a text in the server's encoding to `use_text`.
+pub fn with_utf8<T>(text: &[u8], use_text: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
+    if server_is_utf8() || text.is_ascii() {
+        return use_text(text);
+    }
+    // SAFETY: the text is valid in the server's encoding; a null or the very same pointer means "nothing to convert".
+    unsafe {
+        let converted = pg_sys::pg_server_to_any(text.as_ptr().cast::<c_char>(), text.len() as c_int, UTF8);
+        with_converted(text, converted, use_text)
+    }
+}
+
+/// The text of an opened value in the server's encoding. `version` is for the error message.
+pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
+    let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
+    if text.bytes().any(|byte| byte == 0) {
+        return Err(Error::InvalidText(version));
+    }
+    if server_is_utf8() || text.is_ascii() {
+        return Ok(opened);
+    }
+    // SAFETY: as in `with_utf8`.
+    unsafe {
+        let converted = pg_sys::pg_any_to_server(text.as_ptr().cast::<c_char>(), text.len() as c_int, UTF8);
+        with_converted(text.as_bytes(), converted, Varlena::copy_of)
+    }
+}
+
+/// The server-encoded text of bytes that a client sent in its own encoding.
+pub fn with_client_text<T>(
+    text: &[u8],
+    use_text: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    // SAFETY: checks the bytes and raises PostgreSQL's own error (22021) where they are not valid.
+    unsafe {
+        let converted = pg_sys::pg_client_to_server(text.as_ptr().cast::<c_char>(), text.len() as c_int);
+        with_converted(text, converted, use_text)
+    }
+}
+
+/// The client-encoded bytes of a text in the server's encoding.
+pub fn client_bytes(text: &Varlena) -> Result<Varlena, Error> {
+    let text = text.bytes();
+    // SAFETY: as in `with_utf8`.
+    unsafe {
+        let converted = pg_sys::pg_server_to_client(text.as_ptr().cast::<c_char>(), text.len() as c_int);
+        with_converted(text, converted, Varlena::copy_of)
+    }
+}
+
+/// # Safety
+/// `converted` is what one of PostgreSQL's conversion functions made of `text`: null, the same pointer, or a palloc'd and
+/// terminated string.
+unsafe fn with_converted<T>(
+    text: &[u8],
+    converted: *mut c_char,
+    use_text: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    if converted.is_null() || converted.cast_const().cast::<u8>() == text.as_ptr() {
+        return use_text(text);
+    }
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let result = use_text(std::ffi::CStr::from_ptr(converted).to_bytes());
+        pg_sys::pfree(converted.cast());
+        result
+    }
+}

@@ -1,0 +1,57 @@
+//! Loading of ciphertext that already exists: dumps, replication, copies between databases.
+
+use crate::datatype::datum::{EncryptedResult, Text, Varlena};
+use crate::datatype::typmod;
+use crate::error::{Error, SqlResult};
+use crate::privilege::{self, Right};
+use pgrx::prelude::*;
+use prism_envelope::{Envelope, FieldClass, armor};
+
+/// Takes an envelope as it is, if the current role may load, and if its class is the one of the column.
+pub fn load_binary(bytes: &[u8], typmod: i32) -> Result<Varlena, Error> {
+    require_privilege()?;
+    let envelope = Envelope::parse(bytes).map_err(Error::BinaryForm)?;
+    check_class(envelope.attributes().class, typmod)?;
+    Varlena::copy_of(bytes)
+}
+
+/// Takes a text form as it is, under the same conditions.
+pub fn load_text(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
+    require_privilege()?;
+    decode(text, typmod)
+}
+
+fn decode(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
+    let mut value = Varlena::new(armor::decoded_len_estimate(text.len()))?;
+    let length = armor::decode_into(text, value.bytes_mut()).map_err(Error::TextForm)?;
+    value.truncate(length);
+    let envelope = Envelope::parse(value.bytes()).map_err(Error::BinaryForm)?;
+    check_class(envelope.attributes().class, typmod)?;
+    Ok(value)
+}
+
+/// A class can only be changed by those who hold the key, so a column takes no value of another class as it is.
+fn check_class(found: FieldClass, typmod: i32) -> Result<(), Error> {
+    match typmod::class_of(typmod) {
+        Some(expected) if expected != found => Err(Error::ClassMismatch {
+            found: typmod::class_name(found),
+            expected: typmod::class_name(expected),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Replication applies what another server sealed; everybody else needs the privilege.
+fn require_privilege() -> Result<(), Error> {
+    if privilege::is_logical_worker() || privilege::may(Right::Load) {
+        Ok(())
+    } else {
+        Err(Error::LoadDenied)
+    }
+}
+
+/// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.
+#[pg_extern(sql = false)]
+fn load_envelope(text_form: Text<'_>) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(decode(text_form.0.bytes(), -1)?))
+}

@@ -1,0 +1,14 @@
+//! The type `encrypted_text`: its datum, input and output, type modifiers, casts and statistics.
+//!
+//! A datum is a varlena whose payload is one envelope. `prism_envelope` knows the bytes.
+
+mod analyze;
+mod binary_io;
+mod cast;
+pub mod catalog;
+pub mod datum;
+pub mod encoding;
+mod load;
+mod output;
+mod text_io;
+pub mod typmod;

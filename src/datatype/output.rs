@@ -1,0 +1,44 @@
+//! What `prism_crypt.output` changes of the output.
+
+use crate::datatype::datum::{Encrypted, Varlena};
+use crate::error::Error;
+use crate::functions::{decrypt, mask};
+use crate::privilege::{self, Right};
+use crate::settings::{self, Output};
+use pgrx::pg_sys;
+
+/// The text to show instead of the ciphertext, in the server's encoding; `None` is the ciphertext.
+///
+/// `output_function` gives the oid of the running output function.
+pub fn shown(
+    value: Encrypted<'_>,
+    output_function: impl Fn() -> pg_sys::Oid,
+) -> Result<Option<Varlena>, Error> {
+    let mode = settings::output();
+    // What a walsender puts out leaves the server without anybody having asked for plaintext.
+    if mode == Output::Ciphertext || privilege::is_walsender() {
+        return Ok(None);
+    }
+    // A value that needs its context can't be opened here, where there is none to be given.
+    if value.envelope()?.attributes().context.is_some() {
+        return Ok(None);
+    }
+    match mode {
+        Output::Plaintext if privilege::may(Right::Decrypt(output_function())) => {
+            decrypt::open_text(value.envelope()?, None).map(Some)
+        }
+        Output::Masked if privilege::may(Right::Mask(output_function())) => {
+            mask::open_masked(value.envelope()?, None).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The oid of the function that is running.
+pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
+    // SAFETY: PostgreSQL passes a valid call; `flinfo` is null only in direct calls, which nobody makes.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        if function.is_null() { pg_sys::InvalidOid } else { (*function).fn_oid }
+    }
+}

@@ -1,0 +1,52 @@
+//! Text input and output.
+
+use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Varlena};
+use crate::datatype::{encoding, load, output, typmod};
+use crate::error::{Error, SqlResult};
+use crate::keyring;
+use pgrx::prelude::*;
+use prism_envelope::{Attributes, armor};
+use std::ffi::CStr;
+
+/// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads.
+#[pg_extern(sql = false)]
+fn encrypted_text_in(input: &CStr, _type: pg_sys::Oid, typmod: i32) -> SqlResult<EncryptedResult> {
+    let text = input.to_bytes();
+    if armor::is_armored(text) {
+        return Ok(EncryptedResult(load::load_text(text, typmod)?));
+    }
+    Ok(EncryptedResult(seal_text(text, typmod)?))
+}
+
+/// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset.
+pub fn seal_text(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
+    let attributes =
+        Attributes { class: typmod::class_of(typmod).unwrap_or_default(), ..Attributes::default() };
+    encoding::with_utf8(text, |text| keyring::seal(None, &attributes, text))
+}
+
+/// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.
+#[pg_extern(sql = false)]
+fn encrypted_text_out(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<CStringResult> {
+    let shown = output::shown(value, || output::function_oid(fcinfo))?;
+    Ok(match shown {
+        Some(text) => cstring_of(&text)?,
+        None => text_form(value)?,
+    })
+}
+
+fn text_form(value: Encrypted<'_>) -> Result<CStringResult, Error> {
+    let envelope = value.envelope()?;
+    let version = envelope.key_version();
+    CStringResult::write(armor::encoded_len(version, value.bytes().len()), |out| {
+        armor::encode_into(version, value.bytes(), out).map_err(Error::TextForm)
+    })
+}
+
+fn cstring_of(text: &Varlena) -> Result<CStringResult, Error> {
+    let text = text.bytes();
+    CStringResult::write(text.len(), |out| {
+        out.copy_from_slice(text);
+        Ok(text.len())
+    })
+}

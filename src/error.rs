@@ -1,0 +1,227 @@
+//! The one error type, and the one place that gives it SQLSTATE, message, detail and hint.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::PgSqlErrorCode;
+use prism_envelope::armor::ArmorError;
+use prism_envelope::{FormatError, KeyError, KeyVersion, OpenError, RandomnessError, SealError};
+
+/// What every function that SQL calls returns: PostgreSQL reports the error with its own SQLSTATE.
+pub type SqlResult<T> = Result<T, ErrorReport>;
+
+/// Everything that can go wrong. No variant ever holds plaintext, a key or a nonce.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{error}")]
+    MasterKey { source_name: &'static str, line: Option<usize>, error: KeyError },
+    #[error("no master key is set")]
+    NoMasterKey,
+    #[error("the source in {setting} holds no master key")]
+    EmptyKeySource { setting: &'static str },
+    #[error("could not read the master key file")]
+    KeyFile { detail: String },
+    #[error("the master key command failed")]
+    KeyCommand { detail: String },
+    #[error("the environment variable that prism_crypt.master_key_env names is not set")]
+    KeyEnvironment,
+    #[error("encryption key mismatch")]
+    KeyMismatch { version: KeyVersion, keyset: String, expected: String, loaded: Vec<String> },
+    #[error("data key version {0} is damaged")]
+    DataKeyDamaged(KeyVersion),
+    #[error("no active data key in keyset \"{0}\"")]
+    NoDataKey(String),
+    #[error("keyset \"{0}\" does not exist")]
+    NoKeyset(String),
+    #[error("key version {0} does not exist")]
+    UnknownVersion(KeyVersion),
+    #[error("key version {0} is disabled")]
+    Disabled(KeyVersion),
+    #[error("key version {0} is destroyed")]
+    Destroyed(KeyVersion),
+    #[error("the table prism_crypt.data_key can't be read")]
+    KeyTable { detail: &'static str },
+    #[error("Decryption failed (wrong key or corrupted data)")]
+    Authentication(KeyVersion),
+    #[error("invalid input syntax for type encrypted_text")]
+    TextForm(ArmorError),
+    #[error("invalid binary input for type encrypted_text")]
+    BinaryForm(FormatError),
+    #[error("not an encrypted value of prism_crypt")]
+    NotAnEnvelope(FormatError),
+    #[error("stored value of type encrypted_text is damaged")]
+    StoredValue(FormatError),
+    #[error("permission denied to load ciphertext")]
+    LoadDenied,
+    #[error("field class \"{found}\" does not match \"{expected}\"")]
+    ClassMismatch { found: &'static str, expected: &'static str },
+    #[error("field class \"{0}\" is not known")]
+    UnknownClass(String),
+    #[error("invalid type modifier for encrypted_text")]
+    TypeModifier,
+    #[error("searchable columns are not supported by this version of prism_crypt")]
+    Searchable,
+    #[error("the value holds bytes, not text")]
+    NotText(KeyVersion),
+    #[error("the value is not valid text")]
+    InvalidText(KeyVersion),
+    #[error("the plaintext is not valid text")]
+    InvalidPlaintext,
+    #[error("value of {length} bytes is too long to encrypt")]
+    TooLong { length: usize, limit: usize },
+    #[error("the operating system gave no random bytes")]
+    Randomness,
+    #[error("{what} must not be null")]
+    NullArgument { what: &'static str },
+    #[error("{what} can't run inside a transaction block or a function")]
+    TransactionBlock { what: &'static str },
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+impl Error {
+    /// The error of opening a value of this key version.
+    pub fn open(version: KeyVersion, error: OpenError) -> Self {
+        match error {
+            OpenError::Authentication => Self::Authentication(version),
+            _ => Self::Internal("buffer of a wrong length"),
+        }
+    }
+
+    /// The error of sealing, or of resealing a value of this key version.
+    pub fn seal(version: KeyVersion, error: SealError) -> Self {
+        match error {
+            SealError::Open(error) => Self::open(version, error),
+            SealError::Randomness(_) => Self::Randomness,
+            _ => Self::Internal("buffer of a wrong length"),
+        }
+    }
+
+    /// Whether it is about one value (or the key of that value), and not about the set-up of the server or session.
+    pub fn is_about_the_value(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyMismatch { .. }
+                | Self::DataKeyDamaged(_)
+                | Self::UnknownVersion(_)
+                | Self::Disabled(_)
+                | Self::Destroyed(_)
+                | Self::Authentication(_)
+                | Self::NotAnEnvelope(_)
+                | Self::StoredValue(_)
+                | Self::NotText(_)
+                | Self::InvalidText(_)
+        )
+    }
+
+    fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Self::MasterKey { .. }
+            | Self::ClassMismatch { .. }
+            | Self::UnknownClass(_)
+            | Self::TypeModifier => ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::NoMasterKey
+            | Self::EmptyKeySource { .. }
+            | Self::KeyEnvironment
+            | Self::KeyMismatch { .. }
+            | Self::NoDataKey(_)
+            | Self::Disabled(_)
+            | Self::Destroyed(_)
+            | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
+            Self::KeyCommand { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+            Self::DataKeyDamaged(_) | Self::StoredValue(_) => ERRCODE_DATA_CORRUPTED,
+            Self::NoKeyset(_) | Self::UnknownVersion(_) => ERRCODE_UNDEFINED_OBJECT,
+            Self::Authentication(_) => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+            Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
+            Self::LoadDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::Searchable => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
+            Self::InvalidText(_) | Self::InvalidPlaintext => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::TooLong { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::Randomness => ERRCODE_SYSTEM_ERROR,
+            Self::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            Self::MasterKey { source_name, line: Some(line), .. } => format!("Key {line} of {source_name}."),
+            Self::MasterKey { source_name, line: None, .. } => format!("Set by {source_name}."),
+            Self::KeyFile { detail } | Self::KeyCommand { detail } => detail.clone(),
+            Self::KeyMismatch { version, keyset, expected, loaded } => format!(
+                "Key version {version} of keyset \"{keyset}\" is wrapped by the master key {expected}, loaded: {}.",
+                loaded.join(", ")
+            ),
+            Self::KeyTable { detail } => (*detail).to_owned(),
+            Self::Authentication(version) => {
+                format!("authentication failed for a value of key version {version}")
+            }
+            Self::TextForm(error) => format!("As a text form it is malformed: {error}."),
+            Self::BinaryForm(error) | Self::NotAnEnvelope(error) | Self::StoredValue(error) => {
+                format!("It is malformed: {error}.")
+            }
+            Self::LoadDenied => "The input has the text form of an encrypted value (prism:v…).".to_owned(),
+            Self::NotText(version) | Self::InvalidText(version) => format!("It is of key version {version}."),
+            Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
+            _ => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::MasterKey { .. } => "A master key is 64 hexadecimal digits or the base64 of 32 bytes.",
+            Self::NoMasterKey => {
+                "Set prism_crypt.master_key, or have a superuser set prism_crypt.master_key_command, \
+                 prism_crypt.master_key_file or prism_crypt.master_key_env."
+            }
+            Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it behind the new one.",
+            Self::DataKeyDamaged(_) => "Restore its row in prism_crypt.data_key from a backup.",
+            Self::NoDataKey(_) => "Call prism_crypt.rotate_key() to make one.",
+            Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",
+            Self::UnknownVersion(_) => {
+                "The rows of prism_crypt.data_key belong to the data: restore both together."
+            }
+            Self::Disabled(_) => "prism_crypt.enable_key() makes it readable again.",
+            Self::Authentication(_) => {
+                "The value was changed, or belongs to another key, or was encrypted with another context."
+            }
+            Self::LoadDenied => {
+                "Only roles with prism_crypt.grant_access(role, 'load') may. To encrypt this very text, cast it \
+                 from text or call encrypt_field()."
+            }
+            Self::ClassMismatch { .. } => "Only a value that has no class yet takes the class of a column.",
+            Self::UnknownClass(_) => {
+                "Known classes: email, phone, tax_id, personal, financial, query, health."
+            }
+            Self::TypeModifier => "Write encrypted_text or encrypted_text('email').",
+            Self::NotText(_) => "Read it with decrypt_bytes().",
+            Self::TransactionBlock { .. } => {
+                "Call it outside of BEGIN … COMMIT: it commits after each batch."
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let mut report = Self::new(error.code(), error.to_string(), "prism_crypt");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        match error.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}
+
+impl From<RandomnessError> for Error {
+    fn from(_: RandomnessError) -> Self {
+        Self::Randomness
+    }
+}

@@ -1,0 +1,50 @@
+//! `decrypt_field`, `try_decrypt_field` and `decrypt_bytes`.
+
+use super::encrypt::context_hash;
+use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult, Varlena};
+use crate::datatype::encoding;
+use crate::error::{Error, SqlResult};
+use crate::keyring;
+use pgrx::prelude::*;
+use prism_envelope::{Content, ContextHash, Envelope};
+
+/// Opens a value that holds text, and gives it in the server's encoding.
+pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
+    let version = envelope.key_version();
+    if envelope.attributes().content != Content::Text {
+        return Err(Error::NotText(version));
+    }
+    encoding::text_from_utf8(keyring::open(&envelope, context)?, version)
+}
+
+/// `decrypt_field(value encrypted_text, context text) → text`. A null value gives null.
+#[pg_extern(sql = false)]
+fn decrypt_field(value: Option<Encrypted<'_>>, context: Option<Text<'_>>) -> SqlResult<Option<TextResult>> {
+    let Some(value) = value else { return Ok(None) };
+    let context = context_hash(context)?;
+    Ok(Some(TextResult(open_text(value.envelope()?, context.as_ref())?)))
+}
+
+/// `try_decrypt_field(value encrypted_text, context text) → text`: null also where this value can't be read. Errors of the
+/// set-up, such as a master key that is not set, stay errors.
+#[pg_extern(sql = false)]
+fn try_decrypt_field(
+    value: Option<Encrypted<'_>>,
+    context: Option<Text<'_>>,
+) -> SqlResult<Option<TextResult>> {
+    let Some(value) = value else { return Ok(None) };
+    let context = context_hash(context)?;
+    match value.envelope().and_then(|envelope| open_text(envelope, context.as_ref())) {
+        Ok(text) => Ok(Some(TextResult(text))),
+        Err(error) if error.is_about_the_value() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `decrypt_bytes(value bytea, context text) → bytea`. Opens what `encrypt_bytes` sealed; a null value gives null.
+#[pg_extern(sql = false)]
+fn decrypt_bytes(value: Option<Bytea<'_>>, context: Option<Text<'_>>) -> SqlResult<Option<ByteaResult>> {
+    let Some(value) = value else { return Ok(None) };
+    let context = context_hash(context)?;
+    Ok(Some(ByteaResult(keyring::open(&value.envelope()?, context.as_ref())?)))
+}

@@ -1,0 +1,90 @@
+//! `prism_crypt.status()`: one row a check. A problem is a row, never an error.
+
+use crate::error::Error;
+use crate::keyring;
+use crate::settings;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+type Check = (&'static str, String, bool);
+
+/// `prism_crypt.status() → table(name text, setting text, ok boolean)`
+#[pg_extern(sql = false)]
+fn status() -> Result<
+    TableIterator<'static, (name!(name, &'static str), name!(setting, String), name!(ok, bool))>,
+    ErrorReport,
+> {
+    let mut checks = vec![
+        ("algorithm", "AES-256-GCM".to_owned(), true),
+        ("key_source", key_source(), settings::master_key_source().is_some()),
+        check("master_fingerprint", keyring::master_fingerprints().map(|all| all.join(", "))),
+        check("active_versions", active_versions()),
+    ];
+    checks.extend(keys());
+    checks.push(hardware());
+    checks.push(preload());
+    checks.push(("library_version", env!("CARGO_PKG_VERSION").to_owned(), true));
+    checks.push(("postgresql_version", postgresql_version(), true));
+    let enabled = checks.iter().all(|(name, _, ok)| *ok || matches!(*name, "hardware_aes" | "preloaded"));
+    checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
+    Ok(TableIterator::new(checks))
+}
+
+fn check(name: &'static str, result: Result<String, Error>) -> Check {
+    match result {
+        Ok(setting) => (name, setting, true),
+        Err(error) => (name, error.to_string(), false),
+    }
+}
+
+fn key_source() -> String {
+    settings::master_key_source().map_or_else(|| "none".to_owned(), |(setting, _)| setting.to_owned())
+}
+
+/// `default: 3, tenant_42: 7`; that there is none is a problem.
+fn active_versions() -> Result<String, Error> {
+    let active = keyring::active_versions()?;
+    if active.is_empty() {
+        return Err(Error::NoDataKey("default".to_owned()));
+    }
+    let shown: Vec<_> = active.iter().map(|(keyset, version)| format!("{keyset}: {version}")).collect();
+    Ok(shown.join(", "))
+}
+
+/// Whether the session's master keys unlock the active keys. Only asked when there are some of both.
+fn keys() -> Option<Check> {
+    let active = keyring::active_versions().ok().filter(|active| !active.is_empty())?;
+    keyring::master_fingerprints().ok()?;
+    let locked = active.iter().find_map(|(_, version)| keyring::can_unlock(*version).err());
+    Some(match locked {
+        Some(error) => ("active_keys_unlock", error.to_string(), false),
+        None => ("active_keys_unlock", "yes".to_owned(), true),
+    })
+}
+
+/// The instructions that the cipher uses where it finds them.
+fn hardware() -> Check {
+    #[cfg(target_arch = "x86_64")]
+    let (name, present) = (
+        "AES-NI, PCLMULQDQ",
+        std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq"),
+    );
+    #[cfg(target_arch = "aarch64")]
+    let (name, present) = (
+        "ARMv8 AES, PMULL",
+        std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull"),
+    );
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let (name, present) = ("none", false);
+    ("hardware_aes", if present { name } else { "no" }.to_owned(), present)
+}
+
+/// Without preloading, a key that is set before the first use is an unprotected placeholder for so long.
+fn preload() -> Check {
+    let preloaded = crate::was_preloaded();
+    ("preloaded", if preloaded { "yes" } else { "no" }.to_owned(), preloaded)
+}
+
+fn postgresql_version() -> String {
+    pg_sys::PG_VERSION.to_string_lossy().into_owned()
+}

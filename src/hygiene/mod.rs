@@ -1,0 +1,60 @@
+//! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
+
+mod log;
+mod statement;
+
+use pgrx::pg_sys;
+
+/// Installs the hooks.
+pub fn init() {
+    log::init();
+    statement::init();
+}
+
+/// Replaces the text of the running statement in `pg_stat_activity`.
+pub fn hide_activity() {
+    const WITHHELD: &std::ffi::CStr = c"<statement withheld: it names prism_crypt.master_key>";
+    // SAFETY: copies a string constant into this backend's own status slot, if it has one. A starting parallel worker
+    // restores its leader's settings and has no statement of its own.
+    unsafe {
+        if !pg_sys::InitializingParallelWorker {
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, WITHHELD.as_ptr());
+        }
+    }
+}
+
+/// Whether a text names the setting that holds a key, whatever the quoting (and not only those that say where one is).
+pub fn names_master_key(text: &[u8]) -> bool {
+    const NAME: &[u8] = b"master_key";
+    const SOURCES: [&[u8]; 3] = [b"_command", b"_file", b"_env"];
+    text.windows(NAME.len()).enumerate().any(|(at, window)| {
+        let rest = &text[at + NAME.len()..];
+        window.eq_ignore_ascii_case(NAME)
+            && !SOURCES
+                .iter()
+                .any(|source| rest.len() >= source.len() && rest[..source.len()].eq_ignore_ascii_case(source))
+            && !rest.starts_with(b"(")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_master_key;
+
+    #[test]
+    fn finds_the_setting_in_any_spelling() {
+        for text in [
+            "SET prism_crypt.master_key = 'x'",
+            "set PRISM_CRYPT.MASTER_KEY to 'x'",
+            "set \"prism_crypt\".\"master_key\" to 'x'",
+            "select set_config('prism_crypt.master_key', $1, false)",
+        ] {
+            assert!(names_master_key(text.as_bytes()), "{text}");
+        }
+        for text in
+            ["SET prism_crypt.master_key_file = '/x'", "SELECT prism_crypt.rotate_master_key()", "master", ""]
+        {
+            assert!(!names_master_key(text.as_bytes()), "{text}");
+        }
+    }
+}

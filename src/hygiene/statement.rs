@@ -1,0 +1,149 @@
+//! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
+
+use super::{hide_activity, names_master_key};
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char};
+
+thread_local! {
+    static NEXT: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
+    static COPIES_INTO_ENCRYPTED_COLUMN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the running statement is a COPY FROM into a table that has an encrypted column.
+pub fn copies_into_encrypted_column() -> bool {
+    COPIES_INTO_ENCRYPTED_COLUMN.get()
+}
+
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+    }
+}
+
+/// Not guarded, and without anything to drop: an error of the statement must pass through as PostgreSQL raised it, with
+/// all its fields.
+#[allow(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    query_env: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: everything is passed on as PostgreSQL gave it, except for the text of the statement.
+    unsafe {
+        let text = before(statement, text, context);
+        match NEXT.get() {
+            Some(next) => {
+                next(statement, text, read_only_tree, context, params, query_env, receiver, completion)
+            }
+            None => standard_ProcessUtility(
+                statement,
+                text,
+                read_only_tree,
+                context,
+                params,
+                query_env,
+                receiver,
+                completion,
+            ),
+        }
+    }
+    // After an error the flag stays up: the error is reported later. See `reported`.
+    COPIES_INTO_ENCRYPTED_COLUMN.set(false);
+}
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding would catch errors and raise poorer ones.
+    #[allow(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        query_env: *mut pg_sys::QueryEnvironment,
+        receiver: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Sets the COPY flag, and gives the text of the statement, redacted where it names the key setting.
+#[pg_guard]
+unsafe extern "C-unwind" fn before(
+    statement: *mut pg_sys::PlannedStmt,
+    text: *const c_char,
+    context: pg_sys::ProcessUtilityContext::Type,
+) -> *const c_char {
+    // SAFETY: PostgreSQL passes a planned utility statement and its terminated text.
+    unsafe {
+        let is_nested = context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
+        let copies = is_copy_into_encrypted_column((*statement).utilityStmt);
+        COPIES_INTO_ENCRYPTED_COLUMN.set(copies || (is_nested && copies_into_encrypted_column()));
+        let bytes = CStr::from_ptr(text).to_bytes();
+        if !names_master_key(bytes) {
+            return text;
+        }
+        hide_activity();
+        let blanked = blank_literals(bytes);
+        pg_sys::pnstrdup(blanked.as_ptr().cast(), blanked.len())
+    }
+}
+
+/// Called when an error was reported: the statement is over.
+pub fn reported() {
+    COPIES_INTO_ENCRYPTED_COLUMN.set(false);
+}
+
+/// Blanks everything from the first quote to the last, at the same length. Extensions that are called after us
+/// (pg_stat_statements) keep the text that they are given.
+fn blank_literals(text: &[u8]) -> Vec<u8> {
+    let is_quote = |byte: &u8| matches!(byte, b'\'' | b'$');
+    let mut blanked = text.to_vec();
+    if let (Some(first), Some(last)) = (text.iter().position(is_quote), text.iter().rposition(is_quote)) {
+        blanked[first..=last].fill(b'*');
+    }
+    blanked
+}
+
+/// # Safety
+/// `node` is null or a utility statement.
+unsafe fn is_copy_into_encrypted_column(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the node's tag says what it is; catalog look-ups happen inside the statement's transaction.
+    unsafe {
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) {
+            return false;
+        }
+        let copy = &*node.cast::<pg_sys::CopyStmt>();
+        if !copy.is_from || copy.relation.is_null() || !pg_sys::IsTransactionState() {
+            return false;
+        }
+        let relation = pg_sys::RangeVarGetRelidExtended(
+            copy.relation,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        );
+        relation != pg_sys::InvalidOid && crate::datatype::catalog::has_encrypted_column(relation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blank_literals;
+
+    #[test]
+    fn blanks_what_is_quoted_and_keeps_the_length() {
+        let text = b"SET prism_crypt.master_key = 'abc'; SELECT 1";
+        assert_eq!(blank_literals(text), b"SET prism_crypt.master_key = *****; SELECT 1");
+        assert_eq!(blank_literals(b"SHOW x"), b"SHOW x");
+        assert_eq!(blank_literals(b"SET x = $$abc$$"), b"SET x = *******");
+    }
+}

@@ -1,0 +1,67 @@
+//! The parts of key administration that need key material. `sql/key_admin.sql` calls them; no role may do so directly.
+//!
+//! Return types are written out where a row is returned: pgrx reads them, and sees through no alias.
+
+use super::with_keyring;
+use crate::error::Error;
+use crate::keyring::current_process_id;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use prism_envelope::{KeyBytes, KeyVersion, WRAPPED_LEN};
+
+/// A wrapped key, and the fingerprint of the master key that wrapped it.
+type Wrapped = ([u8; WRAPPED_LEN], String);
+
+/// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key, 61 bytes once wrapped, under the first
+/// master key. The keyset's active key, if it has one, must be unlockable: a session with another master key would
+/// otherwise cut the keyset in two.
+#[pg_extern(sql = false)]
+fn _wrap_new_key(
+    version: i32,
+    keyset: &str,
+) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
+{
+    let version = key_version(version)?;
+    let (wrapped, fingerprint) = with_keyring(|keyring| {
+        if let Some(active) = keyring.rows()?.active_version(keyset) {
+            keyring.opening_key(active)?;
+        }
+        let key = KeyBytes::generate()?;
+        let (master, nonces) = keyring.wrapping_key()?;
+        let wrapped = master.wrap(nonces, current_process_id(), version, keyset, &key)?;
+        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+    })?;
+    Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `prism_crypt._rewrap_key(version integer)`: the data key of a version, wrapped anew under the first master key.
+#[pg_extern(sql = false)]
+fn _rewrap_key(
+    version: i32,
+) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
+{
+    let version = key_version(version)?;
+    let (wrapped, fingerprint) = with_keyring(|keyring| {
+        let key = keyring.unwrap(version)?;
+        let keyset = keyring.row(version)?.keyset.clone();
+        let (master, nonces) = keyring.wrapping_key()?;
+        let wrapped = master.wrap(nonces, current_process_id(), version, &keyset, &key)?;
+        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+    })?;
+    Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `generate_key()`: a new master key for the caller to keep; nothing of it stays here.
+#[pg_extern(sql = false)]
+fn generate_key() -> Result<
+    TableIterator<'static, (name!(key, String), name!(key_bytes, i32), name!(algorithm, &'static str))>,
+    ErrorReport,
+> {
+    let key = KeyBytes::generate().map_err(Error::from)?.to_hex();
+    Ok(TableIterator::once((String::clone(&key), 32, "AES-256-GCM")))
+}
+
+fn key_version(number: i32) -> Result<KeyVersion, Error> {
+    let version = u32::try_from(number).ok().and_then(KeyVersion::new);
+    version.ok_or(Error::Internal("key version out of range"))
+}

@@ -1,0 +1,177 @@
+//! What a backend keeps unlocked, and when it lets go of it.
+
+use super::invalidation;
+use super::sources;
+use super::table::{KeyRow, KeyState, KeyTable};
+use crate::error::Error;
+use crate::settings;
+use prism_envelope::{DataKey, KeyVersion, MasterKey, NoncePool, UnwrapError};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// The unlocked keys of this backend. Dropping them wipes them.
+pub struct Keyring {
+    nonces: NoncePool,
+    /// As read from their source; dropped when a setting changes or the configuration is reloaded.
+    masters: Option<Vec<MasterKey>>,
+    masters_as_of: (u64, i64),
+    /// The rows of `prism_crypt.data_key`; dropped when any session changes them.
+    rows: Option<KeyTable>,
+    unlocked: BTreeMap<KeyVersion, Rc<DataKey>>,
+    /// The session's sealing key, so that the next value needs no look-up.
+    current: Option<Rc<DataKey>>,
+    current_as_of: u64,
+    /// The key of the last value that was opened, likewise.
+    last_opened: Option<Rc<DataKey>>,
+}
+
+impl Keyring {
+    /// An empty keyring.
+    pub const fn new() -> Self {
+        Self {
+            nonces: NoncePool::new(),
+            masters: None,
+            masters_as_of: (0, 0),
+            rows: None,
+            unlocked: BTreeMap::new(),
+            current: None,
+            current_as_of: 0,
+            last_opened: None,
+        }
+    }
+
+    /// Drops what is outdated. Called before every value, so it only compares counters.
+    pub fn refresh(&mut self) {
+        if invalidation::take_stale() {
+            self.rows = None;
+            self.lock();
+        }
+        let master_as_of = (settings::master_generation(), settings::config_generation());
+        if self.masters_as_of != master_as_of {
+            self.masters_as_of = master_as_of;
+            self.masters = None;
+            self.lock();
+        }
+        if self.current_as_of != settings::keyset_generation() {
+            self.current_as_of = settings::keyset_generation();
+            self.current = None;
+        }
+    }
+
+    /// The active key of a keyset (`None`: of the session's), and the nonces to seal with.
+    pub fn sealing_key(&mut self, keyset: Option<&str>) -> Result<(Rc<DataKey>, &mut NoncePool), Error> {
+        let key = match (keyset, &self.current) {
+            (None, Some(key)) => Rc::clone(key),
+            (Some(keyset), _) => self.active_key(keyset)?,
+            (None, None) => {
+                let keyset =
+                    settings::keyset().to_str().map_err(|_| Error::Internal("keyset is not text"))?;
+                let key = self.active_key(keyset)?;
+                self.current = Some(Rc::clone(&key));
+                key
+            }
+        };
+        Ok((key, &mut self.nonces))
+    }
+
+    /// The key of a version, if values of that version may be read.
+    pub fn opening_key(&mut self, version: KeyVersion) -> Result<Rc<DataKey>, Error> {
+        match &self.last_opened {
+            Some(key) if key.version() == version => Ok(Rc::clone(key)),
+            _ => {
+                let key = self.unlock(version)?;
+                self.last_opened = Some(Rc::clone(&key));
+                Ok(key)
+            }
+        }
+    }
+
+    /// The key of a version, the active key of the same keyset, and the nonces to seal with.
+    pub fn resealing_keys(
+        &mut self,
+        version: KeyVersion,
+    ) -> Result<(Rc<DataKey>, Rc<DataKey>, &mut NoncePool), Error> {
+        let old = self.opening_key(version)?;
+        let keyset = self.row(version)?.keyset.clone();
+        let new = self.active_key(&keyset)?;
+        Ok((old, new, &mut self.nonces))
+    }
+
+    /// The rows of the key table.
+    pub fn rows(&mut self) -> Result<&KeyTable, Error> {
+        match self.rows {
+            Some(ref rows) => Ok(rows),
+            None => Ok(self.rows.insert(KeyTable::read()?)),
+        }
+    }
+
+    /// The master keys, the one that wraps first; never empty.
+    pub fn masters(&mut self) -> Result<&[MasterKey], Error> {
+        if self.masters.is_none() {
+            self.masters = Some(sources::load()?);
+        }
+        Ok(self.masters.as_deref().unwrap_or_default())
+    }
+
+    /// Master keys and nonces, for wrapping.
+    pub fn wrapping_key(&mut self) -> Result<(&MasterKey, &mut NoncePool), Error> {
+        self.masters()?;
+        let first = self.masters.as_ref().and_then(|masters| masters.first()).ok_or(Error::NoMasterKey)?;
+        Ok((first, &mut self.nonces))
+    }
+
+    /// The row of a version.
+    pub fn row(&mut self, version: KeyVersion) -> Result<&KeyRow, Error> {
+        self.rows()?.get(version).ok_or(Error::UnknownVersion(version))
+    }
+
+    /// The unwrapped key of a version, not expanded.
+    pub fn unwrap(&mut self, version: KeyVersion) -> Result<prism_envelope::KeyBytes, Error> {
+        self.masters()?;
+        let row = self.row(version)?;
+        let (keyset, expected, wrapped) =
+            (row.keyset.clone(), row.master_fingerprint.clone(), row.wrapped.clone());
+        let masters = self.masters()?;
+        let master = masters.iter().find(|master| master.fingerprint().to_string() == expected);
+        let Some(master) = master else {
+            let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();
+            return Err(Error::KeyMismatch { version, keyset, expected, loaded });
+        };
+        master.unwrap(version, &keyset, &wrapped).map_err(|error| match error {
+            UnwrapError::Malformed | UnwrapError::Authentication => Error::DataKeyDamaged(version),
+            _ => Error::Internal("unknown unwrap error"),
+        })
+    }
+
+    fn active_key(&mut self, keyset: &str) -> Result<Rc<DataKey>, Error> {
+        let rows = self.rows()?;
+        match rows.active_version(keyset) {
+            Some(version) => self.unlock(version),
+            None if keyset == "default" || rows.has_keyset(keyset) => {
+                Err(Error::NoDataKey(keyset.to_owned()))
+            }
+            None => Err(Error::NoKeyset(keyset.to_owned())),
+        }
+    }
+
+    fn unlock(&mut self, version: KeyVersion) -> Result<Rc<DataKey>, Error> {
+        if let Some(key) = self.unlocked.get(&version) {
+            return Ok(Rc::clone(key));
+        }
+        match self.row(version)?.state {
+            KeyState::Active | KeyState::DecryptOnly => {}
+            KeyState::Disabled => return Err(Error::Disabled(version)),
+            KeyState::Destroyed => return Err(Error::Destroyed(version)),
+        }
+        let key = Rc::new(DataKey::new(version, &self.unwrap(version)?));
+        self.unlocked.insert(version, Rc::clone(&key));
+        Ok(key)
+    }
+
+    /// Drops every unlocked data key.
+    fn lock(&mut self) {
+        self.unlocked.clear();
+        self.current = None;
+        self.last_opened = None;
+    }
+}

@@ -1,0 +1,64 @@
+//! Hears of changes to the key table: of our own at the end of the command, of other sessions' once they committed, and
+//! of our own again when they are rolled back. All of that is PostgreSQL's relation-cache invalidation, which a trigger
+//! on the table sends ([`data_key_changed`]).
+
+use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    static STALE: Cell<bool> = const { Cell::new(true) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+    static KEY_TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// Takes in what other sessions committed. Otherwise a running transaction that takes no new lock would not hear of it.
+#[inline]
+pub fn accept_messages() {
+    // SAFETY: what PostgreSQL itself does whenever it locks a relation; we are inside a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+}
+
+/// Whether the key table may have changed since the last call.
+#[inline]
+pub fn take_stale() -> bool {
+    STALE.replace(false)
+}
+
+/// The table was read under this oid: from now on its changes are heard.
+pub fn listen_for(key_table: pg_sys::Oid) {
+    KEY_TABLE.set(key_table);
+    if !LISTENING.replace(true) {
+        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) }
+    }
+}
+
+/// Marks what was read as outdated, after a failed read.
+pub fn mark_stale() {
+    STALE.set(true);
+}
+
+/// The id of this process as PostgreSQL knows it, which is up to date after a fork and costs no system call.
+#[inline]
+pub fn current_process_id() -> u32 {
+    // SAFETY: a global that only this process writes.
+    unsafe { pg_sys::MyProcPid.cast_unsigned() }
+}
+
+/// Not guarded: it calls nothing and can't panic.
+unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    if relation == pg_sys::InvalidOid || relation == KEY_TABLE.get() {
+        STALE.set(true);
+    }
+}
+
+/// Statement trigger of `prism_crypt.data_key`: tells every backend, this one included, that keys changed.
+#[pg_trigger(sql = false)]
+fn data_key_changed<'a>(
+    trigger: &'a pgrx::PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, pgrx::AllocatedByPostgres>>, pgrx::trigger_support::PgTriggerError> {
+    let relation = trigger.relid()?;
+    // SAFETY: queues a message for the end of the command and of the transaction.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+    Ok(None)
+}

@@ -1,0 +1,90 @@
+//! The keyring: master keys, data keys, and the cache of a backend that holds them.
+//!
+//! [`seal`], [`open`] and [`reseal`] are all that the rest of the extension needs.
+
+mod admin;
+mod cache;
+mod invalidation;
+mod sources;
+mod table;
+
+use crate::datatype::datum::Varlena;
+use crate::error::Error;
+use cache::Keyring;
+use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
+use std::cell::RefCell;
+
+pub use invalidation::{accept_messages, current_process_id};
+pub use table::KeyState;
+
+thread_local! {
+    static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
+}
+
+/// Runs `use_keyring` with the keyring of this backend, brought up to date with what other sessions committed.
+fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
+    accept_messages();
+    KEYRING.with(|keyring| {
+        let mut keyring = keyring.try_borrow_mut().map_err(|_| Error::Internal("the keyring is in use"))?;
+        keyring.refresh();
+        use_keyring(&mut keyring)
+    })
+}
+
+/// Seals a plaintext under the active key of a keyset; `None` is the session's.
+pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
+    with_keyring(|keyring| {
+        let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
+        let (key, nonces) = keyring.sealing_key(keyset)?;
+        key.seal_into(nonces, current_process_id(), attributes, plaintext, out.bytes_mut())
+            .map_err(|error| Error::seal(key.version(), error))?;
+        Ok(out)
+    })
+}
+
+/// Opens a value. The context must be the one it was sealed with.
+pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
+    with_keyring(|keyring| {
+        let key = keyring.opening_key(envelope.key_version())?;
+        let mut out = Varlena::new(envelope.plaintext_len())?;
+        key.open_into(envelope, context, out.bytes_mut())
+            .map_err(|error| Error::open(envelope.key_version(), error))?;
+        Ok(out)
+    })
+}
+
+/// Opens a value whatever its context, and seals it under the active key of its own keyset with these attributes.
+pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
+    with_keyring(|keyring| {
+        let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
+        let version = envelope.key_version();
+        let (old, new, nonces) = keyring.resealing_keys(version)?;
+        new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, out.bytes_mut())
+            .map_err(|error| Error::seal(version, error))?;
+        Ok(out)
+    })
+}
+
+/// The state of a key version, or `None` where there is no such key. Needs no master key.
+pub fn state_of(version: KeyVersion) -> Result<Option<KeyState>, Error> {
+    with_keyring(|keyring| Ok(keyring.rows()?.get(version).map(|row| row.state)))
+}
+
+/// Fingerprints of the master keys that are set, the one that wraps first.
+pub fn master_fingerprints() -> Result<Vec<String>, Error> {
+    with_keyring(|keyring| {
+        Ok(keyring.masters()?.iter().map(|master| master.fingerprint().to_string()).collect())
+    })
+}
+
+/// The active key versions with their keysets. Needs no master key.
+pub fn active_versions() -> Result<Vec<(String, KeyVersion)>, Error> {
+    with_keyring(|keyring| {
+        Ok(keyring.rows()?.active().map(|(keyset, version)| (keyset.to_owned(), version)).collect())
+    })
+}
+
+/// Whether the key of this version can be unlocked with the master keys that are set.
+pub fn can_unlock(version: KeyVersion) -> Result<(), Error> {
+    with_keyring(|keyring| keyring.opening_key(version).map(drop))
+}

@@ -1,0 +1,57 @@
+//! prism_crypt: column encryption inside PostgreSQL. See `README.md`, and `docs/` for what each part promises.
+
+mod datatype;
+mod error;
+mod functions;
+mod hygiene;
+mod keyring;
+mod privilege;
+mod settings;
+
+use pgrx::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+::pgrx::pg_module_magic!(name, version);
+
+static PRELOADED: AtomicBool = AtomicBool::new(false);
+
+/// Runs once, when PostgreSQL loads the library.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: a global that PostgreSQL sets while it loads libraries.
+    let preloaded = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
+    PRELOADED.store(preloaded, Ordering::Relaxed);
+    settings::init();
+    hygiene::init();
+}
+
+/// Whether the library came in through `shared_preload_libraries`.
+fn was_preloaded() -> bool {
+    PRELOADED.load(Ordering::Relaxed)
+}
+
+// The scripts run in this order. They are written by hand, so that what is installed can be read in one place.
+extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
+extension_sql_file!("../sql/type.sql", name = "type", requires = ["schema"]);
+extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["type"]);
+extension_sql_file!("../sql/casts.sql", name = "casts", requires = ["functions"]);
+extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["casts"]);
+extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["key_admin"]);
+extension_sql_file!("../sql/access.sql", name = "access", requires = ["rotation"]);
+extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
+
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+/// What `cargo pgrx test` asks for.
+#[cfg(test)]
+pub mod pg_test {
+    /// Called once before the tests.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the server that the tests run on.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec!["shared_preload_libraries = 'prism_crypt'"]
+    }
+}

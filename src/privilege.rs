@@ -1,0 +1,135 @@
+//! Who may see what, where there is no function call that PostgreSQL would check: in the output and input functions.
+//!
+//! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
+
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+
+/// A right that an input or output function asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// EXECUTE on the `decrypt_field` that stands in the schema of this output function and takes its type.
+    Decrypt(pg_sys::Oid),
+    /// EXECUTE on `mask_field`, likewise.
+    Mask(pg_sys::Oid),
+    /// EXECUTE on `prism_crypt.load_envelope(text)`.
+    Load,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Question {
+    right: Right,
+    role: pg_sys::Oid,
+}
+
+thread_local! {
+    static LAST_ANSWER: RefCell<Option<(Question, bool)>> = const { RefCell::new(None) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the current role has a right.
+pub fn may(right: Right) -> bool {
+    // SAFETY: reads the current role.
+    let question = Question { right, role: unsafe { pg_sys::GetUserId() } };
+    let known = LAST_ANSWER
+        .with_borrow(|last| last.filter(|(asked, _)| *asked == question).map(|(_, answer)| answer));
+    known.unwrap_or_else(|| {
+        listen();
+        // SAFETY: catalog look-ups inside a transaction.
+        let answer = unsafe { may_execute(function_of(right), question.role) };
+        LAST_ANSWER.set(Some((question, answer)));
+        answer
+    })
+}
+
+/// Whether this process applies changes that another server replicates.
+pub fn is_logical_worker() -> bool {
+    // SAFETY: tells what kind of process this is.
+    unsafe { pg_sys::IsLogicalWorker() }
+}
+
+/// Whether this process sends the log to another server.
+pub fn is_walsender() -> bool {
+    // SAFETY: a global that is set when the process starts.
+    unsafe { pg_sys::am_walsender }
+}
+
+/// The function whose EXECUTE privilege is the right.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn function_of(right: Right) -> pg_sys::Oid {
+    let (output_function, name) = match right {
+        Right::Decrypt(output_function) => (output_function, c"decrypt_field"),
+        Right::Mask(output_function) => (output_function, c"mask_field"),
+        // SAFETY: as promised by the caller.
+        Right::Load => unsafe {
+            return find_function(c"prism_crypt".as_ptr(), c"load_envelope", &[pg_sys::TEXTOID]);
+        },
+    };
+    // SAFETY: catalog look-ups; names and types come from the catalogs themselves.
+    unsafe {
+        let (mut types, mut count) = (std::ptr::null_mut(), 0);
+        pg_sys::get_func_signature(output_function, &mut types, &mut count);
+        if count < 1 {
+            return pg_sys::InvalidOid;
+        }
+        let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(output_function));
+        find_function(schema, name, &[*types, pg_sys::TEXTOID])
+    }
+}
+
+/// # Safety
+/// `schema` is null or a terminated string. Inside a transaction.
+unsafe fn find_function(schema: *const std::ffi::c_char, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
+    if schema.is_null() {
+        return pg_sys::InvalidOid;
+    }
+    // SAFETY: a qualified name, so the search path plays no part. Strings are copied where PostgreSQL frees them.
+    unsafe {
+        let mut qualified = std::ptr::null_mut();
+        for part in [schema, name.as_ptr()] {
+            qualified = pg_sys::lappend(qualified, pg_sys::makeString(pg_sys::pstrdup(part)).cast());
+        }
+        pg_sys::LookupFuncName(qualified, types.len() as i32, types.as_ptr(), true)
+    }
+}
+
+/// # Safety
+/// Inside a transaction.
+unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    if function == pg_sys::InvalidOid {
+        return false;
+    }
+    let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
+    // SAFETY: a catalog look-up.
+    unsafe {
+        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        let result = pg_sys::pg_proc_aclcheck(function, role, mode);
+        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, mode);
+        result == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// Forgets the answer when a function, a role or a membership changes.
+fn listen() {
+    if LISTENING.replace(true) {
+        return;
+    }
+    use pg_sys::SysCacheIdentifier::{AUTHMEMMEMROLE, AUTHOID, PROCOID};
+    for cache in [PROCOID, AUTHOID, AUTHMEMMEMROLE] {
+        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget), pg_sys::Datum::null()) }
+    }
+}
+
+/// Not guarded: it calls nothing that can panic.
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    LAST_ANSWER.with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = None;
+        }
+    });
+}

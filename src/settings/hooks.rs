@@ -1,0 +1,168 @@
+//! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
+
+use super::{KEYSET_GENERATION, MASTER_GENERATION};
+use crate::hygiene;
+use pgrx::prelude::*;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use prism_envelope::parse_keys;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+
+const MASK: &CStr = c"********";
+
+/// The setting that holds keys themselves: masked, kept out of catalogs and files, never echoed.
+pub fn define_secret(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    flags: GucFlags,
+) {
+    // SAFETY: the hooks are guarded, and live as long as the library.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            description,
+            c"Any session may set its own. Not stored by ALTER SYSTEM, ALTER ROLE, ALTER DATABASE or CREATE FUNCTION.",
+            setting,
+            GucContext::Userset,
+            flags,
+            Some(check_secret),
+            Some(assign_master),
+            Some(show_secret),
+        );
+    }
+}
+
+/// A setting that says where keys are, for superusers.
+pub fn define_key_source(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+) {
+    // SAFETY: the hook is guarded, and lives as long as the library.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            description,
+            c"Read when a session first needs a key, and again after a reload of the configuration.",
+            setting,
+            GucContext::Suset,
+            GucFlags::SUPERUSER_ONLY,
+            None,
+            Some(assign_master),
+            None,
+        );
+    }
+}
+
+/// The setting that names the session's keyset.
+pub fn define_keyset(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+) {
+    // SAFETY: the hook is guarded, and lives as long as the library.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            description,
+            c"Keysets are made by prism_crypt.create_keyset().",
+            setting,
+            GucContext::Userset,
+            GucFlags::default(),
+            None,
+            Some(assign_keyset),
+            None,
+        );
+    }
+}
+
+/// Makes any other name under `prism_crypt.` an error.
+pub fn reserve_prefix() {
+    // SAFETY: plain calls with a string constant, after every setting was defined.
+    unsafe {
+        #[cfg(feature = "pg14")]
+        pg_sys::EmitWarningsOnPlaceholders(c"prism_crypt".as_ptr());
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::MarkGUCPrefixReserved(c"prism_crypt".as_ptr());
+    }
+}
+
+/// The value of a setting where PostgreSQL keeps it; unset and empty are `None`. No copy is made: a copy of a key would
+/// not be wiped. The value stays valid until the setting is assigned again, so callers use it up at once.
+pub fn borrow(setting: &'static GucSetting<Option<CString>>) -> Option<&'static CStr> {
+    // SAFETY: the variable of a string setting is null or a string that PostgreSQL terminated.
+    let value = unsafe {
+        let variable = setting.as_ptr();
+        if (*variable).is_null() { None } else { Some(CStr::from_ptr(*variable)) }
+    };
+    value.filter(|value| !value.is_empty())
+}
+
+/// Changes whenever the server configuration was reloaded.
+pub fn config_generation() -> i64 {
+    // SAFETY: a global that only this process writes.
+    unsafe { pg_sys::PgReloadTime }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn check_secret(
+    new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // The statement that set it stays in pg_stat_activity until the next one begins.
+    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
+        hygiene::hide_activity();
+    }
+    // SAFETY: PostgreSQL passes a valid pointer to a null or terminated string.
+    let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };
+    if value.is_empty() {
+        return true;
+    }
+    use pg_sys::GucSource::{PGC_S_DATABASE, PGC_S_DATABASE_USER, PGC_S_GLOBAL, PGC_S_TEST, PGC_S_USER};
+    if [PGC_S_DATABASE, PGC_S_DATABASE_USER, PGC_S_GLOBAL, PGC_S_TEST, PGC_S_USER].contains(&source) {
+        return refuse(
+            "prism_crypt.master_key can't be stored in the catalogs",
+            "Every role could read it there. Use prism_crypt.master_key_file, _command or _env.",
+        );
+    }
+    match value.to_str().ok().map(parse_keys) {
+        Some(Ok(_)) => true,
+        Some(Err((number, error))) => refuse(
+            "invalid value for parameter \"prism_crypt.master_key\"",
+            &format!("Key {number}: {error}"),
+        ),
+        None => refuse("invalid value for parameter \"prism_crypt.master_key\"", "It is not text."),
+    }
+}
+
+/// Refuses a value with a message of our own: the default one would print the value.
+fn refuse(message: &str, detail: &str) -> bool {
+    // SAFETY: PostgreSQL takes these strings over; they are allocated where it looks for them.
+    unsafe {
+        pg_sys::GUC_check_errcode(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE as c_int);
+        pg_sys::GUC_check_errmsg_string = postgres_string(message);
+        pg_sys::GUC_check_errdetail_string = postgres_string(detail);
+    }
+    false
+}
+
+fn postgres_string(text: &str) -> *mut c_char {
+    // SAFETY: a palloc'd copy with its terminator; none of the texts has a zero byte.
+    unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_master(_new_value: *const c_char, _extra: *mut c_void) {
+    MASTER_GENERATION.set(MASTER_GENERATION.get().wrapping_add(1));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn assign_keyset(_new_value: *const c_char, _extra: *mut c_void) {
+    KEYSET_GENERATION.set(KEYSET_GENERATION.get().wrapping_add(1));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn show_secret() -> *const c_char {
+    if super::inline_master_key().is_some() { MASK.as_ptr() } else { c"".as_ptr() }
+}

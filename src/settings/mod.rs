@@ -1,0 +1,113 @@
+//! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
+
+mod hooks;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+pub use hooks::config_generation;
+
+/// Name of the setting that holds a key itself.
+pub const MASTER_KEY: &str = "prism_crypt.master_key";
+/// Name of the setting with a command that prints the key.
+pub const MASTER_KEY_COMMAND: &str = "prism_crypt.master_key_command";
+/// Name of the setting with a file that holds the key.
+pub const MASTER_KEY_FILE: &str = "prism_crypt.master_key_file";
+/// Name of the setting with an environment variable that holds the key.
+pub const MASTER_KEY_ENV: &str = "prism_crypt.master_key_env";
+
+static INLINE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ENV: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
+static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
+
+/// What the output functions of `encrypted_text` give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[allow(missing_docs, reason = "the variants are the values of the setting")]
+pub enum Output {
+    #[name = c"ciphertext"]
+    Ciphertext,
+    #[name = c"plaintext"]
+    Plaintext,
+    #[name = c"masked"]
+    Masked,
+}
+
+thread_local! {
+    /// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
+    static MASTER_GENERATION: Cell<u64> = const { Cell::new(0) };
+    /// Grows whenever `prism_crypt.keyset` is assigned.
+    static KEYSET_GENERATION: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Declares every setting and reserves the prefix.
+pub fn init() {
+    // Not reset by RESET ALL would keep one pool client's key for the next one, so that flag is left out on purpose.
+    let secret = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_AUTO_FILE;
+    hooks::define_secret(
+        c"prism_crypt.master_key",
+        c"Master keys: 64 hexadecimal digits or base64 of 32 bytes, separated by line breaks or commas.",
+        &INLINE,
+        secret,
+    );
+    hooks::define_key_source(
+        c"prism_crypt.master_key_command",
+        c"Shell command that prints the master keys, one a line.",
+        &COMMAND,
+    );
+    hooks::define_key_source(
+        c"prism_crypt.master_key_file",
+        c"File that holds the master keys, one a line.",
+        &FILE,
+    );
+    hooks::define_key_source(
+        c"prism_crypt.master_key_env",
+        c"Name of the server's environment variable that holds the master keys.",
+        &ENV,
+    );
+    hooks::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
+    GucRegistry::define_enum_guc(
+        c"prism_crypt.output",
+        c"What encrypted_text shows: ciphertext, plaintext or masked text.",
+        c"Plaintext and masked text are shown to roles with that privilege only; others see ciphertext.",
+        &OUTPUT,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    hooks::reserve_prefix();
+}
+
+/// What the output functions give.
+pub fn output() -> Output {
+    OUTPUT.get()
+}
+
+/// The first master-key source that is set: its setting and its value.
+pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
+    [(MASTER_KEY, &INLINE), (MASTER_KEY_COMMAND, &COMMAND), (MASTER_KEY_FILE, &FILE), (MASTER_KEY_ENV, &ENV)]
+        .into_iter()
+        .find_map(|(name, setting)| Some((name, hooks::borrow(setting)?)))
+}
+
+/// The inline master key as it was set. For redaction only.
+pub fn inline_master_key() -> Option<&'static CStr> {
+    hooks::borrow(&INLINE)
+}
+
+/// The session's keyset, in the encoding of the server.
+pub fn keyset() -> &'static CStr {
+    hooks::borrow(&KEYSET).unwrap_or(c"default")
+}
+
+/// Changes whenever a master-key setting was assigned.
+pub fn master_generation() -> u64 {
+    MASTER_GENERATION.get()
+}
+
+/// Changes whenever the session's keyset was assigned.
+pub fn keyset_generation() -> u64 {
+    KEYSET_GENERATION.get()
+}

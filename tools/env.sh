@@ -1,0 +1,40 @@
+# Where everything lives; sourced by the shell tools, printed for the Python ones (sh tools/env.sh).
+PG_MAJOR=${PG_MAJOR:-15}
+PGRX_VERSION=0.18.1
+
+# The PostgreSQL that the private copies are made from.
+PG_SOURCE=${PG_SOURCE:-/usr/lib/postgresql/$PG_MAJOR/bin/pg_config}
+
+if [ "$(id -u)" = 0 ]; then
+    # PostgreSQL refuses to run as root, and its user can't look into root's home.
+    PRISM_CACHE=${PRISM_CACHE:-/var/cache/prism_crypt}
+    SERVER_USER=${SERVER_USER:-postgres}
+else
+    PRISM_CACHE=${PRISM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/prism_crypt}
+    SERVER_USER=$(id -un)
+fi
+
+# Two copies, so that `cargo pgrx test` never overwrites a library that a running server has mapped.
+private_copy() { # dev | release
+    case $PG_SOURCE in
+        /usr/lib/postgresql/*) echo "$PRISM_CACHE/pg$PG_MAJOR/$1/usr/lib/postgresql/$PG_MAJOR/bin/pg_config" ;;
+        *) echo "$PRISM_CACHE/pg$PG_MAJOR/$1/bin/pg_config" ;;
+    esac
+}
+PG_DEV=$(private_copy dev)
+PG_RELEASE=$(private_copy release)
+
+CARGO_BIN=${CARGO_HOME:-$HOME/.cargo}/bin
+command -v cargo >/dev/null 2>&1 || PATH=$CARGO_BIN:$PATH
+# Only there when another cargo-pgrx was installed already: that one is left alone.
+OWN_PGRX=$PRISM_CACHE/cargo-pgrx-$PGRX_VERSION
+[ ! -d "$OWN_PGRX/bin" ] || PATH=$OWN_PGRX/bin:$PATH
+USER=${USER:-$(id -un)}
+
+export PG_MAJOR PG_SOURCE PGRX_VERSION PRISM_CACHE SERVER_USER PG_DEV PG_RELEASE OWN_PGRX PATH USER
+
+case ${0##*/} in
+    env.sh) for v in PG_MAJOR PG_SOURCE PGRX_VERSION PRISM_CACHE SERVER_USER PG_DEV PG_RELEASE PATH USER; do
+        eval "printf '%s=%s\n' $v \"\$$v\""
+    done ;;
+esac
