@@ -14,6 +14,11 @@ use std::ptr::NonNull;
 /// that every value that was stored can be dumped.
 pub const MAX_ENVELOPE_LEN: usize = (0x3fff_ffff - 32) / 4 * 3;
 
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
+    fn palloc(size: usize) -> *mut std::ffi::c_void;
+}
+
 /// A new varlena in the current memory context, which owns it.
 pub struct Varlena {
     pointer: NonNull<pg_sys::varlena>,
@@ -22,6 +27,9 @@ pub struct Varlena {
 
 impl Varlena {
     /// A varlena with a payload of `payload_len` bytes, which are yet to be written.
+    ///
+    /// To be called while nothing is held that would have to be dropped: when memory runs out, PostgreSQL's error leaves
+    /// it without unwinding.
     pub fn new(payload_len: usize) -> Result<Self, Error> {
         if payload_len > MAX_ENVELOPE_LEN {
             return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
@@ -29,7 +37,7 @@ impl Varlena {
         let total = payload_len + pg_sys::VARHDRSZ;
         // SAFETY: palloc gives `total` bytes or raises an error; the length was checked to fit a varlena.
         let pointer = unsafe {
-            let pointer = pg_sys::palloc(total).cast::<pg_sys::varlena>();
+            let pointer = palloc(total).cast::<pg_sys::varlena>();
             pgrx::set_varsize_4b(pointer, total as i32);
             NonNull::new(pointer).ok_or(Error::Internal("no memory"))?
         };

@@ -4,19 +4,17 @@ use crate::datatype::datum::Varlena;
 use crate::error::Error;
 use pgrx::pg_sys;
 use prism_envelope::KeyVersion;
-use std::cell::OnceCell;
 use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
 
 const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
 
-thread_local! {
-    static SERVER_IS_UTF8: OnceCell<bool> = const { OnceCell::new() };
-}
+static SERVER_IS_UTF8: OnceLock<bool> = OnceLock::new();
 
 /// Whether the database's encoding is UTF-8, so that nothing has to be converted.
 pub fn server_is_utf8() -> bool {
     // SAFETY: fixed for the life of a backend, once it is connected to its database.
-    SERVER_IS_UTF8.with(|is_utf8| *is_utf8.get_or_init(|| unsafe { pg_sys::GetDatabaseEncoding() } == UTF8))
+    *SERVER_IS_UTF8.get_or_init(|| unsafe { pg_sys::GetDatabaseEncoding() } == UTF8)
 }
 
 /// Gives the UTF-8 of a text in the server's encoding to `use_text`.
@@ -34,7 +32,7 @@ pub fn with_utf8<T>(text: &[u8], use_text: impl FnOnce(&[u8]) -> Result<T, Error
 /// The text of an opened value in the server's encoding. `version` is for the error message.
 pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
     let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
-    if text.bytes().any(|byte| byte == 0) {
+    if text.as_bytes().contains(&0) {
         return Err(Error::InvalidText(version));
     }
     if server_is_utf8() || text.is_ascii() {

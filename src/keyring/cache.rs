@@ -75,15 +75,11 @@ impl Keyring {
     }
 
     /// The key of a version, if values of that version may be read.
-    pub fn opening_key(&mut self, version: KeyVersion) -> Result<Rc<DataKey>, Error> {
-        match &self.last_opened {
-            Some(key) if key.version() == version => Ok(Rc::clone(key)),
-            _ => {
-                let key = self.unlock(version)?;
-                self.last_opened = Some(Rc::clone(&key));
-                Ok(key)
-            }
+    pub fn opening_key(&mut self, version: KeyVersion) -> Result<&Rc<DataKey>, Error> {
+        if self.last_opened.as_ref().is_none_or(|key| key.version() != version) {
+            self.last_opened = Some(self.unlock(version)?);
         }
+        self.last_opened.as_ref().ok_or(Error::UnknownVersion(version))
     }
 
     /// The key of a version, the active key of the same keyset, and the nonces to seal with.
@@ -91,7 +87,7 @@ impl Keyring {
         &mut self,
         version: KeyVersion,
     ) -> Result<(Rc<DataKey>, Rc<DataKey>, &mut NoncePool), Error> {
-        let old = self.opening_key(version)?;
+        let old = Rc::clone(self.opening_key(version)?);
         let keyset = self.row(version)?.keyset.clone();
         let new = self.active_key(&keyset)?;
         Ok((old, new, &mut self.nonces))

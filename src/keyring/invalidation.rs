@@ -3,31 +3,38 @@
 //! on the table sends ([`data_key_changed`]).
 
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
-thread_local! {
-    static STALE: Cell<bool> = const { Cell::new(true) };
-    static LISTENING: Cell<bool> = const { Cell::new(false) };
-    static KEY_TABLE: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+static STALE: AtomicBool = AtomicBool::new(true);
+static LISTENING: AtomicBool = AtomicBool::new(false);
+static KEY_TABLE: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
+    #[link_name = "AcceptInvalidationMessages"]
+    fn accept_invalidation_messages();
 }
 
 /// Takes in what other sessions committed. Otherwise a running transaction that takes no new lock would not hear of it.
+///
+/// To be called while nothing is held that would have to be dropped: an error leaves it without unwinding.
 #[inline]
 pub fn accept_messages() {
     // SAFETY: what PostgreSQL itself does whenever it locks a relation; we are inside a transaction.
-    unsafe { pg_sys::AcceptInvalidationMessages() }
+    unsafe { accept_invalidation_messages() }
 }
 
 /// Whether the key table may have changed since the last call.
 #[inline]
 pub fn take_stale() -> bool {
-    STALE.replace(false)
+    STALE.load(Relaxed) && STALE.swap(false, Relaxed)
 }
 
 /// The table was read under this oid: from now on its changes are heard.
 pub fn listen_for(key_table: pg_sys::Oid) {
-    KEY_TABLE.set(key_table);
-    if !LISTENING.replace(true) {
+    KEY_TABLE.store(key_table.to_u32(), Relaxed);
+    if !LISTENING.swap(true, Relaxed) {
         // SAFETY: registered once a backend, and the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) }
     }
@@ -35,7 +42,7 @@ pub fn listen_for(key_table: pg_sys::Oid) {
 
 /// Marks what was read as outdated, after a failed read.
 pub fn mark_stale() {
-    STALE.set(true);
+    STALE.store(true, Relaxed);
 }
 
 /// The id of this process as PostgreSQL knows it, which is up to date after a fork and costs no system call.
@@ -47,8 +54,8 @@ pub fn current_process_id() -> u32 {
 
 /// Not guarded: it calls nothing and can't panic.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
-    if relation == pg_sys::InvalidOid || relation == KEY_TABLE.get() {
-        STALE.set(true);
+    if relation == pg_sys::InvalidOid || relation.to_u32() == KEY_TABLE.load(Relaxed) {
+        STALE.store(true, Relaxed);
     }
 }
 

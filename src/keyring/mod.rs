@@ -31,38 +31,41 @@ fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -
     })
 }
 
+// Results are allocated before the keyring is borrowed: an error of the allocation must find nothing to be dropped.
+
 /// Seals a plaintext under the active key of a keyset; `None` is the session's.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
+    let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
     with_keyring(|keyring| {
-        let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
         let (key, nonces) = keyring.sealing_key(keyset)?;
         key.seal_into(nonces, current_process_id(), attributes, plaintext, out.bytes_mut())
-            .map_err(|error| Error::seal(key.version(), error))?;
-        Ok(out)
-    })
+            .map_err(|error| Error::seal(key.version(), error))
+    })?;
+    Ok(out)
 }
 
 /// Opens a value. The context must be the one it was sealed with.
 pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
+    let mut out = Varlena::new(envelope.plaintext_len())?;
     with_keyring(|keyring| {
-        let key = keyring.opening_key(envelope.key_version())?;
-        let mut out = Varlena::new(envelope.plaintext_len())?;
-        key.open_into(envelope, context, out.bytes_mut())
-            .map_err(|error| Error::open(envelope.key_version(), error))?;
-        Ok(out)
-    })
+        keyring
+            .opening_key(envelope.key_version())?
+            .open_into(envelope, context, out.bytes_mut())
+            .map_err(|error| Error::open(envelope.key_version(), error))
+    })?;
+    Ok(out)
 }
 
 /// Opens a value whatever its context, and seals it under the active key of its own keyset with these attributes.
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
+    let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
+    let version = envelope.key_version();
     with_keyring(|keyring| {
-        let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
-        let version = envelope.key_version();
         let (old, new, nonces) = keyring.resealing_keys(version)?;
         new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, out.bytes_mut())
-            .map_err(|error| Error::seal(version, error))?;
-        Ok(out)
-    })
+            .map_err(|error| Error::seal(version, error))
+    })?;
+    Ok(out)
 }
 
 /// The state of a key version, or `None` where there is no such key. Needs no master key.

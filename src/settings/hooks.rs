@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use prism_envelope::parse_keys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::atomic::Ordering::Relaxed;
 
 const MASK: &CStr = c"********";
 
@@ -154,12 +155,12 @@ fn postgres_string(text: &str) -> *mut c_char {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_master(_new_value: *const c_char, _extra: *mut c_void) {
-    MASTER_GENERATION.set(MASTER_GENERATION.get().wrapping_add(1));
+    MASTER_GENERATION.fetch_add(1, Relaxed);
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_keyset(_new_value: *const c_char, _extra: *mut c_void) {
-    KEYSET_GENERATION.set(KEYSET_GENERATION.get().wrapping_add(1));
+    KEYSET_GENERATION.fetch_add(1, Relaxed);
 }
 
 #[pg_guard]

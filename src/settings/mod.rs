@@ -3,8 +3,9 @@
 mod hooks;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
-use std::cell::Cell;
 use std::ffi::{CStr, CString};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub use hooks::config_generation;
 
@@ -36,12 +37,10 @@ pub enum Output {
     Masked,
 }
 
-thread_local! {
-    /// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
-    static MASTER_GENERATION: Cell<u64> = const { Cell::new(0) };
-    /// Grows whenever `prism_crypt.keyset` is assigned.
-    static KEYSET_GENERATION: Cell<u64> = const { Cell::new(0) };
-}
+/// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
+static MASTER_GENERATION: AtomicU64 = AtomicU64::new(0);
+/// Grows whenever `prism_crypt.keyset` is assigned.
+static KEYSET_GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Declares every setting and reserves the prefix.
 pub fn init() {
@@ -104,10 +103,10 @@ pub fn keyset() -> &'static CStr {
 
 /// Changes whenever a master-key setting was assigned.
 pub fn master_generation() -> u64 {
-    MASTER_GENERATION.get()
+    MASTER_GENERATION.load(Relaxed)
 }
 
 /// Changes whenever the session's keyset was assigned.
 pub fn keyset_generation() -> u64 {
-    KEYSET_GENERATION.get()
+    KEYSET_GENERATION.load(Relaxed)
 }

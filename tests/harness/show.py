@@ -23,11 +23,14 @@ class Show:
     def say(self, text):
         print(f"   {text}", flush=True)
 
+    def echo(self, text, user="postgres"):
+        for line in text.splitlines():
+            print(f"   {DIM}{user}=>{OFF} {self._mask(line)}", flush=True)
+
     def sql(self, text, user="postgres", hidden="", fails=False, **kw):
         """Print the SQL and psql's answer. hidden: run before it, unseen. Gives the seconds it took."""
         text = text.strip()
-        for line in text.splitlines():
-            print(f"   {DIM}{user}=>{OFF} {self._mask(line)}", flush=True)
+        self.echo(text, user)
         started = time.monotonic()
         done = self.cluster.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-P", "footer=off", "-P", "pager=off"], user, self.db,
                                 input=f"{prelude()}{hidden}\n{text}\n", check=False, **kw)
