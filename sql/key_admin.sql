@@ -22,7 +22,9 @@ DECLARE
   new_version integer;
   new_key record;
 BEGIN
-  IF rotate_key.keyset = 'default' THEN
+  IF rotate_key.keyset IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
+  ELSIF rotate_key.keyset = 'default' THEN
     INSERT INTO prism_crypt.keyset (name) VALUES ('default') ON CONFLICT DO NOTHING;
   END IF;
   -- One rotation of a keyset at a time: the second one waits here.
@@ -72,7 +74,9 @@ BEGIN
   LOCK TABLE prism_crypt.data_key IN SHARE ROW EXCLUSIVE MODE;
   IF rotate_master_key.keyset IS NOT NULL
      AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN
-    RAISE undefined_object USING MESSAGE = format('keyset "%s" does not exist', rotate_master_key.keyset);
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', rotate_master_key.keyset),
+      HINT = 'prism_crypt.key_status lists them. NULL is every keyset.';
   END IF;
   WITH new_wrapping AS MATERIALIZED (
     SELECT k.version, w.wrapped, w.master_fingerprint
@@ -95,10 +99,15 @@ CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason t
 DECLARE
   current_state text;
 BEGIN
+  IF _set_key_state.version IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
+  END IF;
   SELECT k.state INTO current_state
   FROM prism_crypt.data_key AS k WHERE k.version = _set_key_state.version FOR UPDATE;
   IF NOT FOUND THEN
-    RAISE undefined_object USING MESSAGE = format('key version %s does not exist', _set_key_state.version);
+    RAISE undefined_object USING
+      MESSAGE = format('key version %s does not exist', _set_key_state.version),
+      HINT = 'prism_crypt.key_status lists them.';
   ELSIF current_state = 'active' THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('key version %s is the active one of its keyset', _set_key_state.version),

@@ -26,5 +26,6 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text(text, integer, boolean), encrypted_text(character varying, integer, boolean),
   encrypted_text(encrypted_text, integer, boolean),
   encrypt_field(text, text, text, text), encrypt_bytes(bytea, text, text, text),
-  key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea)
+  key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea),
+  prism_crypt.class_name(integer)
 TO PUBLIC;

@@ -70,8 +70,6 @@ pub enum Error {
     TooLong { length: usize, limit: usize },
     #[error("the operating system gave no random bytes")]
     Randomness,
-    #[error("{what} must not be null")]
-    NullArgument { what: &'static str },
     #[error("{what} can't run inside a transaction block or a function")]
     TransactionBlock { what: &'static str },
     #[error("internal error: {0}")]
@@ -141,7 +139,6 @@ impl Error {
             Self::InvalidText(_) | Self::InvalidPlaintext => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TooLong { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
-            Self::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }
@@ -158,7 +155,7 @@ impl Error {
             ),
             Self::KeyTable { detail } => (*detail).to_owned(),
             Self::Authentication(version) => {
-                format!("authentication failed for a value of key version {version}")
+                format!("Key version {version}: authentication failed.")
             }
             Self::TextForm(error) => format!("As a text form it is malformed: {error}."),
             Self::BinaryForm(error) | Self::NotAnEnvelope(error) | Self::StoredValue(error) => {

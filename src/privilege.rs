@@ -55,44 +55,58 @@ pub fn is_walsender() -> bool {
     unsafe { pg_sys::am_walsender }
 }
 
-/// The function whose EXECUTE privilege is the right.
+/// The function whose EXECUTE privilege is the right; an invalid oid where there is none.
 ///
 /// # Safety
 /// Inside a transaction.
 unsafe fn function_of(right: Right) -> pg_sys::Oid {
-    let (output_function, name) = match right {
-        Right::Decrypt(output_function) => (output_function, c"decrypt_field"),
-        Right::Mask(output_function) => (output_function, c"mask_field"),
-        // SAFETY: as promised by the caller.
-        Right::Load => unsafe {
-            return find_function(c"prism_crypt".as_ptr(), c"load_envelope", &[pg_sys::TEXTOID]);
-        },
-    };
-    // SAFETY: catalog look-ups; names and types come from the catalogs themselves.
+    // SAFETY: catalog look-ups; types and schema of an output function come from the catalogs themselves.
+    unsafe {
+        match right {
+            Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
+            Right::Mask(output_function) => beside(output_function, c"mask_field"),
+            Right::Load => {
+                let schema = pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true);
+                find_function(schema, c"load_envelope", &[pg_sys::TEXTOID])
+            }
+        }
+    }
+}
+
+/// The function of this name in the schema of an output function, for the type that it puts out and a context.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn beside(output_function: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: catalog look-ups.
     unsafe {
         let (mut types, mut count) = (std::ptr::null_mut(), 0);
         pg_sys::get_func_signature(output_function, &mut types, &mut count);
         if count < 1 {
             return pg_sys::InvalidOid;
         }
-        let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(output_function));
-        find_function(schema, name, &[*types, pg_sys::TEXTOID])
+        find_function(pg_sys::get_func_namespace(output_function), name, &[*types, pg_sys::TEXTOID])
     }
 }
 
+/// Not `LookupFuncName`, which asks whether the role may use the schema: only the function counts here.
+///
 /// # Safety
-/// `schema` is null or a terminated string. Inside a transaction.
-unsafe fn find_function(schema: *const std::ffi::c_char, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
-    if schema.is_null() {
-        return pg_sys::InvalidOid;
-    }
-    // SAFETY: a qualified name, so the search path plays no part. Strings are copied where PostgreSQL frees them.
+/// Inside a transaction.
+unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
+    // SAFETY: the keys are of the types that this cache has: name, oidvector, oid.
     unsafe {
-        let mut qualified = std::ptr::null_mut();
-        for part in [schema, name.as_ptr()] {
-            qualified = pg_sys::lappend(qualified, pg_sys::makeString(pg_sys::pstrdup(part)).cast());
-        }
-        pg_sys::LookupFuncName(qualified, types.len() as i32, types.as_ptr(), true)
+        let types = pg_sys::buildoidvector(types.as_ptr(), types.len() as i32);
+        let found = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as pg_sys::AttrNumber,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(types),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::null(),
+        );
+        pg_sys::pfree(types.cast());
+        found
     }
 }
 

@@ -78,19 +78,25 @@ unsafe fn withhold_rows(error: &mut pg_sys::ErrorData) {
             }
         }
         if copies_into_encrypted_column() && !error.context.is_null() {
-            // `COPY patients, line 3, column ssn: "078-05-1120"`: the place may be told, the input may not.
             let context = CStr::from_ptr(error.context).to_bytes();
-            if contains(context, b"COPY ") {
-                overwrite(
-                    error.context,
-                    context.windows(3).position(|w| w == b": \"").map_or(0, |at| at + 2),
-                );
+            if let Some(start) = input_in_copy_context(context) {
+                overwrite(error.context, start);
             }
         }
         if error.elevel >= PgLogLevel::ERROR as i32 {
             statement::reported();
         }
     }
+}
+
+/// Where the input begins in `COPY patients, line 3, column ssn: "078-05-1120"`: the place may be told, the input may not.
+/// Every language of PostgreSQL has a colon there; a binary COPY shows no input and has none.
+fn input_in_copy_context(context: &[u8]) -> Option<usize> {
+    if !contains(context, b"COPY") {
+        return None;
+    }
+    let quoted = context.windows(3).position(|window| window == b": \"").map(|at| at + 2);
+    quoted.or_else(|| context.iter().position(|byte| *byte == b':').map(|at| at + 1))
 }
 
 /// Overwrites a string from byte `start` on with as much of a fixed text as fits.

@@ -23,17 +23,15 @@ pub fn hide_activity() {
     }
 }
 
-/// Whether a text names the setting that holds a key, whatever the quoting (and not only those that say where one is).
+/// Whether a text names the setting that holds a key, whatever the quoting. Longer names that hold this one (the settings
+/// that say where a key is, `rotate_master_key`) don't count.
 pub fn names_master_key(text: &[u8]) -> bool {
     const NAME: &[u8] = b"master_key";
-    const SOURCES: [&[u8]; 3] = [b"_command", b"_file", b"_env"];
+    let in_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     text.windows(NAME.len()).enumerate().any(|(at, window)| {
-        let rest = &text[at + NAME.len()..];
         window.eq_ignore_ascii_case(NAME)
-            && !SOURCES
-                .iter()
-                .any(|source| rest.len() >= source.len() && rest[..source.len()].eq_ignore_ascii_case(source))
-            && !rest.starts_with(b"(")
+            && !in_name(at.checked_sub(1).and_then(|before| text.get(before)))
+            && !in_name(text.get(at + NAME.len()))
     })
 }
 

@@ -10,6 +10,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI32};
 use zeroize::Zeroizing;
 
 /// How often a waiting session looks whether it was cancelled, in nanoseconds.
@@ -26,10 +28,10 @@ pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
         .stdout(Stdio::piped())
         .process_group(0)
         .spawn()
-        .map(Group)
+        .map(Group::new)
         .map_err(|error| fail(format!("It could not be started: {error}.")))?;
     let mut printed = buffer();
-    if let Some(stdout) = child.0.stdout.take() {
+    if let Some(stdout) = child.child.stdout.take() {
         read_all(stdout, &mut printed)
             .map_err(|error| fail(format!("Its output could not be read: {error}.")))?;
     }
@@ -61,15 +63,30 @@ fn read_all(mut stdout: ChildStdout, printed: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// A child and its process group, ended when dropped: also when a cancelled statement unwinds.
-struct Group(Child);
+/// A child and its process group. Ended when dropped before the child did its work: also when a cancelled statement
+/// unwinds, and when the session ends.
+struct Group {
+    child: Child,
+    done: bool,
+}
 
 impl Group {
+    fn new(child: Child) -> Self {
+        // The child's id is also that of its group.
+        RUNNING.store(child.id().cast_signed(), Relaxed);
+        if !LISTENING.swap(true, Relaxed) {
+            // SAFETY: registered once a backend, and the callback lives as long as the library.
+            unsafe { pg_sys::on_proc_exit(Some(session_ends), pg_sys::Datum::null()) }
+        }
+        Self { child, done: false }
+    }
+
     /// Waits until it ends, and stays open to a cancel: it may close its output and go on.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         loop {
             check_for_interrupts!();
-            if let Some(status) = self.0.try_wait()? {
+            if let Some(status) = self.child.try_wait()? {
+                self.done = true;
                 return Ok(status);
             }
             // Interrupted or not, the loop looks again.
@@ -80,12 +97,27 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Ok(Some(_)) = self.0.try_wait() {
-            return;
+        if !self.done {
+            // Before the child is waited for: until then nothing else can get its id. What it started in the background
+            // goes too.
+            end_running();
+            let _ = self.child.wait();
         }
-        if let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.0.wait();
+        RUNNING.store(0, Relaxed);
     }
+}
+
+static LISTENING: AtomicBool = AtomicBool::new(false);
+/// Process group of the command that this session is waiting for; 0 is none.
+static RUNNING: AtomicI32 = AtomicI32::new(0);
+
+fn end_running() {
+    if let Some(group) = Pid::from_raw(RUNNING.load(Relaxed)) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// A session that is terminated leaves without unwinding. Not guarded: nothing in it can panic.
+unsafe extern "C-unwind" fn session_ends(_code: i32, _argument: pg_sys::Datum) {
+    end_running();
 }
