@@ -22,6 +22,7 @@ fn _wrap_new_key(
 ) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
 {
     let version = key_version(version)?;
+    keep_version();
     let (wrapped, fingerprint) = with_keyring(|keyring| {
         if let Some(active) = keyring.rows()?.active_version(keyset) {
             keyring.opening_key(active)?;
@@ -59,6 +60,13 @@ fn generate_key() -> Result<
 > {
     let key = KeyBytes::generate().map_err(Error::from)?.to_hex();
     Ok(TableIterator::once((String::clone(&key), 32, "AES-256-GCM")))
+}
+
+/// Makes the sequence's step durable before anything is sealed under the new version: after a crash the version would
+/// otherwise be given again, and what the unfinished transaction sealed may have left the server.
+fn keep_version() {
+    // SAFETY: flushes the log up to where it is now.
+    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) }
 }
 
 fn key_version(number: i32) -> Result<KeyVersion, Error> {
