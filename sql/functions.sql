@@ -39,11 +39,11 @@ CREATE FUNCTION mask_field(value encrypted_text, context text DEFAULT NULL) RETU
 COMMENT ON FUNCTION mask_field(encrypted_text, text) IS 'As much of a value as its field class lets one recognise it by';
 
 CREATE FUNCTION key_version(value encrypted_text) RETURNS integer
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_key_version_wrapper';
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'key_version_wrapper';
 COMMENT ON FUNCTION key_version(encrypted_text) IS 'The version of the data key that sealed a value; needs no key';
 
 CREATE FUNCTION key_version(value bytea) RETURNS integer
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'bytea_key_version_wrapper';
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'key_version_wrapper';
 COMMENT ON FUNCTION key_version(bytea) IS 'The version of the data key that sealed what encrypt_bytes() gave';
 
 CREATE FUNCTION envelope_info(
@@ -51,7 +51,7 @@ CREATE FUNCTION envelope_info(
   OUT format integer, OUT key_version integer, OUT class text, OUT "binary" boolean, OUT has_context boolean,
   OUT search_generation integer, OUT plaintext_bytes integer, OUT envelope_bytes integer
 ) RETURNS SETOF record
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'encrypted_text_envelope_info_wrapper';
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'envelope_info_wrapper';
 COMMENT ON FUNCTION envelope_info(encrypted_text) IS 'The header of a value; needs no key';
 
 CREATE FUNCTION envelope_info(
@@ -59,7 +59,7 @@ CREATE FUNCTION envelope_info(
   OUT format integer, OUT key_version integer, OUT class text, OUT "binary" boolean, OUT has_context boolean,
   OUT search_generation integer, OUT plaintext_bytes integer, OUT envelope_bytes integer
 ) RETURNS SETOF record
-  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'bytea_envelope_info_wrapper';
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'envelope_info_wrapper';
 COMMENT ON FUNCTION envelope_info(bytea) IS 'The header of what encrypt_bytes() gave; needs no key';
 
 CREATE FUNCTION generate_key(OUT key text, OUT key_bytes integer, OUT algorithm text) RETURNS SETOF record

@@ -43,12 +43,8 @@ fn _rotation_error(value: Encrypted<'_>) -> SqlResult<Option<String>> {
 
 /// What is wrong with one value. What is wrong with the set-up is an error.
 fn rotation_error(value: Encrypted<'_>) -> Result<Option<String>, Error> {
-    let tried = value.envelope().and_then(|envelope| keyring::reseal(&envelope, envelope.attributes()));
-    match tried {
-        Ok(sealed) => {
-            sealed.free();
-            Ok(None)
-        }
+    match value.envelope().and_then(|envelope| keyring::check(&envelope)) {
+        Ok(()) => Ok(None),
         Err(error) if error.is_about_the_value() => Ok(Some(error.to_string())),
         Err(error) => Err(error),
     }

@@ -13,6 +13,7 @@ use crate::error::Error;
 use cache::Keyring;
 use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
 use std::cell::RefCell;
+use zeroize::Zeroize;
 
 pub use invalidation::{accept_messages, current_process_id};
 pub use table::KeyState;
@@ -66,6 +67,21 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
             .map_err(|error| Error::seal(version, error))
     })?;
     Ok(out)
+}
+
+/// Whether a value can be opened, whatever its context. Nothing of it is kept, and nothing is sealed.
+pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
+    let mut scratch = Varlena::new(envelope.plaintext_len())?;
+    let checked = with_keyring(|keyring| {
+        let context = envelope.attributes().context.as_ref();
+        keyring
+            .opening_key(envelope.key_version())?
+            .open_into(envelope, context, scratch.bytes_mut())
+            .map_err(|error| Error::open(envelope.key_version(), error))
+    });
+    scratch.bytes_mut().zeroize();
+    scratch.free();
+    checked
 }
 
 /// The state of a key version, or `None` where there is no such key. Needs no master key.
