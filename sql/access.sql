@@ -11,7 +11,8 @@ BEGIN
         '@extschema@.decrypt_bytes(bytea, text)',
         '@extschema@."text"(@extschema@.encrypted_text)',
         '@extschema@."varchar"(@extschema@.encrypted_text)',
-        '@extschema@."bpchar"(@extschema@.encrypted_text)']::regprocedure[];
+        '@extschema@."bpchar"(@extschema@.encrypted_text)',
+        '@extschema@."name"(@extschema@.encrypted_text)']::regprocedure[];
     WHEN 'mask' THEN
       RETURN ARRAY['@extschema@.mask_field(@extschema@.encrypted_text, text)']::regprocedure[];
     WHEN 'rotate' THEN

@@ -25,6 +25,10 @@ CREATE FUNCTION "bpchar"(encrypted_text) RETURNS character
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_text_wrapper';
 COMMENT ON FUNCTION "bpchar"(encrypted_text) IS 'Cast: decrypts';
 
+CREATE FUNCTION "name"(encrypted_text) RETURNS name
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT pg_catalog."name"(@extschema@."text"($1)) $$;
+COMMENT ON FUNCTION "name"(encrypted_text) IS 'Cast: decrypts';
+
 CREATE CAST (text AS encrypted_text)
   WITH FUNCTION encrypted_text(text, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (text AS encrypted_text) IS 'Encrypts';
@@ -36,8 +40,10 @@ CREATE CAST (encrypted_text AS encrypted_text)
 COMMENT ON CAST (encrypted_text AS encrypted_text) IS 'Applies a type modifier';
 CREATE CAST (encrypted_text AS text) WITH FUNCTION "text"(encrypted_text) AS IMPLICIT;
 COMMENT ON CAST (encrypted_text AS text) IS 'Decrypts';
--- Without these two PostgreSQL would convert through the text form, and store ciphertext where text was meant.
+-- Without these PostgreSQL would convert through the text form, and store ciphertext where text was meant.
 CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS ASSIGNMENT;
 COMMENT ON CAST (encrypted_text AS character varying) IS 'Decrypts';
 CREATE CAST (encrypted_text AS character) WITH FUNCTION "bpchar"(encrypted_text) AS ASSIGNMENT;
 COMMENT ON CAST (encrypted_text AS character) IS 'Decrypts';
+CREATE CAST (encrypted_text AS name) WITH FUNCTION "name"(encrypted_text) AS ASSIGNMENT;
+COMMENT ON CAST (encrypted_text AS name) IS 'Decrypts';

@@ -29,6 +29,7 @@ DECLARE
   root pg_class;
   column_type oid;
   tables regclass[];
+  foreign_tables regclass[];
 BEGIN
   SELECT * INTO root FROM pg_class WHERE oid = relation;
   IF NOT FOUND THEN
@@ -51,9 +52,14 @@ BEGIN
     UNION
     SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.oid = i.inhparent
   )
-  SELECT array_agg(c.oid::regclass ORDER BY c.oid) INTO tables
-  FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid
-  WHERE c.relkind = 'r';
+  SELECT array_agg(c.oid::regclass ORDER BY c.oid) FILTER (WHERE c.relkind = 'r'),
+         array_agg(c.oid::regclass ORDER BY c.oid) FILTER (WHERE c.relkind = 'f')
+    INTO tables, foreign_tables
+  FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid;
+  IF foreign_tables IS NOT NULL THEN
+    RAISE WARNING 'foreign tables are not rotated: %', array_to_string(foreign_tables, ', ')
+      USING HINT = 'Rotate them on their own server.';
+  END IF;
   IF EXISTS (SELECT FROM unnest(tables) AS t (oid) WHERE row_security_active(t.oid)) THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('row-level security may hide rows of "%s" from this role', root.relname),
@@ -141,8 +147,8 @@ BEGIN
   EXECUTE pg_catalog.format(
       'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NULL), 0),
               coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NOT NULL), 0),
-              pg_catalog.string_agg(pg_catalog.format(''%%s rows of key version %%s: %%s'', rows, version, error),
-                                    ''; '' ORDER BY version) FILTER (WHERE error IS NOT NULL)
+              pg_catalog.string_agg(pg_catalog.format(''Key version %%s: %%s. Rows: %%s.'', version, error, rows),
+                                    '' '' ORDER BY version) FILTER (WHERE error IS NOT NULL)
        FROM (SELECT @extschema@.key_version(%2$I) AS version, prism_crypt._rotation_error(%2$I) AS error,
                     pg_catalog.count(*) AS rows
              FROM ONLY %1$s WHERE prism_crypt._needs_rotation(%2$I) GROUP BY 1, 2) AS rest',
@@ -157,12 +163,12 @@ CREATE FUNCTION prism_crypt._report_rotation(
 DECLARE
   target text := format('%s.%I', prism_crypt._qualified_name(relation), column_name);
 BEGIN
-  RAISE NOTICE '%: % rows re-encrypted', target, rotated;
+  RAISE NOTICE '%: rows re-encrypted: %', target, rotated;
   IF unreadable > 0 THEN
-    RAISE WARNING '%: % rows can''t be read and were left as they are', target, unreadable USING DETAIL = reasons;
+    RAISE WARNING '%: rows that can''t be read, left as they are: %', target, unreadable USING DETAIL = reasons;
   END IF;
   IF locked > 0 THEN
-    RAISE WARNING '%: % rows were locked all the time and were left as they are', target, locked
+    RAISE WARNING '%: rows that others had locked all the time, left as they are: %', target, locked
       USING HINT = 'Call rotate_batch() again later.';
   END IF;
 END $$;
@@ -213,7 +219,7 @@ BEGIN
       END IF;
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_notice OPERATOR(pg_catalog.>) '5 s'::interval THEN
         last_notice := pg_catalog.clock_timestamp();
-        RAISE NOTICE '%.%: % rows re-encrypted so far, block % of %', prism_crypt._qualified_name(relation),
+        RAISE NOTICE '%.%: rows re-encrypted so far: %, block % of %', prism_crypt._qualified_name(relation),
           pg_catalog.quote_ident(column_name), rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass,
           LEAST(position_, prism_crypt._block_count(relation)), prism_crypt._block_count(relation);
       END IF;

@@ -161,7 +161,7 @@ impl Error {
             Self::BinaryForm(error) | Self::NotAnEnvelope(error) | Self::StoredValue(error) => {
                 format!("It is malformed: {error}.")
             }
-            Self::LoadDenied => "The input has the text form of an encrypted value (prism:v…).".to_owned(),
+            Self::LoadDenied => "The input is encrypted already.".to_owned(),
             Self::NotText(version) | Self::InvalidText(version) => format!("It is of key version {version}."),
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
             _ => return None,
@@ -189,6 +189,9 @@ impl Error {
             Self::LoadDenied => {
                 "Only roles with prism_crypt.grant_access(role, 'load') may. To encrypt this very text, cast it \
                  from text or call encrypt_field()."
+            }
+            Self::ClassMismatch { found: "none", .. } => {
+                "Load it into a column without a class. INSERT … SELECT from there seals it anew with the class."
             }
             Self::ClassMismatch { .. } => "Only a value that has no class yet takes the class of a column.",
             Self::UnknownClass(_) => {

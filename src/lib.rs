@@ -21,6 +21,9 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a global that PostgreSQL sets while it loads libraries.
     let preloaded = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
     PRELOADED.store(preloaded, Ordering::Relaxed);
+    // pgrx would otherwise send stack traces to clients, as detail of their errors, where RUST_BACKTRACE is set.
+    // SAFETY: a PostgreSQL process has one thread.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::init();
     hygiene::init();
 }
