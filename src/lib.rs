@@ -7,6 +7,7 @@ mod hygiene;
 mod keyring;
 mod privilege;
 mod settings;
+mod varlena;
 
 use pgrx::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -3,10 +3,10 @@
 
 #[pgrx::pg_schema]
 mod tests {
-    use crate::datatype::datum::{MAX_ENVELOPE_LEN, Varlena};
+    use crate::datatype::reading::{open_masked, open_text};
     use crate::error::Error;
-    use crate::functions::{decrypt, mask};
     use crate::keyring;
+    use crate::varlena::{MAX_ENVELOPE_LEN, Varlena};
     use pgrx::pg_sys::panic::CaughtError;
     use pgrx::prelude::*;
     use prism_envelope::{Attributes, Content, ContextHash, Envelope, FieldClass, KeyVersion};
@@ -53,7 +53,7 @@ mod tests {
         // Whoever holds a data key can seal anything. None of it may reach PostgreSQL as text.
         for plaintext in [&b"\xff\xfe"[..], b"zero\0byte", b"\xed\xa0\x80"] {
             let sealed = seal(&Attributes::default(), plaintext);
-            let opened = decrypt::open_text(Envelope::parse(sealed.bytes()).unwrap(), None);
+            let opened = open_text(Envelope::parse(sealed.bytes()).unwrap(), None);
             assert!(matches!(opened, Err(Error::InvalidText(found)) if found == version));
         }
     }
@@ -64,8 +64,8 @@ mod tests {
         let attributes = Attributes { content: Content::Bytes, ..Attributes::default() };
         let sealed = seal(&attributes, b"harmless");
         let envelope = Envelope::parse(sealed.bytes()).unwrap();
-        assert!(matches!(decrypt::open_text(envelope, None), Err(Error::NotText(_))));
-        assert!(matches!(mask::open_masked(envelope, None), Err(Error::NotText(_))));
+        assert!(matches!(open_text(envelope, None), Err(Error::NotText(_))));
+        assert!(matches!(open_masked(envelope, None), Err(Error::NotText(_))));
     }
 
     #[pg_test]

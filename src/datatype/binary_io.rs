@@ -1,8 +1,9 @@
 //! Binary input and output: the raw envelope.
 
-use crate::datatype::datum::{ByteaResult, Encrypted, EncryptedResult, Varlena};
+use crate::datatype::datum::{ByteaResult, Encrypted, EncryptedResult};
 use crate::datatype::{encoding, load, output, text_io};
 use crate::error::{Error, SqlResult};
+use crate::varlena::Varlena;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use prism_envelope::{FORMAT_V1, armor};

@@ -1,10 +1,11 @@
 //! Casts. From text always encrypts; to text decrypts, and needs that privilege; to itself applies the type modifier.
 
-use crate::datatype::datum::{Encrypted, EncryptedResult, Text, TextResult, Varlena};
+use crate::datatype::datum::{Encrypted, EncryptedResult, Text, TextResult};
+use crate::datatype::reading::open_text;
 use crate::datatype::{text_io, typmod};
 use crate::error::{Error, SqlResult};
-use crate::functions::decrypt;
 use crate::keyring;
+use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, FieldClass};
 
@@ -43,5 +44,5 @@ fn with_class(value: Encrypted<'_>, typmod: i32) -> Result<Varlena, Error> {
 /// `text(encrypted_text) → text`: the implicit cast.
 #[pg_extern(sql = false)]
 fn encrypted_text_to_text(value: Encrypted<'_>) -> SqlResult<TextResult> {
-    Ok(TextResult(decrypt::open_text(value.envelope()?, None)?))
+    Ok(TextResult(open_text(value.envelope()?, None)?))
 }

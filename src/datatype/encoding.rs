@@ -1,7 +1,7 @@
 //! Between the server's encoding and UTF-8, which every plaintext is sealed in.
 
-use crate::datatype::datum::Varlena;
 use crate::error::Error;
+use crate::varlena::Varlena;
 use pgrx::pg_sys;
 use prism_envelope::KeyVersion;
 use std::ffi::{c_char, c_int};

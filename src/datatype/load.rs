@@ -1,9 +1,10 @@
 //! Loading of ciphertext that already exists: dumps, replication, copies between databases.
 
-use crate::datatype::datum::{EncryptedResult, Text, Varlena};
+use crate::datatype::datum::{EncryptedResult, Text};
 use crate::datatype::typmod;
 use crate::error::{Error, SqlResult};
 use crate::privilege::{self, Right};
+use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FieldClass, armor};
 

@@ -9,6 +9,8 @@ pub mod catalog;
 pub mod datum;
 pub mod encoding;
 mod load;
+mod mask;
 mod output;
+pub mod reading;
 mod text_io;
 pub mod typmod;

@@ -1,10 +1,11 @@
 //! What `prism_crypt.output` changes of the output.
 
-use crate::datatype::datum::{Encrypted, Varlena};
+use crate::datatype::datum::Encrypted;
+use crate::datatype::reading::{open_masked, open_text};
 use crate::error::Error;
-use crate::functions::{decrypt, mask};
 use crate::privilege::{self, Right};
 use crate::settings::{self, Output};
+use crate::varlena::Varlena;
 use pgrx::pg_sys;
 
 /// The text to show instead of the ciphertext, in the server's encoding; `None` is the ciphertext.
@@ -25,10 +26,10 @@ pub fn shown(
     }
     match mode {
         Output::Plaintext if privilege::may(Right::Decrypt(output_function())) => {
-            decrypt::open_text(value.envelope()?, None).map(Some)
+            open_text(value.envelope()?, None).map(Some)
         }
         Output::Masked if privilege::may(Right::Mask(output_function())) => {
-            mask::open_masked(value.envelope()?, None).map(Some)
+            open_masked(value.envelope()?, None).map(Some)
         }
         _ => Ok(None),
     }

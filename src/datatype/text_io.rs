@@ -1,9 +1,10 @@
 //! Text input and output.
 
-use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Varlena};
+use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult};
 use crate::datatype::{encoding, load, output, typmod};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
+use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, armor};
 use std::ffi::CStr;

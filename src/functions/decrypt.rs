@@ -1,21 +1,11 @@
 //! `decrypt_field`, `try_decrypt_field` and `decrypt_bytes`.
 
 use super::encrypt::context_hash;
-use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult, Varlena};
-use crate::datatype::encoding;
-use crate::error::{Error, SqlResult};
+use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult};
+use crate::datatype::reading::open_text;
+use crate::error::SqlResult;
 use crate::keyring;
 use pgrx::prelude::*;
-use prism_envelope::{Content, ContextHash, Envelope};
-
-/// Opens a value that holds text, and gives it in the server's encoding.
-pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
-    let version = envelope.key_version();
-    if envelope.attributes().content != Content::Text {
-        return Err(Error::NotText(version));
-    }
-    encoding::text_from_utf8(keyring::open(&envelope, context)?, version)
-}
 
 /// `decrypt_field(value encrypted_text, context text) → text`. A null value gives null.
 #[pg_extern(sql = false)]

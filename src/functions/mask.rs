@@ -1,33 +1,10 @@
-//! `mask_field`: as much of a value as its field class lets a person recognise it by.
-//!
-//! The number of asterisks is fixed, so a mask does not tell the length. A value too short for its mask is hidden whole.
+//! `mask_field`.
 
 use super::encrypt::context_hash;
-use crate::datatype::datum::{Encrypted, Text, TextResult, Varlena};
-use crate::datatype::encoding;
-use crate::error::{Error, SqlResult};
-use crate::keyring;
+use crate::datatype::datum::{Encrypted, Text, TextResult};
+use crate::datatype::reading::open_masked;
+use crate::error::SqlResult;
 use pgrx::prelude::*;
-use prism_envelope::{Content, ContextHash, Envelope, FieldClass};
-
-const HIDDEN: &str = "****";
-/// Digits shown of a number.
-const SHOWN_DIGITS: usize = 4;
-/// Digits that a number must have for any to be shown: as many stay hidden as are shown.
-const MIN_DIGITS: usize = 2 * SHOWN_DIGITS;
-
-/// Opens a value and gives its mask in the server's encoding.
-pub fn open_masked(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
-    let version = envelope.key_version();
-    if envelope.attributes().content != Content::Text {
-        return Err(Error::NotText(version));
-    }
-    let opened = keyring::open(&envelope, context)?;
-    let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
-    let masked = Varlena::copy_of(mask(envelope.attributes().class, text).as_bytes())?;
-    opened.free();
-    encoding::text_from_utf8(masked, version)
-}
 
 /// `mask_field(value encrypted_text, context text) → text`. A null value gives null.
 #[pg_extern(sql = false)]
@@ -35,70 +12,4 @@ fn mask_field(value: Option<Encrypted<'_>>, context: Option<Text<'_>>) -> SqlRes
     let Some(value) = value else { return Ok(None) };
     let context = context_hash(context)?;
     Ok(Some(TextResult(open_masked(value.envelope()?, context.as_ref())?)))
-}
-
-fn mask(class: FieldClass, text: &str) -> String {
-    match class {
-        FieldClass::Email => mask_email(text),
-        FieldClass::Phone | FieldClass::TaxId | FieldClass::Financial => mask_number(text),
-        FieldClass::Personal => mask_word(text),
-        FieldClass::None | FieldClass::Query | FieldClass::Health => HIDDEN.to_owned(),
-    }
-}
-
-/// The first character and the domain.
-fn mask_email(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((local, domain)) if local.chars().count() > 1 && !domain.is_empty() => {
-            let first: String = local.chars().take(1).collect();
-            format!("{first}{HIDDEN}@{domain}")
-        }
-        _ => HIDDEN.to_owned(),
-    }
-}
-
-/// The last four digits.
-fn mask_number(text: &str) -> String {
-    let digits: Vec<char> = text.chars().filter(|character| character.is_numeric()).collect();
-    if digits.len() < MIN_DIGITS {
-        return HIDDEN.to_owned();
-    }
-    HIDDEN.chars().chain(digits[digits.len() - SHOWN_DIGITS..].iter().copied()).collect()
-}
-
-/// The first character.
-fn mask_word(text: &str) -> String {
-    if text.chars().count() < 2 {
-        return HIDDEN.to_owned();
-    }
-    text.chars().take(1).chain(HIDDEN.chars()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mask;
-    use prism_envelope::FieldClass::{Email, Financial, Health, None, Personal, Phone, Query, TaxId};
-
-    #[test]
-    fn shows_what_the_class_lets_one_recognise() {
-        for (class, text, masked) in [
-            (Email, "alice@example.com", "a****@example.com"),
-            (Email, "山田@例え.jp", "山****@例え.jp"),
-            (Email, "a@example.com", "****"),
-            (Email, "not an address", "****"),
-            (Email, "alice@", "****"),
-            (Phone, "+49 (30) 1234-5678", "****5678"),
-            (Phone, "12345", "****"),
-            (TaxId, "078-05-1120", "****1120"),
-            (Financial, "4111 1111 1111 1111", "****1111"),
-            (Personal, "Ζωή", "Ζ****"),
-            (Personal, "X", "****"),
-            (Query, "back pain", "****"),
-            (Health, "E11.9", "****"),
-            (None, "anything", "****"),
-            (Email, "", "****"),
-        ] {
-            assert_eq!(mask(class, text), masked, "{class:?} {text}");
-        }
-    }
 }

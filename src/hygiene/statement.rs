@@ -1,6 +1,7 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
-use super::{hide_activity, names_master_key};
+use super::names_master_key;
+use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};

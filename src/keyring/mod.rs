@@ -8,8 +8,8 @@ mod invalidation;
 mod sources;
 mod table;
 
-use crate::datatype::datum::Varlena;
 use crate::error::Error;
+use crate::varlena::Varlena;
 use cache::Keyring;
 use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
 use std::cell::RefCell;

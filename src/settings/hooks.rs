@@ -1,7 +1,6 @@
 //! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
 
 use super::{KEYSET_GENERATION, MASTER_GENERATION};
-use crate::hygiene;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use prism_envelope::parse_keys;
@@ -113,7 +112,7 @@ unsafe extern "C-unwind" fn check_secret(
 ) -> bool {
     // The statement that set it stays in pg_stat_activity until the next one begins.
     if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
-        hygiene::hide_activity();
+        super::hide_activity();
     }
     // SAFETY: PostgreSQL passes a valid pointer to a null or terminated string.
     let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };

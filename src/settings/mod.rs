@@ -1,5 +1,6 @@
 //! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
 
+mod activity;
 mod hooks;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -7,6 +8,7 @@ use std::ffi::{CStr, CString};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+pub use activity::hide_activity;
 pub use hooks::config_generation;
 
 /// Name of the setting that holds a key itself.

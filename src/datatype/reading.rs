@@ -1,0 +1,30 @@
+//! Values that hold text, opened and given in the server's encoding.
+
+use crate::datatype::encoding;
+use crate::datatype::mask::mask;
+use crate::error::Error;
+use crate::keyring;
+use crate::varlena::Varlena;
+use prism_envelope::{Content, ContextHash, Envelope};
+
+/// Opens a value that holds text, and gives it in the server's encoding.
+pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
+    let version = envelope.key_version();
+    if envelope.attributes().content != Content::Text {
+        return Err(Error::NotText(version));
+    }
+    encoding::text_from_utf8(keyring::open(&envelope, context)?, version)
+}
+
+/// Opens a value and gives its mask in the server's encoding.
+pub fn open_masked(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
+    let version = envelope.key_version();
+    if envelope.attributes().content != Content::Text {
+        return Err(Error::NotText(version));
+    }
+    let opened = keyring::open(&envelope, context)?;
+    let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
+    let masked = Varlena::copy_of(mask(envelope.attributes().class, text).as_bytes())?;
+    opened.free();
+    encoding::text_from_utf8(masked, version)
+}

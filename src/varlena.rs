@@ -1,0 +1,83 @@
+//! New values in PostgreSQL's memory.
+
+use crate::error::Error;
+use pgrx::pg_sys;
+use std::ptr::NonNull;
+
+/// The longest envelope in bytes (about 768 MiB): its text form still fits what PostgreSQL can allocate (1 GiB - 1), so
+/// that every value that was stored can be dumped.
+pub const MAX_ENVELOPE_LEN: usize = (0x3fff_ffff - 32) / 4 * 3;
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
+    fn palloc(size: usize) -> *mut std::ffi::c_void;
+}
+
+/// A new varlena in the current memory context, which owns it.
+pub struct Varlena {
+    pointer: NonNull<pg_sys::varlena>,
+    payload_len: usize,
+}
+
+impl Varlena {
+    /// A varlena with a payload of `payload_len` bytes, which are yet to be written.
+    ///
+    /// To be called while nothing is held that would have to be dropped: when memory runs out, PostgreSQL's error leaves
+    /// it without unwinding.
+    pub fn new(payload_len: usize) -> Result<Self, Error> {
+        if payload_len > MAX_ENVELOPE_LEN {
+            return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
+        }
+        let total = payload_len + pg_sys::VARHDRSZ;
+        // SAFETY: palloc gives `total` bytes or raises an error; the length was checked to fit a varlena.
+        let pointer = unsafe {
+            let pointer = palloc(total).cast::<pg_sys::varlena>();
+            pgrx::set_varsize_4b(pointer, total as i32);
+            NonNull::new(pointer).ok_or(Error::Internal("no memory"))?
+        };
+        Ok(Self { pointer, payload_len })
+    }
+
+    /// A varlena with this payload.
+    pub fn copy_of(payload: &[u8]) -> Result<Self, Error> {
+        let mut varlena = Self::new(payload.len())?;
+        varlena.bytes_mut().copy_from_slice(payload);
+        Ok(varlena)
+    }
+
+    /// The payload.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: see `bytes_mut`.
+        unsafe { std::slice::from_raw_parts(self.payload(), self.payload_len) }
+    }
+
+    /// The payload, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: allocated by `new` with this length, and owned by this value alone. The bytes come from PostgreSQL's
+        // allocator and are plain bytes whatever they hold.
+        unsafe { std::slice::from_raw_parts_mut(self.payload(), self.payload_len) }
+    }
+
+    /// Shortens the payload.
+    pub fn truncate(&mut self, payload_len: usize) {
+        self.payload_len = self.payload_len.min(payload_len);
+        // SAFETY: a shorter length than the one that was allocated.
+        unsafe { pgrx::set_varsize_4b(self.pointer.as_ptr(), (self.payload_len + pg_sys::VARHDRSZ) as i32) }
+    }
+
+    /// Frees it before its memory context would.
+    pub fn free(self) {
+        // SAFETY: allocated by palloc, and nothing refers to it any more.
+        unsafe { pg_sys::pfree(self.pointer.as_ptr().cast()) }
+    }
+
+    fn payload(&self) -> *mut u8 {
+        // SAFETY: the header is part of the allocation.
+        unsafe { self.pointer.as_ptr().cast::<u8>().add(pg_sys::VARHDRSZ) }
+    }
+
+    /// The value as PostgreSQL takes it.
+    pub fn datum(&self) -> pg_sys::Datum {
+        pg_sys::Datum::from(self.pointer.as_ptr())
+    }
+}
