@@ -225,7 +225,9 @@ BEGIN
       END IF;
     END LOOP;
     rotated_in_all := rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass;
-    IF rotated_in_pass OPERATOR(pg_catalog.=) 0 THEN
+    IF rotated_in_pass OPERATOR(pg_catalog.>) 0 THEN
+      fruitless := 0;
+    ELSE
       rest := prism_crypt._rotation_rest(relation, column_name);
       EXIT WHEN rest.rotatable OPERATOR(pg_catalog.=) 0 OR fruitless OPERATOR(pg_catalog.>=) max_fruitless;
       fruitless := fruitless OPERATOR(pg_catalog.+) 1;

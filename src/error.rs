@@ -64,8 +64,6 @@ pub enum Error {
     NotText(KeyVersion),
     #[error("the value is not valid text")]
     InvalidText(KeyVersion),
-    #[error("the plaintext is not valid text")]
-    InvalidPlaintext,
     #[error("value of {length} bytes is too long to encrypt")]
     TooLong { length: usize, limit: usize },
     #[error("the operating system gave no random bytes")]
@@ -136,7 +134,7 @@ impl Error {
             Self::LoadDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::Searchable => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
-            Self::InvalidText(_) | Self::InvalidPlaintext => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::TooLong { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,

@@ -26,7 +26,7 @@ fn decode(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
     let mut value = Varlena::new(armor::decoded_len_estimate(text.len()))?;
     let length = armor::decode_into(text, value.bytes_mut()).map_err(Error::TextForm)?;
     value.truncate(length);
-    let envelope = Envelope::parse(value.bytes()).map_err(Error::BinaryForm)?;
+    let envelope = Envelope::parse(value.bytes()).map_err(|error| Error::TextForm(error.into()))?;
     check_class(envelope.attributes().class, typmod)?;
     Ok(value)
 }
