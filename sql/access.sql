@@ -3,6 +3,9 @@
 CREATE FUNCTION prism_crypt._access_functions(access text) RETURNS regprocedure[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  IF access IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'access must not be null';
+  END IF;
   CASE access
     WHEN 'decrypt' THEN
       RETURN ARRAY[
@@ -58,12 +61,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._access_functions(text) IS 'The functions that belong to a kind of access. Internal';
 
+CREATE FUNCTION prism_crypt._check_role(role regrole) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF role IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'role must not be null';
+  ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE oid = role) THEN
+    RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_role(regrole) IS 'Raises an error where there is no such role. Internal';
+
 CREATE FUNCTION prism_crypt.grant_access(role regrole, access text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   function regprocedure;
 BEGIN
-  -- Without it the names in these schemas can't be used; it gives no right to any table or function.
+  PERFORM prism_crypt._check_role(role);
+  -- Without it the names in this schema can't be used; it gives no right to any table or function.
   EXECUTE format('GRANT USAGE ON SCHEMA prism_crypt TO %s', role);
   FOREACH function IN ARRAY prism_crypt._access_functions(access) LOOP
     EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', function, role);
@@ -79,14 +94,22 @@ CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS voi
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   function regprocedure;
+  remaining text[];
 BEGIN
+  PERFORM prism_crypt._check_role(role);
   FOREACH function IN ARRAY prism_crypt._access_functions(access) LOOP
     EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %s', function, role);
   END LOOP;
-  -- Two kinds of access share the view: it goes with the last one.
-  IF NOT has_function_privilege(role, 'prism_crypt.status()', 'EXECUTE')
-     AND NOT has_function_privilege(role, 'prism_crypt.rotate_key(text, text)', 'EXECUTE') THEN
+  SELECT coalesce(array_agg(kind), '{}') INTO remaining
+  FROM unnest(ARRAY['decrypt', 'mask', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  WHERE EXISTS (
+    SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS granted
+    WHERE p.oid = ANY (prism_crypt._access_functions(kind)::oid[]) AND granted.grantee = role);
+  IF NOT remaining && ARRAY['monitor', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.key_status FROM %s', role);
+  END IF;
+  IF remaining = '{}' THEN
+    EXECUTE format('REVOKE USAGE ON SCHEMA prism_crypt FROM %s', role);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.revoke_access(regrole, text) IS 'Takes back what grant_access() granted';

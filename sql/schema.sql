@@ -21,7 +21,8 @@ COMMENT ON COLUMN prism_crypt.keyset.created_by IS 'Session user that made it';
 
 CREATE TABLE prism_crypt.data_key (
   version            integer PRIMARY KEY CHECK (version > 0),
-  keyset             text NOT NULL REFERENCES prism_crypt.keyset (name),
+  -- No foreign key: a parallel restore loads both tables in any order.
+  keyset             text NOT NULL,
   state              text NOT NULL CHECK (state IN ('active', 'decrypt_only', 'disabled', 'destroyed')),
   wrapped            bytea NOT NULL,
   master_fingerprint text NOT NULL,

@@ -1,6 +1,7 @@
 //! `prism_crypt.status()`: one row a check. A problem is a row, never an error.
 
 use crate::error::Error;
+use crate::hygiene;
 use crate::keyring;
 use crate::settings;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -23,9 +24,12 @@ fn status() -> Result<
     checks.extend(keys());
     checks.push(hardware());
     checks.push(preload());
+    checks.push(sees_statements_first());
     checks.push(("library_version", env!("CARGO_PKG_VERSION").to_owned(), true));
     checks.push(("postgresql_version", postgresql_version(), true));
-    let enabled = checks.iter().all(|(name, _, ok)| *ok || matches!(*name, "hardware_aes" | "preloaded"));
+    let enabled = checks
+        .iter()
+        .all(|(name, _, ok)| *ok || matches!(*name, "hardware_aes" | "preloaded" | "sees_statements_first"));
     checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
     Ok(TableIterator::new(checks))
 }
@@ -83,6 +87,13 @@ fn hardware() -> Check {
 fn preload() -> Check {
     let preloaded = crate::was_preloaded();
     ("preloaded", if preloaded { "yes" } else { "no" }.to_owned(), preloaded)
+}
+
+/// A library that comes before this one, because it was loaded later, keeps the text of statements that set a key.
+fn sees_statements_first() -> Check {
+    let first = hygiene::is_outermost();
+    let setting = if first { "yes" } else { "no: list prism_crypt last in shared_preload_libraries" };
+    ("sees_statements_first", setting.to_owned(), first)
 }
 
 fn postgresql_version() -> String {

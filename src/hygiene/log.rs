@@ -4,17 +4,12 @@
 //! Fields are overwritten where they stand: they are private copies of the message, and nothing has to be allocated
 //! while an error is under way.
 
-use super::names_master_key;
+use super::redact::{self, cut, cut_from, names_master_key, overwrite};
 use super::statement::{self, copies_into_encrypted_column};
 use crate::settings::{self, Output};
 use pgrx::{PgLogLevel, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
-
-const WITHHELD: &[u8] = b"withheld by prism_crypt";
-/// SQLSTATE class 23, integrity constraint violation, in the packing of `MAKE_SQLSTATE`: the first two characters, six
-/// bits each.
-const CONSTRAINT_VIOLATION: i32 = ((b'2' - b'0') as i32) | (((b'3' - b'0') as i32) << 6);
 
 thread_local! {
     static NEXT: Cell<pg_sys::emit_log_hook_type> = const { Cell::new(None) };
@@ -33,87 +28,101 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the message that it is about to emit.
     unsafe {
         withhold_keys(&mut *error);
-        withhold_rows(&mut *error);
+        withhold_copied_rows(&mut *error);
+        withhold_shown_plaintext(&mut *error);
+        if (*error).elevel >= PgLogLevel::ERROR as i32 {
+            statement::reported();
+        }
         if let Some(next) = NEXT.get() {
             next(error);
         }
     }
 }
 
+/// Where the statement or any field names the key setting or holds a key.
+///
 /// # Safety
 /// The fields of `error` are null or terminated strings in memory that the message owns.
 unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
-    let key = settings::inline_master_key().map(CStr::to_bytes);
-    let is_secret = |text: &[u8]| names_master_key(text) || key.is_some_and(|key| contains(text, key));
+    let keys = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
+    let fields =
+        [error.message, error.detail, error.detail_log, error.hint, error.context, error.internalquery];
     // SAFETY: as promised by the caller; debug_query_string is null or a terminated string.
     unsafe {
-        let statement = pg_sys::debug_query_string;
-        let in_statement = !statement.is_null() && is_secret(CStr::from_ptr(statement).to_bytes());
-        error.hide_stmt |= in_statement;
-        let about_keys = |field: *mut c_char| !field.is_null() && is_secret(CStr::from_ptr(field).to_bytes());
-        // The message of an error names the setting and never its value; that of a logged statement has the statement.
-        if about_keys(error.message) && error.elevel <= PgLogLevel::LOG as i32 {
-            overwrite(error.message, 0);
+        let is_secret = |text: *const c_char| {
+            let text = if text.is_null() { &[] } else { CStr::from_ptr(text).to_bytes() };
+            names_master_key(text) || redact::holds_key(text, keys)
+        };
+        let in_statement = is_secret(pg_sys::debug_query_string);
+        if !in_statement && !fields.iter().any(|field| is_secret(*field)) {
+            return;
         }
-        // Bind parameters stand in the detail of a message whose statement names the setting.
-        let everywhere = in_statement && error.elevel <= PgLogLevel::LOG as i32;
-        for field in [error.detail, error.detail_log, error.context, error.internalquery] {
-            if about_keys(field) || (everywhere && !field.is_null()) {
-                overwrite(field, 0);
-            }
+        error.hide_stmt = true;
+        if in_statement {
+            // Also where it fails before the setting is looked at.
+            settings::hide_activity();
         }
-    }
-}
-
-/// # Safety
-/// As for [`withhold_keys`].
-unsafe fn withhold_rows(error: &mut pg_sys::ErrorData) {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        if settings::output() != Output::Ciphertext && error.sqlerrcode & 0xfff == CONSTRAINT_VIOLATION {
-            for field in [error.detail, error.detail_log] {
-                if !field.is_null() {
-                    overwrite(field, 0);
-                }
-            }
-        }
-        if copies_into_encrypted_column() && !error.context.is_null() {
-            let context = CStr::from_ptr(error.context).to_bytes();
-            if let Some(start) = input_in_copy_context(context) {
-                overwrite(error.context, start);
-            }
-        }
-        if error.elevel >= PgLogLevel::ERROR as i32 {
-            statement::reported();
+        for field in fields {
+            // What is logged of a statement is the statement itself, or its parameters. A message about it says what is
+            // wrong, and may quote it.
+            let is_statement = error.elevel <= PgLogLevel::LOG as i32;
+            edit(field, if is_statement { overwrite } else { redact::blank_long_words });
         }
     }
 }
 
-/// Where the input begins in `COPY patients, line 3, column ssn: "078-05-1120"`: the place may be told, the input may not.
-/// Every language of PostgreSQL has a colon there; a binary COPY shows no input and has none.
-fn input_in_copy_context(context: &[u8]) -> Option<usize> {
-    if !contains(context, b"COPY") {
-        return None;
-    }
-    let quoted = context.windows(3).position(|window| window == b": \"").map(|at| at + 2);
-    quoted.or_else(|| context.iter().position(|byte| *byte == b':').map(|at| at + 1))
-}
-
-/// Overwrites a string from byte `start` on with as much of a fixed text as fits.
+/// Where a COPY FROM fills an encrypted column. `COPY patients, line 3, column ssn: "078-05-1120"`: the place may be told,
+/// the input may not, and neither may `invalid input syntax for type integer: "078-05-1120"`.
 ///
 /// # Safety
-/// `field` is a terminated string in writable memory, and `start` is not behind its end.
-unsafe fn overwrite(field: *mut c_char, start: usize) {
-    // SAFETY: writes only between `start` and the terminator.
+/// As for [`withhold_keys`].
+unsafe fn withhold_copied_rows(error: &mut pg_sys::ErrorData) {
+    // SAFETY: as promised by the caller.
     unsafe {
-        let rest = field.add(start).cast::<u8>();
-        let length = CStr::from_ptr(rest.cast()).count_bytes();
-        let kept = WITHHELD.len().min(length);
-        std::ptr::write_bytes(rest, 0, length);
-        std::ptr::copy_nonoverlapping(WITHHELD.as_ptr(), rest, kept);
+        let is_copy =
+            !error.context.is_null() && redact::contains(CStr::from_ptr(error.context).to_bytes(), b"COPY");
+        if !is_copy || !copies_into_encrypted_column() {
+            return;
+        }
+        for field in [error.message, error.detail, error.detail_log] {
+            edit(field, |text| cut(text, redact::after_colon_and_quote));
+        }
+        edit(error.context, |text| cut(text, redact::input_in_copy_context));
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+/// Where the session's output shows plaintext: PostgreSQL puts rows into errors of constraints, and parameters into the
+/// log, through the output functions.
+///
+/// # Safety
+/// As for [`withhold_keys`].
+unsafe fn withhold_shown_plaintext(error: &mut pg_sys::ErrorData) {
+    if settings::output() == Output::Ciphertext {
+        return;
+    }
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if redact::is_about_a_row(error.sqlerrcode) {
+            edit(error.detail, overwrite);
+            edit(error.detail_log, overwrite);
+        }
+        for field in [error.detail, error.detail_log, error.context] {
+            edit(field, |text| cut_from(text, b"$1 = "));
+        }
+    }
+}
+
+/// Changes a field where it stands, at its length.
+///
+/// # Safety
+/// `field` is null, or a terminated string in writable memory that nothing else refers to.
+unsafe fn edit(field: *mut c_char, change: impl FnOnce(&mut [u8])) {
+    if field.is_null() {
+        return;
+    }
+    // SAFETY: as promised by the caller; the terminator stays out of it.
+    unsafe {
+        let length = CStr::from_ptr(field).count_bytes();
+        change(std::slice::from_raw_parts_mut(field.cast(), length));
+    }
 }

@@ -1,6 +1,6 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
-use super::names_master_key;
+use super::redact::{blank_literals, names_master_key};
 use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -16,13 +16,33 @@ pub fn copies_into_encrypted_column() -> bool {
     COPIES_INTO_ENCRYPTED_COLUMN.get()
 }
 
+/// Whether this library is the first to see utility statements. One that is before it keeps their text as it was.
+pub fn is_outermost() -> bool {
+    // SAFETY: a global that only this process writes.
+    let first = unsafe { pg_sys::ProcessUtility_hook };
+    first.is_some_and(|first| std::ptr::fn_addr_eq(first, process_utility as ProcessUtility))
+}
+
 pub fn init() {
     // SAFETY: set once, while the library is loaded.
     unsafe {
         NEXT.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }
+    // Loaded by the input function of a COPY's column, the library has missed the beginning of that COPY.
+    COPIES_INTO_ENCRYPTED_COLUMN.set(true);
 }
+
+type ProcessUtility = unsafe extern "C-unwind" fn(
+    *mut pg_sys::PlannedStmt,
+    *const c_char,
+    bool,
+    pg_sys::ProcessUtilityContext::Type,
+    pg_sys::ParamListInfo,
+    *mut pg_sys::QueryEnvironment,
+    *mut pg_sys::DestReceiver,
+    *mut pg_sys::QueryCompletion,
+);
 
 /// Not guarded, and without anything to drop: an error of the statement must pass through as PostgreSQL raised it, with
 /// all its fields.
@@ -92,6 +112,7 @@ unsafe extern "C-unwind" fn before(
             return text;
         }
         hide_activity();
+        // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
         let blanked = blank_literals(bytes);
         pg_sys::pnstrdup(blanked.as_ptr().cast(), blanked.len())
     }
@@ -100,17 +121,6 @@ unsafe extern "C-unwind" fn before(
 /// Called when an error was reported: the statement is over.
 pub fn reported() {
     COPIES_INTO_ENCRYPTED_COLUMN.set(false);
-}
-
-/// Blanks everything from the first quote to the last, at the same length. Extensions that are called after us
-/// (pg_stat_statements) keep the text that they are given.
-fn blank_literals(text: &[u8]) -> Vec<u8> {
-    let is_quote = |byte: &u8| matches!(byte, b'\'' | b'$');
-    let mut blanked = text.to_vec();
-    if let (Some(first), Some(last)) = (text.iter().position(is_quote), text.iter().rposition(is_quote)) {
-        blanked[first..=last].fill(b'*');
-    }
-    blanked
 }
 
 /// # Safety
@@ -133,18 +143,5 @@ unsafe fn is_copy_into_encrypted_column(node: *mut pg_sys::Node) -> bool {
             std::ptr::null_mut(),
         );
         relation != pg_sys::InvalidOid && crate::datatype::catalog::has_encrypted_column(relation)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::blank_literals;
-
-    #[test]
-    fn blanks_what_is_quoted_and_keeps_the_length() {
-        let text = b"SET prism_crypt.master_key = 'abc'; SELECT 1";
-        assert_eq!(blank_literals(text), b"SET prism_crypt.master_key = *****; SELECT 1");
-        assert_eq!(blank_literals(b"SHOW x"), b"SHOW x");
-        assert_eq!(blank_literals(b"SET x = $$abc$$"), b"SET x = *******");
     }
 }

@@ -7,6 +7,7 @@ use prism_envelope::parse_keys;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 
+const INVALID: &str = "invalid value for parameter \"prism_crypt.master_key\"";
 const MASK: &CStr = c"********";
 
 /// The setting that holds keys themselves: masked, kept out of catalogs and files, never echoed.
@@ -127,12 +128,10 @@ unsafe extern "C-unwind" fn check_secret(
         );
     }
     match value.to_str().ok().map(parse_keys) {
+        Some(Ok(keys)) if keys.is_empty() => refuse(INVALID, "It holds no key."),
         Some(Ok(_)) => true,
-        Some(Err((number, error))) => refuse(
-            "invalid value for parameter \"prism_crypt.master_key\"",
-            &format!("Key {number}: {error}"),
-        ),
-        None => refuse("invalid value for parameter \"prism_crypt.master_key\"", "It is not text."),
+        Some(Err((number, error))) => refuse(INVALID, &format!("Key {number}: {error}.")),
+        None => refuse(INVALID, "It is not text."),
     }
 }
 
