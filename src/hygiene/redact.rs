@@ -1,5 +1,6 @@
 //! What is secret in a text, and how it is taken out in place.
 
+const NAME: &[u8] = b"master_key";
 const WITHHELD: &[u8] = b"withheld by prism_crypt";
 const ASTERISKS: &[u8] = b"***";
 /// The shortest text of a key is 43 characters of base64. What is this long may be most of one.
@@ -35,12 +36,17 @@ pub fn holds_key(text: &[u8], keys: &[u8]) -> bool {
         .any(|key| key.len() >= LONG_WORD && contains(text, key))
 }
 
-/// The statement without its literals, at the same length: blank from its first quote, or from the setting's name, on.
+/// The statement without its literals, at the same length: blank from its first quote, or from the setting's name, on. It
+/// still names the setting, so that what quotes it later (the detail of an EXECUTE) is known for what it is.
 pub fn blank_literals(text: &[u8]) -> Vec<u8> {
     let quote = text.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'$'));
     let start = [quote, find_master_key(text)].into_iter().flatten().min().unwrap_or(text.len());
     let mut blanked = text.to_vec();
-    blanked[start..].fill(b'*');
+    let rest = &mut blanked[start..];
+    rest.fill(b'*');
+    if let Some(name) = rest.get_mut(1..=NAME.len()) {
+        name.copy_from_slice(NAME);
+    }
     blanked
 }
 
@@ -88,7 +94,6 @@ pub fn blank_long_words(text: &mut [u8]) {
 
 /// Where the setting's name ends.
 fn find_master_key(text: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"master_key";
     let in_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let is_name = |at: usize, window: &[u8]| {
         window.eq_ignore_ascii_case(NAME)
@@ -142,11 +147,11 @@ mod tests {
         for (text, blanked) in [
             ("SET prism_crypt.master_key = 'abc'", "SET prism_crypt.master_key********"),
             ("SET prism_crypt.master_key TO abc", "SET prism_crypt.master_key*******"),
-            ("SET \"prism_crypt\".master_key TO x", "SET ***************************"),
-            ("DO $$ x $$", "DO *******"),
+            ("SET \"prism_crypt\".master_key TO x", "SET *master_key****************"),
+            ("DO $$ master_key $$", "DO *master_key*****"),
             ("SHOW x", "SHOW x"),
         ] {
-            assert_eq!(blank_literals(text.as_bytes()), blanked.as_bytes(), "{text}");
+            assert_eq!(blank_literals(text.as_bytes()).escape_ascii().to_string(), blanked, "{text}");
         }
     }
 
