@@ -34,8 +34,8 @@ BEGIN
         'prism_crypt._window_blocks(regclass, integer)',
         'prism_crypt._tid(bigint)',
         'prism_crypt._block(tid)',
-        'prism_crypt._next_block(regclass, name, bigint, bigint)',
-        'prism_crypt._rotate_window(regclass, name, bigint, bigint, integer)',
+        'prism_crypt._next_block(regclass, name, tid, tid)',
+        'prism_crypt._rotate_window(regclass, name, tid, tid, integer)',
         'prism_crypt._rotation_rest(regclass, name)',
         'prism_crypt._report_rotation(regclass, name, bigint, bigint, bigint, text)']::regprocedure[];
     WHEN 'load' THEN

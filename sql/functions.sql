@@ -70,7 +70,7 @@ COMMENT ON FUNCTION generate_key() IS
 CREATE FUNCTION prism_crypt.load_envelope(text_form text) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'load_envelope_wrapper';
 COMMENT ON FUNCTION prism_crypt.load_envelope(text) IS
-  'A text form (prism:v…) as a value. EXECUTE on it is the right to load ciphertext by any way';
+  'A text form (prism:v...) as a value. EXECUTE on it is the right to load ciphertext by any way';
 
 CREATE FUNCTION prism_crypt.class_name(typmod integer) RETURNS text
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'class_name_wrapper';

@@ -27,6 +27,8 @@ BEGIN
   ELSIF rotate_key.keyset = 'default' THEN
     INSERT INTO prism_crypt.keyset (name) VALUES ('default') ON CONFLICT DO NOTHING;
   END IF;
+  -- Before the lock: the lock's record in the log, once flushed, makes this step durable too.
+  new_version := nextval('prism_crypt.data_key_version_seq');
   -- One rotation of a keyset at a time: the second one waits here.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = rotate_key.keyset FOR UPDATE;
   IF NOT FOUND THEN
@@ -34,7 +36,6 @@ BEGIN
       MESSAGE = format('keyset "%s" does not exist', rotate_key.keyset),
       HINT = 'Call prism_crypt.create_keyset() to make it.';
   END IF;
-  new_version := nextval('prism_crypt.data_key_version_seq');
   SELECT * INTO STRICT new_key FROM prism_crypt._wrap_new_key(new_version, rotate_key.keyset);
   UPDATE prism_crypt.data_key AS k SET state = 'decrypt_only', retired_at = clock_timestamp()
   WHERE k.keyset = rotate_key.keyset AND k.state = 'active';

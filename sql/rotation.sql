@@ -32,7 +32,10 @@ DECLARE
   foreign_tables regclass[];
 BEGIN
   SELECT * INTO root FROM pg_class WHERE oid = relation;
-  IF NOT FOUND THEN
+  IF relation IS NULL OR column_name IS NULL THEN
+    RAISE null_value_not_allowed USING
+      MESSAGE = CASE WHEN relation IS NULL THEN 'relation must not be null' ELSE 'column_name must not be null' END;
+  ELSIF NOT FOUND THEN
     RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
   ELSIF root.relkind NOT IN ('r', 'p') THEN
     RAISE wrong_object_type USING MESSAGE = format('"%s" is not a table', root.relname);
@@ -102,44 +105,55 @@ CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
 $$;
 COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';
 
--- The first block in [from_block, to_block) that has a row to rotate; NULL where there is none.
-CREATE FUNCTION prism_crypt._next_block(relation regclass, column_name name, from_block bigint, to_block bigint)
+-- The first block between two places (both exclusive) that has a row to rotate; NULL where there is none.
+CREATE FUNCTION prism_crypt._next_block(relation regclass, column_name name, from_place tid, to_place tid)
   RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   place pg_catalog.tid;
 BEGIN
   EXECUTE pg_catalog.format(
-      'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2
+      'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
          AND prism_crypt._is_rotatable(%I) LIMIT 1',
       prism_crypt._qualified_name(relation), column_name)
-    INTO place USING prism_crypt._tid(from_block), prism_crypt._tid(to_block);
+    INTO place USING from_place, to_place;
   RETURN prism_crypt._block(place);
 END $$;
-COMMENT ON FUNCTION prism_crypt._next_block(regclass, name, bigint, bigint) IS
+COMMENT ON FUNCTION prism_crypt._next_block(regclass, name, tid, tid) IS
   'The next block that has a row to rotate. Internal';
 
--- Re-encrypts up to batch_size rows of [from_block, to_block) that nobody else has locked, and gives their number. The
--- rows are locked first, so none is waited for, and none can change between the choice and the update.
+-- Re-encrypts the first batch_size rows between two places (both exclusive) that nobody else has locked. The rows are
+-- locked first, so none is waited for, and none can change between the choice and the update. Gives the number of rows
+-- re-encrypted and the place where to go on: behind the last row chosen, or the end where there were fewer.
 CREATE FUNCTION prism_crypt._rotate_window(
-  relation regclass, column_name name, from_block bigint, to_block bigint, batch_size integer
-) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+  relation regclass, column_name name, from_place tid, to_place tid, batch_size integer,
+  OUT rotated integer, OUT next_place tid
+) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  rotated integer;
+  places pg_catalog.tid[];
 BEGIN
   EXECUTE pg_catalog.format(
-      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I)
-       WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
-         SELECT ctid FROM ONLY %1$s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2
-           AND prism_crypt._is_rotatable(%2$I) LIMIT $3 FOR UPDATE SKIP LOCKED))',
+      'SELECT pg_catalog.array_agg(ctid) FROM (
+         SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
+           AND prism_crypt._is_rotatable(%I) LIMIT $3 FOR UPDATE SKIP LOCKED) AS chosen',
       prism_crypt._qualified_name(relation), column_name)
-    USING prism_crypt._tid(from_block), prism_crypt._tid(to_block), batch_size;
+    INTO places USING from_place, to_place, batch_size;
+  EXECUTE pg_catalog.format(
+      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I) WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)',
+      prism_crypt._qualified_name(relation), column_name)
+    USING places;
   GET DIAGNOSTICS rotated = ROW_COUNT;
-  RETURN rotated;
+  next_place := to_place;
+  IF pg_catalog.cardinality(places) OPERATOR(pg_catalog.=) batch_size THEN
+    -- A row that changed meanwhile was chosen at its new place, which may be far behind the others.
+    next_place := coalesce(
+      (SELECT pg_catalog.max(place) FROM pg_catalog.unnest(places) AS place
+       WHERE place OPERATOR(pg_catalog.<) to_place), to_place);
+  END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_window(regclass, name, bigint, bigint, integer) IS
+COMMENT ON FUNCTION prism_crypt._rotate_window(regclass, name, tid, tid, integer) IS
   'Re-encrypts one batch. Internal';
 
--- What is left under other keys: rows that can be rotated (others had them locked), and why the rest can't.
+-- What is left under other keys: rows that can be rotated but were not, and why the others can't be.
 CREATE FUNCTION prism_crypt._rotation_rest(
   relation regclass, column_name name, OUT rotatable bigint, OUT unreadable bigint, OUT reasons text
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -158,7 +172,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_rest(regclass, name) IS 'What a rotation has left. Internal';
 
 CREATE FUNCTION prism_crypt._report_rotation(
-  relation regclass, column_name name, rotated bigint, locked bigint, unreadable bigint, reasons text
+  relation regclass, column_name name, rotated bigint, left_over bigint, unreadable bigint, reasons text
 ) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   target text := format('%s.%I', prism_crypt._qualified_name(relation), column_name);
@@ -167,8 +181,8 @@ BEGIN
   IF unreadable > 0 THEN
     RAISE WARNING '%: rows that can''t be read, left as they are: %', target, unreadable USING DETAIL = reasons;
   END IF;
-  IF locked > 0 THEN
-    RAISE WARNING '%: rows that others had locked all the time, left as they are: %', target, locked
+  IF left_over > 0 THEN
+    RAISE WARNING '%: rows that stayed as they were, locked by others or kept by a trigger: %', target, left_over
       USING HINT = 'Call rotate_batch() again later.';
   END IF;
 END $$;
@@ -182,12 +196,12 @@ CREATE PROCEDURE prism_crypt._rotate_table(relation regclass, column_name name, 
 DECLARE
   -- Blocks looked at in one transaction while nothing is found: 512 MiB. A long snapshot would hold back VACUUM.
   scan_blocks CONSTANT bigint := 65536;
-  -- Passes that find only locked rows, half a second apart, before they are given up.
+  -- Passes in a row that rotate nothing although there is something left, half a second apart, before it is given up.
   max_fruitless CONSTANT integer := 10;
-  position_ bigint;
-  upper_ bigint;
-  next_ bigint;
-  rotated integer;
+  place pg_catalog.tid;
+  block bigint;
+  blocks bigint;
+  batch record;
   rotated_in_pass bigint;
   rotated_in_all bigint := 0;
   fruitless integer := 0;
@@ -195,33 +209,31 @@ DECLARE
   rest record;
 BEGIN
   LOOP
-    position_ := 0;
+    place := prism_crypt._tid(0);
     rotated_in_pass := 0;
     LOOP
       -- The server's default may be a level at which a concurrent change is an error.
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      upper_ := prism_crypt._block_count(relation);
-      EXIT WHEN position_ OPERATOR(pg_catalog.>=) upper_;
-      upper_ := LEAST(upper_, position_ OPERATOR(pg_catalog.+) scan_blocks);
-      next_ := prism_crypt._next_block(relation, column_name, position_, upper_);
-      IF next_ IS NULL THEN
-        position_ := upper_;
+      blocks := prism_crypt._block_count(relation);
+      block := prism_crypt._block(place);
+      EXIT WHEN block OPERATOR(pg_catalog.>=) blocks;
+      blocks := LEAST(blocks, block OPERATOR(pg_catalog.+) scan_blocks);
+      block := prism_crypt._next_block(relation, column_name, place, prism_crypt._tid(blocks));
+      IF block IS NULL THEN
+        place := prism_crypt._tid(blocks);
         CONTINUE;
       END IF;
-      position_ := next_;
-      upper_ := next_ OPERATOR(pg_catalog.+) prism_crypt._window_blocks(relation, batch_size);
-      rotated := prism_crypt._rotate_window(relation, column_name, position_, upper_, batch_size);
-      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) rotated;
-      -- A full batch may have left rows in its window.
-      IF rotated OPERATOR(pg_catalog.<) batch_size THEN
-        position_ := upper_;
-      END IF;
+      batch := prism_crypt._rotate_window(
+        relation, column_name, place,
+        prism_crypt._tid(block OPERATOR(pg_catalog.+) prism_crypt._window_blocks(relation, batch_size)), batch_size);
+      place := batch.next_place;
+      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) batch.rotated;
       IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_notice OPERATOR(pg_catalog.>) '5 s'::interval THEN
         last_notice := pg_catalog.clock_timestamp();
         RAISE NOTICE '%.%: rows re-encrypted so far: %, block % of %', prism_crypt._qualified_name(relation),
           pg_catalog.quote_ident(column_name), rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass,
-          LEAST(position_, prism_crypt._block_count(relation)), prism_crypt._block_count(relation);
+          LEAST(prism_crypt._block(place), prism_crypt._block_count(relation)), prism_crypt._block_count(relation);
       END IF;
     END LOOP;
     rotated_in_all := rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass;

@@ -60,12 +60,18 @@ CREATE FUNCTION prism_crypt._data_key_changed() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'data_key_changed_wrapper';
 COMMENT ON FUNCTION prism_crypt._data_key_changed() IS 'Tells every session that the data keys changed';
 
+-- For each row, because logical replication fires no others; TRUNCATE has no rows.
 CREATE TRIGGER data_key_changed
-  AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON prism_crypt.data_key
+  AFTER INSERT OR UPDATE OR DELETE ON prism_crypt.data_key
+  FOR EACH ROW EXECUTE FUNCTION prism_crypt._data_key_changed();
+CREATE TRIGGER data_key_truncated
+  AFTER TRUNCATE ON prism_crypt.data_key
   FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._data_key_changed();
 -- Also in sessions that replay or restore (session_replication_role = replica).
 ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_changed;
+ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_truncated;
 COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
+COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
 
 CREATE VIEW prism_crypt.key_status AS
   SELECT version, keyset, state, master_fingerprint, created_at, created_by, retired_at, disabled_at, destroyed_at,

@@ -5,7 +5,7 @@ CREATE TYPE encrypted_text;
 CREATE FUNCTION encrypted_text_in(cstring, oid, integer) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_in_wrapper';
 COMMENT ON FUNCTION encrypted_text_in(cstring, oid, integer) IS
-  'I/O: encrypts text; loads a text form (prism:v…) for roles that may load';
+  'I/O: encrypts text; loads a text form (prism:v...) for roles that may load';
 
 CREATE FUNCTION encrypted_text_out(encrypted_text) RETURNS cstring
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_out_wrapper';

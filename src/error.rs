@@ -64,6 +64,8 @@ pub enum Error {
     NotText(KeyVersion),
     #[error("the value is not valid text")]
     InvalidText(KeyVersion),
+    #[error("the value has a character that the encoding \"{encoding}\" of this database has not")]
+    NotInEncoding { version: KeyVersion, encoding: String },
     #[error("value of {length} bytes is too long to encrypt")]
     TooLong { length: usize, limit: usize },
     #[error("the operating system gave no random bytes")]
@@ -106,6 +108,7 @@ impl Error {
                 | Self::StoredValue(_)
                 | Self::NotText(_)
                 | Self::InvalidText(_)
+                | Self::NotInEncoding { .. }
         )
     }
 
@@ -135,6 +138,7 @@ impl Error {
             Self::Searchable => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -160,7 +164,9 @@ impl Error {
                 format!("It is malformed: {error}.")
             }
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
-            Self::NotText(version) | Self::InvalidText(version) => format!("It is of key version {version}."),
+            Self::NotText(version) | Self::InvalidText(version) | Self::NotInEncoding { version, .. } => {
+                format!("It is of key version {version}.")
+            }
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
             _ => return None,
         })
@@ -173,6 +179,7 @@ impl Error {
                 "Set prism_crypt.master_key, or have a superuser set prism_crypt.master_key_command, \
                  prism_crypt.master_key_file or prism_crypt.master_key_env."
             }
+            Self::KeyEnvironment => "It has to be in the environment that the server was started with.",
             Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it behind the new one.",
             Self::DataKeyDamaged(_) => "Restore its row in prism_crypt.data_key from a backup.",
             Self::NoDataKey(_) => "Call prism_crypt.rotate_key() to make one.",

@@ -1,7 +1,7 @@
 //! Between the server's encoding and UTF-8, which every plaintext is sealed in.
 
 use crate::error::Error;
-use crate::varlena::Varlena;
+use crate::varlena::{MAX_ENVELOPE_LEN, Varlena};
 use pgrx::pg_sys;
 use prism_envelope::KeyVersion;
 use std::ffi::{c_char, c_int};
@@ -38,11 +38,51 @@ pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, E
     if server_is_utf8() || text.is_ascii() {
         return Ok(opened);
     }
-    // SAFETY: as in `with_utf8`.
-    unsafe {
-        let converted = pg_sys::pg_any_to_server(text.as_ptr().cast::<c_char>(), text.len() as c_int, UTF8);
-        with_converted(text.as_bytes(), converted, Varlena::copy_of)
+    // SAFETY: reads the encoding of the database. SQL_ASCII takes any bytes.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if encoding == pg_sys::pg_enc::PG_SQL_ASCII as c_int {
+        return Ok(opened);
     }
+    convert(text, encoding).ok_or_else(|| {
+        // SAFETY: the name of an encoding is a string constant.
+        let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::pg_encoding_to_char(encoding)) };
+        Error::NotInEncoding { version, encoding: name.to_string_lossy().into_owned() }
+    })?
+}
+
+/// A text in another encoding; `None` where that has not all of its characters. PostgreSQL's simpler functions would raise
+/// an error.
+fn convert(text: &str, encoding: c_int) -> Option<Result<Varlena, Error>> {
+    /// `MAX_CONVERSION_GROWTH` of `pg_wchar.h`.
+    const MAX_GROWTH: usize = 4;
+    let mut converted = match Varlena::new((text.len() * MAX_GROWTH + 1).min(MAX_ENVELOPE_LEN)) {
+        Ok(converted) => converted,
+        Err(error) => return Some(Err(error)),
+    };
+    // SAFETY: a catalog look-up, and a conversion that writes no more than it is given room for, with its terminator.
+    unsafe {
+        let procedure = pg_sys::FindDefaultConversionProc(UTF8, encoding);
+        if procedure == pg_sys::InvalidOid {
+            return None;
+        }
+        let room = converted.bytes().len() as c_int;
+        let read = pg_sys::pg_do_encoding_conversion_buf(
+            procedure,
+            UTF8,
+            encoding,
+            text.as_ptr().cast_mut(),
+            text.len() as c_int,
+            converted.bytes_mut().as_mut_ptr(),
+            room,
+            true,
+        );
+        if usize::try_from(read) != Ok(text.len()) {
+            return None;
+        }
+    }
+    let length = converted.bytes().iter().position(|byte| *byte == 0).unwrap_or_default();
+    converted.truncate(length);
+    Some(Ok(converted))
 }
 
 /// The server-encoded text of bytes that a client sent in its own encoding.

@@ -147,7 +147,7 @@ mod tests {
         for (text, blanked) in [
             ("SET prism_crypt.master_key = 'abc'", "SET prism_crypt.master_key********"),
             ("SET prism_crypt.master_key TO abc", "SET prism_crypt.master_key*******"),
-            ("SET \"prism_crypt\".master_key TO x", "SET *master_key****************"),
+            ("SET \"prism_crypt\".master_key TO x", "SET *master_key******************"),
             ("DO $$ master_key $$", "DO *master_key*****"),
             ("SHOW x", "SHOW x"),
         ] {

@@ -63,10 +63,15 @@ fn generate_key() -> Result<
 }
 
 /// Makes the sequence's step durable before anything is sealed under the new version: after a crash the version would
-/// otherwise be given again, and what the unfinished transaction sealed may have left the server.
+/// otherwise be given again, and what the unfinished transaction sealed may have left the server. The caller has written
+/// to the log since it took the step (it locked the keyset's row), so flushing its own last record is enough.
 fn keep_version() {
-    // SAFETY: flushes the log up to where it is now.
-    unsafe { pg_sys::XLogFlush(pg_sys::GetXLogInsertRecPtr()) }
+    // SAFETY: the end of this transaction's last record, which was written completely; 0 where there is none.
+    unsafe {
+        if pg_sys::XactLastRecEnd != 0 {
+            pg_sys::XLogFlush(pg_sys::XactLastRecEnd);
+        }
+    }
 }
 
 fn key_version(number: i32) -> Result<KeyVersion, Error> {

@@ -59,7 +59,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
     }
 }
 
-/// Statement trigger of `prism_crypt.data_key`: tells every backend, this one included, that keys changed.
+/// Trigger of `prism_crypt.data_key`: tells every backend, this one included, that keys changed.
 #[pg_trigger(sql = false)]
 fn data_key_changed<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
