@@ -95,13 +95,14 @@ pub fn blank_long_words(text: &mut [u8]) {
 /// Where the setting's name ends.
 fn find_master_key(text: &[u8]) -> Option<usize> {
     let in_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let is_name = |at: usize, window: &[u8]| {
-        window.eq_ignore_ascii_case(NAME)
+    let is_name = |at: usize| {
+        text.get(at..at + NAME.len()).is_some_and(|word| word.eq_ignore_ascii_case(NAME))
             && !in_name(at.checked_sub(1).and_then(|before| text.get(before)))
             && !in_name(text.get(at + NAME.len()))
     };
-    let mut windows = text.windows(NAME.len()).enumerate();
-    windows.find(|(at, window)| is_name(*at, window)).map(|(at, _)| at + NAME.len())
+    // The first letter first: statements may be very long.
+    let mut starts = text.iter().enumerate().filter(|(_, byte)| byte.eq_ignore_ascii_case(&NAME[0]));
+    starts.find(|(at, _)| is_name(*at)).map(|(at, _)| at + NAME.len())
 }
 
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
