@@ -1,0 +1,93 @@
+-- Each error that SQL can reach, once, in the order of src/error.rs: SQLSTATE, message, detail, hint.
+CALL regress.fresh();
+CREATE TABLE t (v encrypted_text, b bytea);
+INSERT INTO t VALUES ('text', encrypt_bytes('bytes'));
+SET prism_crypt.master_key_env = '';
+-- MasterKey
+SET prism_crypt.master_key_command = 'echo 00112233445566778899aabbccddeeff';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- NoMasterKey
+RESET prism_crypt.master_key_command;
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- EmptyKeySource
+SET prism_crypt.master_key_command = 'true';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- KeyFile
+RESET prism_crypt.master_key_command;
+SET prism_crypt.master_key_file = '/nonexistent/file';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- KeyCommand
+SET prism_crypt.master_key_command = 'exit 3';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+RESET prism_crypt.master_key_command;
+RESET prism_crypt.master_key_file;
+-- KeyEnvironment
+SET prism_crypt.master_key_env = 'PRISM_TEST_NO_SUCH_VARIABLE';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- KeyMismatch
+SET prism_crypt.master_key_env = 'PRISM_TEST_KEY_OTHER';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+RESET prism_crypt.master_key_env;
+-- DataKeyDamaged
+BEGIN;
+UPDATE prism_crypt.data_key SET wrapped = '\x00';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- NoDataKey
+UPDATE prism_crypt.data_key SET state = 'decrypt_only';
+CALL regress.fails($$SELECT encrypt_field('x')$$);
+-- NoKeyset
+CALL regress.fails($$SELECT encrypt_field('x', keyset => 'nobody')$$);
+-- UnknownVersion
+DELETE FROM prism_crypt.data_key;
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+ROLLBACK;
+-- Disabled
+BEGIN;
+UPDATE prism_crypt.data_key SET state = 'disabled';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- Destroyed
+UPDATE prism_crypt.data_key SET state = 'destroyed';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+ROLLBACK;
+-- KeyTable
+BEGIN;
+ALTER TABLE prism_crypt.data_key DROP CONSTRAINT data_key_state_check;
+UPDATE prism_crypt.data_key SET state = 'asleep';
+CALL regress.fails('SELECT decrypt_field(v) FROM t');
+ROLLBACK;
+-- Authentication
+CALL regress.fails($$SELECT decrypt_field(v, 'no such context') FROM t$$);
+-- TextForm
+CALL regress.fails($$SELECT 'prism:v1:AQ=='::encrypted_text$$);
+-- BinaryForm: in copy.sql, with binary input.
+-- NotAnEnvelope
+CALL regress.fails($$SELECT decrypt_bytes('\x00')$$);
+-- StoredValue: what only a superuser can bring about.
+CREATE CAST (bytea AS encrypted_text) WITHOUT FUNCTION;
+CREATE TABLE damaged AS SELECT id, b::encrypted_text AS v FROM (VALUES (1, '\x00'::bytea), (2, ''), (3, '\x01'), (4, decode('01ff0000000001', 'hex'))) AS d (id, b);
+DROP CAST (bytea AS encrypted_text);
+CALL regress.fails('SELECT decrypt_field(v) FROM damaged WHERE id = 1');
+CALL regress.fails('SELECT v::text FROM damaged WHERE id = 2');
+CALL regress.fails('SELECT key_version(v) FROM damaged WHERE id = 3');
+CALL regress.fails('SELECT reencrypt_field(v) FROM damaged WHERE id = 4');
+CALL regress.fails('SELECT envelope_info(v) FROM damaged WHERE id = 1');
+CALL regress.fails($$SELECT v::encrypted_text('email') FROM damaged WHERE id = 1$$);
+SELECT v FROM damaged WHERE id = 1;
+SELECT id, try_decrypt_field(v) FROM damaged ORDER BY id;
+-- LoadDenied
+SET ROLE regress_prism_app;
+CALL regress.fails($$SELECT 'prism:v1:AQ=='::encrypted_text$$);
+RESET ROLE;
+-- ClassMismatch
+CALL regress.fails($$SELECT encrypt_field('x', class => 'email')::encrypted_text('phone')$$);
+-- UnknownClass
+CALL regress.fails($$SELECT encrypt_field('x', class => 'Email')$$);
+-- TypeModifier
+CALL regress.fails($$SELECT 'x'::encrypted_text('email', 'phone')$$);
+-- Searchable
+CALL regress.fails($$SELECT 'x'::encrypted_text('email', 'searchable')$$);
+-- NotText
+SELECT 'prism:v1:' || translate(encode(b, 'base64'), E'\n', '') AS bytes FROM t \gset
+CALL regress.fails(format('SELECT decrypt_field(%L)', :'bytes'));
+-- TransactionBlock
+CALL regress.fails($$CALL rotate_batch('t', 'v')$$);
