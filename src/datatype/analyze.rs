@@ -23,9 +23,10 @@ fn encrypted_text_typanalyze(mut stats: Internal) -> SqlResult<bool> {
 /// # Safety
 /// `stats` is what PostgreSQL passed.
 #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+#[allow(clippy::useless_conversion, reason = "16 bits wide in PostgreSQL 16")]
 unsafe fn statistics_target(stats: &pg_sys::VacAttrStats) -> i32 {
     // SAFETY: the attribute belongs to the statistics. -1 is the server's default.
-    let target = unsafe { (*stats.attr).attstattarget };
+    let target = i32::from(unsafe { (*stats.attr).attstattarget });
     // SAFETY: a global.
     if target < 0 { unsafe { pg_sys::default_statistics_target } } else { target }
 }

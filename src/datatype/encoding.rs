@@ -45,7 +45,7 @@ pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, E
     }
     convert(text, encoding).ok_or_else(|| {
         // SAFETY: the name of an encoding is a string constant.
-        let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::pg_encoding_to_char(encoding)) };
+        let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
         Error::NotInEncoding { version, encoding: name.to_string_lossy().into_owned() }
     })?
 }
