@@ -119,7 +119,12 @@ class Session:
                 self._proc.kill()
                 self._proc.wait()
         self._reader.join(5)
-        self._proc.stdout.close()
+        for pipe in (self._proc.stdin, self._proc.stdout):
+            try:
+                pipe.close()
+            except OSError:
+                # It ended before it had read everything.
+                pass
 
     def __enter__(self):
         return self
