@@ -32,7 +32,7 @@ pub fn with_utf8<T>(text: &[u8], use_text: impl FnOnce(&[u8]) -> Result<T, Error
 /// The text of an opened value in the server's encoding. `version` is for the error message.
 pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
     let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
-    if text.as_bytes().contains(&0) {
+    if memchr::memchr(0, text.as_bytes()).is_some() {
         return Err(Error::InvalidText(version));
     }
     if server_is_utf8() || text.is_ascii() {
