@@ -30,7 +30,7 @@ $(LAYERS:%=test-%): test-%: setup
 	@tools/test $*
 
 bench: build ## measure, and write docs/benchmarks.md
-	@tools/bench
+	@benches/bench
 
 clean: ## remove build output and logs
 	@. ./tools/env.sh && cargo clean

@@ -1,0 +1,217 @@
+"""What is measured. Each part gets a cluster with the extension and a key, and gives the rows of a table."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+from harness import paths
+
+VALUES = 200_000
+EMAIL = "lpad(i::text, 8, 'u') || '@example.org'"
+QUIET = "SET max_parallel_workers_per_gather = 0; SET jit = off; SET work_mem = '256MB';\n"
+
+
+def in_turns(measure, things, rounds=5):
+    """The smallest that measure(thing) gives for each thing; all are measured once before any is measured again."""
+    best = dict.fromkeys(things, float("inf"))
+    for _ in range(rounds):
+        for thing in things:
+            best[thing] = min(best[thing], measure(thing))
+    return best
+
+
+def executed(c, sql):
+    """Seconds inside the server."""
+    out = c.psql(f"{QUIET}EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql};\n")
+    return float(re.search(r'"Execution Time": ([\d.]+)', out).group(1)) / 1e3
+
+
+def wall(c, sql):
+    """Seconds of a script as a client sees it."""
+    started = time.monotonic()
+    c.psql(sql)
+    return time.monotonic() - started
+
+
+def bare():
+    """ns a call of the cipher alone, {"seal": {"20": ...}, "open": {...}}: what the example `bare` prints."""
+    done = subprocess.run(["cargo", "run", "-q", "--release", "-p", "prism-envelope", "--example", "bare"], cwd=paths.ROOT,
+                          env={**os.environ, "PATH": paths.ENV["PATH"]}, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def part_values(c):
+    """Sealing and opening 200,000 emails of 20 bytes
+
+    Time a value, after that of the same scan with a no-op function (`octet_length`, `key_version`) is taken off. The
+    cipher alone is a call of the `aes-gcm` crate that allocates its result.
+    """
+    key = "'0123456789abcdef0123456789abcdef'::bytea, '0123456789abcdef'::bytea, 'aes'"
+    c.psql(f"CREATE EXTENSION pgcrypto;"
+           f"CREATE TABLE email AS SELECT {EMAIL} AS e FROM generate_series(1, {VALUES}) i;"
+           f"CREATE TABLE sealed AS SELECT encrypt_field(e) AS e FROM email;"
+           f"CREATE TABLE pgc AS SELECT encrypt_iv(e::bytea, {key}) AS e FROM email; VACUUM ANALYZE")
+    took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
+        seal_base := "octet_length(e)) FROM email", seal := "encrypt_field(e)) FROM email",
+        open_base := "key_version(e)) FROM sealed", open_ := "decrypt_field(e)) FROM sealed",
+        pgc_seal := f"encrypt_iv(e::bytea, {key})) FROM email",
+        pgc_base := "octet_length(e)) FROM pgc", pgc_open := f"decrypt_iv(e, {key})) FROM pgc"), 7)
+
+    def each(sql, base):
+        return (took[sql] - took[base]) * 1e6 / VALUES
+
+    ours = each(seal, seal_base), each(open_, open_base)
+    pgc = each(pgc_seal, seal_base), each(pgc_open, pgc_base)
+    cipher = [times["20"] / 1e3 for times in bare().values()]
+    return [("µs a value", "sealing", "opening"),
+            ("the cipher alone", *(f"{t:.3f}" for t in cipher)),
+            ("`encrypt_field`, `decrypt_field`", *(f"{t:.3f}" for t in ours)),
+            ("pgcrypto `encrypt_iv`, `decrypt_iv` (CBC, not authenticated)", *(f"{t:.3f}" for t in pgc)),
+            ("prism_crypt / cipher", *(f"{a / b:.2f}" for a, b in zip(ours, cipher))),
+            ("pgcrypto / prism_crypt", *(f"{a / b:.1f}" for a, b in zip(pgc, ours)))]
+
+
+def part_large(c):
+    """Large values
+
+    MB a second, after the time of a copy of the same values (`e || ''`, `encrypted_text_send`) is taken off; and the
+    share of the cipher's own speed.
+    """
+    rows = [("bytes a value", "sealing", "share", "opening", "share")]
+    alone = bare()
+    for size, count in ((1024, 50_000), (65536, 1500), (1 << 20, 120)):
+        c.psql(f"DROP TABLE IF EXISTS big, big_sealed; CREATE TABLE big (e text STORAGE EXTERNAL);"
+               f"INSERT INTO big SELECT repeat('x', {size}) FROM generate_series(1, {count});"
+               "CREATE TABLE big_sealed AS SELECT encrypt_field(e) AS e FROM big; VACUUM ANALYZE big, big_sealed")
+        took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
+            seal_base := "e || '') FROM big", seal := "encrypt_field(e)) FROM big",
+            open_base := "encrypted_text_send(e)) FROM big_sealed", open_ := "decrypt_field(e)) FROM big_sealed"))
+        row = [f"{size:,}"]
+        for what, sql, base in (("seal", seal, seal_base), ("open", open_, open_base)):
+            seconds = took[sql] - took[base]
+            row += [f"{size * count / 1e6 / seconds:,.0f}", f"{alone[what][str(size)] * count / 1e9 / seconds:.0%}"]
+        rows.append(tuple(row))
+    return rows
+
+
+def part_input(c):
+    """Input through the type, 200,000 rows
+
+    A column with a field class is sealed a second time by `INSERT` of an untyped literal or parameter only; from text
+    it is sealed once.
+    """
+    path = c.home / "input.csv"
+    c.psql(f"CREATE TABLE source AS SELECT i, {EMAIL} AS e, {EMAIL} AS u FROM generate_series(1, {VALUES}) i; COPY source (i, e) TO '{path}';"
+           "CREATE TABLE presealed AS SELECT i, encrypt_field(e) AS e FROM source")
+    kinds = ("text", "encrypted_text", "encrypted_text('email')")
+
+    def fill(how):
+        kind, statement = how
+        c.psql(f"DROP TABLE IF EXISTS filled; CREATE TABLE filled (i int, e {kind}); CHECKPOINT")
+        return wall(c, statement)
+
+    insert, copy = "INSERT INTO filled SELECT i, e FROM source", f"COPY filled FROM '{path}'"
+    again = "INSERT INTO filled SELECT i, e FROM presealed"
+    took = in_turns(fill, [(k, s) for k in kinds for s in (insert, copy)] + [(kinds[1], again), (kinds[2], again)], 4)
+    each = {how: f"{seconds * 1e6 / VALUES:.2f}" for how, seconds in took.items()}
+    return [("µs a row", "INSERT from text", "COPY FROM", "INSERT of sealed values")] + [
+        (f"`{k}`", each[k, insert], each[k, copy], each.get((k, again), "")) for k in kinds]
+
+
+def part_copy(c):
+    """COPY FROM of 1,000,000 rows with one such column"""
+    path, wide = c.home / "million.csv", c.home / "wide.csv"
+    c.psql(f"COPY (SELECT i, {EMAIL} FROM generate_series(1, 1000000) i) TO '{path}';"
+           f"COPY (SELECT i, rpad({EMAIL}, 55, 'x') FROM generate_series(1, 1000000) i) TO '{wide}'")
+
+    def fill(how):
+        c.psql(f"DROP TABLE IF EXISTS million; CREATE TABLE million (i int, e {how[1]}); CHECKPOINT")
+        return wall(c, f"COPY million FROM '{how[2]}'")
+
+    columns = (("text", "text", path), ("text as wide as the envelope", "text", wide), ("encrypted_text", "encrypted_text", path))
+    took = in_turns(fill, columns, 4)
+    return [("column", "seconds", "times text")] + [
+        (how[0], f"{s:.2f}", f"{s / took[columns[0]]:.2f}") for how, s in took.items()]
+
+
+def part_pgbench(c):
+    """pgbench, one row a transaction, prepared, one client"""
+    for kind in ("text", "encrypted_text"):
+        c.psql(f"CREATE TABLE b_{kind} (i bigserial PRIMARY KEY, e {kind});"
+               f"INSERT INTO b_{kind} (e) SELECT {EMAIL} FROM generate_series(1, 100000) i; VACUUM ANALYZE b_{kind}")
+    statements = {
+        ("text", "INSERT"): "INSERT INTO b_text (e) VALUES ('u' || :n || '@example.org');",
+        ("encrypted_text", "INSERT"): "INSERT INTO b_encrypted_text (e) VALUES ('u' || :n || '@example.org');",
+        ("text", "SELECT"): "SELECT e FROM b_text WHERE i = :n;",
+        ("encrypted_text", "SELECT"): "SELECT decrypt_field(e) FROM b_encrypted_text WHERE i = :n;"}
+    files = {what: c.write_file("_".join(what) + ".pgb", "\\set n random(1, 100000)\n" + sql, 0o644) for what, sql in statements.items()}
+
+    def latency(what):
+        out = c.run(["pgbench", "-n", "-M", "prepared", "-c", "1", "-T", "4", "-f", files[what]]).stdout
+        return 1 / float(re.search(r"tps = ([\d.]+)", out).group(1))
+
+    tps = {what: 1 / seconds for what, seconds in in_turns(latency, list(files), 5).items()}
+    rows = [("transactions a second", "INSERT", "SELECT by primary key")]
+    rows += [(kind, *(f"{tps[kind, what]:,.0f}" for what in ("INSERT", "SELECT"))) for kind in ("text", "encrypted_text")]
+    change = (f"{tps['encrypted_text', what] / tps['text', what] - 1:+.1%}" for what in ("INSERT", "SELECT"))
+    return [*rows, ("difference", *change)]
+
+
+def part_rotate(c):
+    """Rotation of 200,000 rows
+
+    Against one plain `UPDATE` of the same column of the same rows in one statement.
+    """
+    def run(what):
+        c.psql(f"DROP TABLE IF EXISTS r; CREATE TABLE r AS SELECT i, encrypt_field({EMAIL}) AS e FROM generate_series(1, {VALUES}) i;"
+               "VACUUM ANALYZE r; SELECT prism_crypt.rotate_key(); CHECKPOINT")
+        return wall(c, what)
+
+    took = in_turns(run, (plain := "UPDATE r SET e = (SELECT e FROM r LIMIT 1)", rotate := "CALL rotate_batch('r', 'e')"), 3)
+    return [("", "seconds", "rows a second"),
+            *((name, f"{took[sql]:.2f}", f"{VALUES / took[sql]:,.0f}") for name, sql in (("UPDATE", plain), ("`rotate_batch`", rotate))),
+            ("`rotate_batch` / UPDATE", f"{took[rotate] / took[plain]:.2f}", "")]
+
+
+def part_storage(c):
+    """Storage
+
+    Bytes a value, PostgreSQL's own header of 1 or 4 bytes included.
+    """
+    rows = [("plaintext bytes", "text", "encrypted_text", "more")]
+    for size in (0, 20, 100, 1000):
+        plain, sealed = map(int, c.psql(
+            # Text that PostgreSQL can't compress.
+            "CREATE TEMP TABLE s AS SELECT t, encrypt_field(t) AS v FROM "
+            f"(SELECT left(string_agg(md5(i::text), ''), {size}) AS t FROM generate_series(1, 32) AS i) AS x;"
+            "SELECT pg_column_size(t) || ' ' || pg_column_size(v) FROM s").split())
+        rows.append((f"{size:,}", str(plain), str(sealed), str(sealed - plain)))
+    return rows
+
+
+def part_memory(c):
+    """Memory for a value of 100 MB
+
+    How far a statement raises the memory of its backend, in times the size of the value. The plaintext that the
+    statement makes or reads is one of them, the result another.
+    """
+    size = 100_000_000
+    plaintext = f"repeat(repeat('x', 1000), {size // 1000})"
+    c.psql(f"CREATE TABLE huge AS SELECT encrypt_field({plaintext}) AS v")
+
+    def peak(sql):
+        session = c.session()
+        status = Path(f"/proc/{session.run('SELECT pg_backend_pid();')}/status")
+        session.run("SELECT decrypt_field(encrypt_field('x'));")
+        kilobytes = [int(re.search(rf"{name}:\s+(\d+)", text).group(1)) for name, text in
+                     (("VmRSS", status.read_text()), ("VmHWM", session.run(sql) and status.read_text()))]
+        session.close()
+        return (kilobytes[1] - kilobytes[0]) * 1024 / size
+
+    return [("statement", "times the value")] + [(f"`{sql}`", f"{peak(run):.1f}") for sql, run in (
+        ("SELECT key_version(encrypt_field(...))", f"SELECT key_version(encrypt_field({plaintext}));"),
+        ("SELECT length(decrypt_field(v)) FROM huge", "SELECT length(decrypt_field(v)) FROM huge;"),
+        ("SELECT key_version(reencrypt_field(v)) FROM huge", "SELECT key_version(reencrypt_field(v)) FROM huge;"))]
