@@ -13,6 +13,15 @@ CREATE FUNCTION encrypted_text(encrypted_text, integer, boolean) RETURNS encrypt
 COMMENT ON FUNCTION encrypted_text(encrypted_text, integer, boolean) IS
   'Cast: applies a type modifier; a value without a class is sealed anew with it';
 
+-- Without these two PostgreSQL would convert through text, and encrypt the hexadecimal digits of an envelope.
+CREATE FUNCTION encrypted_text(bytea, integer, boolean) RETURNS encrypted_text
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'bytea_to_encrypted_text_wrapper';
+COMMENT ON FUNCTION encrypted_text(bytea, integer, boolean) IS 'Cast: loads an envelope, for roles that may load';
+
+CREATE FUNCTION "bytea"(encrypted_text) RETURNS bytea
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_bytea_wrapper';
+COMMENT ON FUNCTION "bytea"(encrypted_text) IS 'Cast: the envelope, as binary output gives it; needs no key';
+
 CREATE FUNCTION "text"(encrypted_text) RETURNS text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_to_text_wrapper';
 COMMENT ON FUNCTION "text"(encrypted_text) IS 'Cast: decrypts';
@@ -35,6 +44,10 @@ COMMENT ON CAST (text AS encrypted_text) IS 'Encrypts';
 CREATE CAST (character varying AS encrypted_text)
   WITH FUNCTION encrypted_text(character varying, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (character varying AS encrypted_text) IS 'Encrypts';
+CREATE CAST (bytea AS encrypted_text) WITH FUNCTION encrypted_text(bytea, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (bytea AS encrypted_text) IS 'Loads an envelope';
+CREATE CAST (encrypted_text AS bytea) WITH FUNCTION "bytea"(encrypted_text);
+COMMENT ON CAST (encrypted_text AS bytea) IS 'The envelope';
 CREATE CAST (encrypted_text AS encrypted_text)
   WITH FUNCTION encrypted_text(encrypted_text, integer, boolean) AS IMPLICIT;
 COMMENT ON CAST (encrypted_text AS encrypted_text) IS 'Applies a type modifier';

@@ -138,7 +138,9 @@ BEGIN
       prism_crypt._qualified_name(relation), column_name)
     INTO places USING from_place, to_place, batch_size;
   EXECUTE pg_catalog.format(
-      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I) WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)',
+      -- Asked again: the key may have been disabled since.
+      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I)
+       WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND prism_crypt._is_rotatable(%2$I)',
       prism_crypt._qualified_name(relation), column_name)
     USING places;
   GET DIAGNOSTICS rotated = ROW_COUNT;

@@ -1,8 +1,8 @@
 //! Casts. From text always encrypts; to text decrypts, and needs that privilege; to itself applies the type modifier.
 
-use crate::datatype::datum::{Encrypted, EncryptedResult, Text, TextResult};
+use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::datatype::reading::open_text;
-use crate::datatype::{text_io, typmod};
+use crate::datatype::{load, text_io, typmod};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::varlena::Varlena;
@@ -45,4 +45,16 @@ fn with_class(value: Encrypted<'_>, typmod: i32) -> Result<Varlena, Error> {
 #[pg_extern(sql = false)]
 fn encrypted_text_to_text(value: Encrypted<'_>) -> SqlResult<TextResult> {
     Ok(TextResult(open_text(value.envelope()?, None)?))
+}
+
+/// `encrypted_text(bytea, integer, boolean) → encrypted_text`: loads an envelope, for roles that may load.
+#[pg_extern(sql = false)]
+fn bytea_to_encrypted_text(envelope: Bytea<'_>, typmod: i32, _explicit: bool) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(load::load_binary(envelope.0.bytes(), typmod)?))
+}
+
+/// `bytea(encrypted_text) → bytea`: the envelope.
+#[pg_extern(sql = false)]
+fn encrypted_text_to_bytea(value: Encrypted<'_>) -> SqlResult<ByteaResult> {
+    Ok(ByteaResult(Varlena::copy_of(value.bytes())?))
 }

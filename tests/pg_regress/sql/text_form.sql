@@ -101,3 +101,16 @@ REVOKE regress_prism_loader FROM regress_prism_app;
 SET ROLE regress_prism_app;
 CALL regress.fails(format('SELECT %L::encrypted_text', :'one'));
 RESET ROLE;
+
+-- As bytea: the envelope, both ways; the same privilege, and nothing else is taken.
+CREATE TABLE as_bytes (e bytea, v encrypted_text, mail encrypted_text('email'));
+INSERT INTO as_bytes (e) SELECT encrypt_field('by bytea')::bytea;
+UPDATE as_bytes SET v = e;
+SELECT decrypt_field(v), v::bytea = e AS same, key_version(e) = key_version(v) AS version FROM as_bytes;
+CALL regress.fails('UPDATE as_bytes SET mail = e');
+CALL regress.fails($$UPDATE as_bytes SET v = '\xdeadbeef'::bytea$$);
+GRANT ALL ON as_bytes TO regress_prism_app;
+SET ROLE regress_prism_app;
+CALL regress.fails('UPDATE as_bytes SET v = e');
+SELECT v::bytea = e AS same FROM as_bytes;
+RESET ROLE;
