@@ -1,0 +1,418 @@
+"""An inline master key shows nowhere: not in logs, catalogs, statistics, settings, files."""
+
+import base64
+import re
+import secrets
+import unittest
+
+from harness import PgError, canaries
+from harness.libpq import Connection
+from harness.scenario import Scenario, files_with
+
+SECRET_SETTINGS = {
+    "log_statement": "all", "log_min_duration_statement": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug5",
+    "log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1", "log_connections": "on", "log_disconnections": "on",
+    "log_duration": "on", "debug_print_parse": "on", "debug_print_rewritten": "on", "debug_print_plan": "on",
+    "logging_collector": "on", "log_destination": "'stderr,csvlog,jsonlog'", "log_error_verbosity": "verbose",
+    "track_activity_query_size": "16384", "compute_query_id": "on",
+}
+TRACKING = {
+    "pg_stat_statements.track": "'all'", "pg_stat_statements.track_utility": "on", "pg_stat_statements.track_planning": "on",
+    "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on", "auto_explain.log_verbose": "on",
+}
+
+
+def simple(sql, *before):
+    """A statement of the simple protocol; {} is the key."""
+    return lambda conn, key: [conn.execute(s.replace("{}", key)) for s in (*before, sql)]
+
+
+def bound(sql, *others):
+    return lambda conn, key: conn.execute(sql, *others, key)
+
+
+def bound_binary(conn, key):
+    conn.execute("SELECT set_config('prism_crypt.master_key', $1::text, false)", key.encode())
+
+
+def prepared(conn, key):
+    conn.prepare("p", "SELECT set_config('prism_crypt.master_key', $1, false)")
+    conn.execute_prepared("p", key)
+
+
+def as_base64(attempt):
+    return lambda conn, key: attempt(conn, base64.b64encode(bytes.fromhex(key)).decode())
+
+
+def cut(attempt):
+    """The same with a key that is too short, so that the value is refused."""
+    return lambda conn, key: attempt(conn, key[:62])
+
+
+# Ways to set a key that work.
+SETS = {
+    "SET": simple("SET prism_crypt.master_key = '{}'"),
+    "SET TO": simple("set SESSION Prism_Crypt.Master_Key TO '{}'"),
+    "SET quoted name": simple("SET \"prism_crypt\".\"master_key\" = '{}'"),
+    "SET spaced name": simple("SET prism_crypt . master_key = '{}'"),
+    "SET dollar quotes": simple("SET prism_crypt.master_key = $key${}$key$"),
+    "SET escape string": simple("SET prism_crypt.master_key = E'{}\\n'"),
+    "SET base64": as_base64(simple("SET prism_crypt.master_key = '{}'")),
+    "SET base64 as identifier": as_base64(simple('SET prism_crypt.master_key = "{}"')),
+    "SET LOCAL": simple("COMMIT", "BEGIN", "SET LOCAL prism_crypt.master_key = '{}'"),
+    "SET in a transaction": simple("SET prism_crypt.master_key = '{}'", "BEGIN"),
+    "several statements": simple("SELECT 'a'; SET prism_crypt.master_key = '{}'; SELECT 'b'"),
+    "comment": simple("SET prism_crypt.master_key = '{}' -- it's the key"),
+    "set_config": simple("SELECT set_config('prism_crypt.master_key', '{}', false)"),
+    "set_config local": simple("SELECT set_config('prism_crypt.master_key', '{}', true)", "BEGIN"),
+    "set_config parameter": bound("SELECT set_config('prism_crypt.master_key', $1, false)"),
+    "set_config parameters": bound("SELECT set_config($1, $2, false)", "prism_crypt.master_key"),
+    "set_config binary parameter": bound_binary,
+    "prepared in the protocol": prepared,
+    "PREPARE, EXECUTE": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
+    "PREPARE with the key": simple("EXECUTE p", "PREPARE p AS SELECT set_config('prism_crypt.master_key', '{}', false)"),
+    "DO set_config": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); END $$"),
+    "DO SET": simple("DO $$ BEGIN SET prism_crypt.master_key = '{}'; END $$"),
+    "DO EXECUTE": simple("DO $$ BEGIN EXECUTE 'SET prism_crypt.master_key = ' || quote_literal('{}'); END $$"),
+    "cursor": simple("FETCH c", "BEGIN", "DECLARE c CURSOR FOR SELECT set_config('prism_crypt.master_key', '{}', false)"),
+    "CREATE TABLE AS": simple("CREATE TEMP TABLE s AS SELECT set_config('prism_crypt.master_key', '{}', false) IS NULL AS s"),
+    "EXPLAIN ANALYZE": simple("EXPLAIN (ANALYZE, VERBOSE) SELECT set_config('prism_crypt.master_key', '{}', false)"),
+    "then a failing statement": simple("SET prism_crypt.master_key = '{}'; SELECT decrypt_field(v) FROM t"),
+}
+# Ways that must end with an error, and show as little.
+FAILS = {
+    **{f"bad value, {name}": cut(SETS[name]) for name in (
+        "SET", "SET LOCAL", "several statements", "set_config", "set_config parameter", "set_config parameters", "set_config binary parameter",
+        "prepared in the protocol", "PREPARE, EXECUTE", "PREPARE with the key", "DO set_config", "DO SET", "DO EXECUTE", "cursor")},
+    "SET as identifier": simple('SET prism_crypt.master_key = "{}"'),
+    "syntax error": simple("SET prism_crypt.master_key = '{}' oops"),
+    "syntax error before": simple("SETT prism_crypt.master_key = '{}'"),
+    "unterminated": simple("SET prism_crypt.master_key = '{}"),
+    "aborted transaction": simple("SET prism_crypt.master_key = '{}'", "BEGIN", "DO $$ BEGIN PERFORM 1/0; EXCEPTION WHEN OTHERS THEN NULL; END $$",
+                                  "SELECT 1 AS before_the_error; SELECT 1/0; SET prism_crypt.master_key = '{}'"),
+    "planning error": simple("SELECT set_config('prism_crypt.master_key', '{}', false), 1/0"),
+    "wrong type": simple("SELECT set_config('prism_crypt.master_key', '{}', 'maybe')"),
+    "wrong type, parameter": bound("SELECT set_config('prism_crypt.master_key', $1, false), 1/0"),
+    "unknown function": simple("SELECT set_confg('prism_crypt.master_key', '{}', false)"),
+    "an error in the function": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); PERFORM 1/0; END $$"),
+    "ALTER SYSTEM": simple("ALTER SYSTEM SET prism_crypt.master_key = '{}'"),
+    "ALTER ROLE": simple("ALTER ROLE postgres SET prism_crypt.master_key = '{}'"),
+    "ALTER ROLE ALL": simple("ALTER ROLE ALL SET prism_crypt.master_key = '{}'"),
+    "ALTER ROLE IN DATABASE": simple("ALTER ROLE postgres IN DATABASE hygiene SET prism_crypt.master_key = '{}'"),
+    "ALTER ROLE FROM CURRENT": simple("ALTER ROLE postgres SET prism_crypt.master_key FROM CURRENT", "SET prism_crypt.master_key = '{}'"),
+    "ALTER DATABASE": simple("ALTER DATABASE hygiene SET prism_crypt.master_key = '{}'"),
+    "ALTER FUNCTION": simple("ALTER FUNCTION nothing() SET prism_crypt.master_key = '{}'"),
+    "CREATE FUNCTION": simple("CREATE FUNCTION f() RETURNS int LANGUAGE sql SET prism_crypt.master_key = '{}' AS 'SELECT 1'"),
+    "CREATE FUNCTION FROM CURRENT": simple(
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET prism_crypt.master_key FROM CURRENT AS 'SELECT 1'", "SET prism_crypt.master_key = '{}'"),
+    "CREATE PROCEDURE": simple("CREATE PROCEDURE f() LANGUAGE sql SET prism_crypt.master_key = '{}' AS 'SELECT 1'"),
+}
+
+
+# What every key begins with, so that a look for this finds them all.
+MARK = secrets.token_bytes(9)
+
+
+def new_key():
+    return (MARK + secrets.token_bytes(23)).hex()
+
+
+def forms_of(beginning):
+    """How a key with this beginning may show: as text, as bytes, as PostgreSQL prints the constants of a parse tree."""
+    texts = {"hex": beginning.hex().encode(), "base64": base64.b64encode(beginning)}
+    trees = {f"{name} in a parse tree": " ".join(map(str, text)).encode() for name, text in texts.items()}
+    return {**texts, "upper-case hex": texts["hex"].upper(), **trees, "bytes": beginning}
+
+
+MARKS = forms_of(MARK)
+
+
+class Keys(Scenario):
+    preload = True
+    libraries = "pg_stat_statements, prism_crypt, auto_explain"
+    conf = {**SECRET_SETTINGS, **TRACKING}
+    prepare_session = ()
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.libraries:
+            cls.conf = {**cls.conf, "shared_preload_libraries": f"'{cls.libraries}'"}
+        super().setUpClass()
+        c = cls.cluster
+        cls.db = cls.database("hygiene")
+        if "pg_stat_statements" in cls.libraries:
+            c.psql("CREATE EXTENSION pg_stat_statements", db=cls.db)
+        c.psql("CREATE TABLE t (v encrypted_text); COPY t FROM STDIN;\nquokka\n\\.\n", db=cls.db)
+        c.psql("CREATE FUNCTION nothing() RETURNS int LANGUAGE sql AS 'SELECT 1'", db=cls.db)
+        # {name of the attempt: the key that it used}
+        cls.keys, cls.outcomes, cls.shown = {}, {}, {}
+        with Connection(c, db=cls.db) as monitor:
+            for name, attempt in {**SETS, **FAILS}.items():
+                cls.keys[name] = key = new_key()
+                conn = Connection(c, db=cls.db)
+                for statement in cls.prepare_session:
+                    conn.execute(statement)
+                try:
+                    attempt(conn, key)
+                    cls.outcomes[name] = None
+                except PgError as error:
+                    cls.outcomes[name] = error
+                shown = monitor.execute("SELECT coalesce(query, '') FROM pg_stat_activity WHERE pid = $1::int", conn.pid)[0][0]
+                if conn.notices:
+                    shown += "\n".join(conn.notices)
+                if cls.outcomes[name]:
+                    shown += cls.outcomes[name].text
+                cls.shown[name] = shown
+                conn.close()
+        cls.control = secrets.token_hex(32)
+        c.psql(f"SELECT '{cls.control}' AS control, 1 AS one", db=cls.db)
+        c.psql("SELECT $$" + cls.control + "$$ IS NULL; CREATE TABLE control AS SELECT '" + cls.control + "'::text AS control", db=cls.db)
+
+    def found(self, text):
+        """The attempts whose key the text shows, each with how."""
+        if not any(mark in text for mark in MARKS.values()):
+            return {}
+        found = {}
+        for name, key in self.keys.items():
+            # No form of 18 bytes ends inside a base64 group; 36 digits are also there when the key was cut.
+            forms = [form for form, secret in forms_of(bytes.fromhex(key)[:18]).items() if secret in text]
+            if forms:
+                found[name] = forms
+        return found or {"(unknown)": [form for form, mark in MARKS.items() if mark in text]}
+
+    def assert_nowhere(self, what, found):
+        # Not assertEqual: nothing of the text is to be printed.
+        if found:
+            self.fail(f"{what} shows keys of:\n" + "\n".join(f"  {name}: {how}" for name, how in found.items()))
+
+    def in_files(self, root):
+        found = {}
+        for path in sorted({path for paths in files_with(root, MARKS).values() for path in paths}):
+            for name, forms in self.found((root / path).read_bytes()).items():
+                found.setdefault(name, []).append(f"{path} ({', '.join(forms)})")
+        return found
+
+    def test_1_each_does_what_it_should(self):
+        for name in self.keys:
+            with self.subTest(name):
+                error = self.outcomes[name]
+                if name in FAILS:
+                    self.assertIsNotNone(error)
+                    self.assertNotEqual(error.sqlstate, "XX000")
+                elif name == "then a failing statement":
+                    self.assertEqual(error.message, "encryption key mismatch")
+                else:
+                    self.assertIsNone(error, f"{error and error.message}")
+
+    def test_2_errors_and_activity(self):
+        for part in ("activity", "client"):
+            found = {}
+            for name, shown in self.shown.items():
+                error = self.outcomes[name]
+                # A client may be shown the line of its own statement that has a syntax error.
+                text = shown if part == "activity" or not error else ""
+                if part == "activity":
+                    text = shown.replace(error.text, "") if error else shown
+                elif error:
+                    text = re.sub(r"^LINE \d+:.*\n.*\n", "", error.text, flags=re.M)
+                if shows := self.found(text.encode()):
+                    found[name] = shows.get(name, shows)
+            with self.subTest(part):
+                self.assert_nowhere(part, found)
+
+    def test_3_views(self):
+        for what in ("pg_settings", "pg_db_role_setting", "pg_roles", "pg_proc", "pg_file_settings", "pg_stat_activity",
+                     *(["pg_stat_statements", "pg_stat_statements_info"] if "pg_stat_statements" in self.libraries else [])):
+            with self.subTest(what):
+                text = self.cluster.psql(f"SELECT x::text FROM {what} AS x", db=self.db).encode()
+                self.assert_nowhere(what, self.found(text))
+        if "pg_stat_statements" in self.libraries:
+            kept = self.cluster.psql("SELECT query FROM pg_stat_statements", db=self.db)
+            self.assertIn("master_key", kept, "the statements were tracked at all")
+
+    def test_4_server_log(self):
+        for name in ("log", "csv", "json"):
+            self.assertTrue(list((self.cluster.data / "log").glob(f"*.{name}")))
+        self.assertEqual(
+            len(files_with(self.cluster.data / "log", {"control": self.control.encode()})["control"]), 3, "a control that must be in all three")
+        found = {**self.found(self.cluster.log().encode()), **self.in_files(self.cluster.data / "log")}
+        self.assert_nowhere("log", found)
+        log = "".join(path.read_text(errors="replace") for path in (self.cluster.data / "log").glob("*.log"))
+        self.assertIn("withheld by prism_crypt", log)
+
+    def test_5_settings(self):
+        key = secrets.token_hex(32)
+        with Connection(self.cluster, db=self.db) as conn:
+            for statement in self.prepare_session:
+                conn.execute(statement)
+            conn.execute("SELECT set_config('prism_crypt.master_key', $1, false)", key)
+            self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [["********"]])
+            self.assertEqual(conn.execute("SELECT current_setting('prism_crypt.master_key')"), [["********"]])
+            self.assertEqual(conn.execute("SELECT count(*) FROM pg_settings WHERE name = 'prism_crypt.master_key'"), [["0"]])
+            self.assertFalse(key in str(conn.execute("SHOW ALL")))
+            conn.execute("RESET prism_crypt.master_key")
+            self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
+
+    def test_8_connection_options(self):
+        for name, length in (("options", 64), ("bad options", 62)):
+            self.keys[name] = new_key()
+            self.addCleanup(self.keys.pop, name)
+            try:
+                with Connection(self.cluster, db=self.db, options=f"-c prism_crypt.master_key={self.keys[name][:length]}") as conn:
+                    for statement in self.prepare_session:
+                        conn.execute(statement)
+                    conn.execute("SELECT count(*) FROM t")
+                    shown = self.cluster.psql(f"SELECT x::text FROM pg_stat_activity AS x WHERE pid = {conn.pid}") + "".join(conn.notices)
+            except PgError as error:
+                self.assertEqual(name, "bad options")
+                self.assertIn('FATAL:  invalid value for parameter "prism_crypt.master_key"', error.text)
+                shown = error.text
+            self.assert_nowhere(name, self.found(shown.encode()))
+        found = self.in_files(self.cluster.data / "log")
+        self.assert_nowhere("log", {name: how for name, how in found.items() if "options" in name})
+
+    def test_9_data_directory(self):
+        self.cluster.psql("CHECKPOINT")
+        no_logs = lambda found: {n: places for n, how in found.items() if (places := [p for p in how if not p.startswith("log/")])}
+        running = no_logs(self.in_files(self.cluster.data))
+        self.cluster.stop()
+        stopped = no_logs(self.in_files(self.cluster.data))
+        where = files_with(self.cluster.data, {"control": self.control.encode()})["control"]
+        self.assertTrue(any(path.startswith("base/") for path in where) and any(path.startswith("pg_wal/") for path in where), where)
+        self.cluster.start()
+        with self.subTest("running"):
+            self.assert_nowhere("the data directory", running)
+        with self.subTest("stopped"):
+            self.assert_nowhere("the data directory", stopped)
+
+
+class KeysOtherOrder(Keys):
+    libraries = "auto_explain, prism_crypt, pg_stat_statements"
+
+
+class KeysLoadedByAFunction(Keys):
+    """Not preloaded: protected from the first call of a function on."""
+
+    preload = False
+    libraries = "pg_stat_statements"
+    conf = {**SECRET_SETTINGS, **{k: v for k, v in TRACKING.items() if k.startswith("pg_stat")}}
+    prepare_session = ("SELECT count(*) FROM prism_crypt.status()",)
+
+    def test_8_connection_options(self):
+        """A key that comes before the library is not told by anything after it."""
+        key = secrets.token_hex(32)
+        with Connection(self.cluster, db=self.db, options=f"-c prism_crypt.master_key={key[:62]}") as conn:
+            conn.execute(self.prepare_session[0])
+            self.assertTrue(conn.notices)
+            self.assertFalse(key[:62] in "".join(conn.notices))
+            self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
+
+
+class Debug5(Scenario):
+    """Every message of a statement carries the statement, from its first moment on."""
+
+    preload = True
+    conf = {"log_min_messages": "debug5", "log_min_error_statement": "debug5", "log_min_duration_statement": "0"}
+
+    def test_set(self):
+        db = self.database("debug5")
+        keys = {}
+        for name in ("SET", "SET LOCAL", "set_config", "set_config parameter", "prepared in the protocol", "DO SET", "several statements"):
+            for kind, attempt in (("", SETS[name]), ("bad ", cut(SETS[name]))):
+                keys[kind + name] = new_key()
+                with Connection(self.cluster, db=db) as conn:
+                    try:
+                        attempt(conn, keys[kind + name])
+                    except PgError:
+                        self.assertTrue(kind)
+        log = self.cluster.log().encode()
+        self.assertIn(b"DEBUG:  CommitTransaction", log)
+        found = [name for name, key in keys.items() if any(form in log for form in forms_of(bytes.fromhex(key)[:18]).values())]
+        self.assertEqual(found, [])
+
+
+class ConfigurationFile(Scenario):
+    """A key in postgresql.conf works, and a reload does not log it."""
+
+    preload = True
+    key = None
+
+    def test_reload(self):
+        db = self.database("conf", keys=False)
+        for name in ("inline", "inline"), ("next", "next"):
+            self.cluster.configure({"prism_crypt.master_key": f"'{canaries.KEYS[name[0]]}'"})
+            self.cluster.reload()
+        self.cluster.wait_for("SELECT count(*) > 0 FROM prism_crypt.status() WHERE name = 'key_source' AND ok", db=db)
+        self.cluster.psql("SELECT prism_crypt.rotate_key()", db=db)
+        self.assertEqual(self.cluster.psql("SELECT decrypt_field(encrypt_field('x'))", db=db), "x")
+        self.assertEqual(self.cluster.psql("SHOW prism_crypt.master_key", db=db), "********")
+        short = canaries.KEYS["other"][:62]
+        self.cluster.configure({"prism_crypt.master_key": f"'{short}'"})
+        self.cluster.reload()
+        self.cluster.psql("SELECT 1")
+        log = self.cluster.log()
+        self.assertFalse(any(key in log for key in canaries.KEYS.values()), "the log shows a key")
+        self.assertFalse(short in log, "the log shows a bad key")
+        self.assertIn("received SIGHUP", log)
+
+
+class BeforeTheLibrary(Scenario):
+    """Not preloaded: what was set or stored before the library came."""
+
+    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "log_min_error_statement": "panic"}
+    load = "SELECT count(*) FROM prism_crypt.status();"
+
+    def setUp(self):
+        self.key = secrets.token_hex(32)
+
+    def set(self, key):
+        return f"SET prism_crypt.master_key = '{key}';"
+
+    def test_a_key_is_taken_over_and_masked(self):
+        db = self.database("taken_over")
+        conn = Connection(self.cluster, db=db)
+        self.addCleanup(conn.close)
+        conn.execute(self.set(self.key))
+        conn.execute(self.load)
+        self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [["********"]])
+        self.assertEqual(conn.execute("SELECT setting FROM prism_crypt.status() WHERE name = 'key_source'"), [["prism_crypt.master_key"]])
+        with self.assertRaises(PgError) as caught:
+            conn.execute("SELECT encrypt_field('x')")
+        self.assertEqual(caught.exception.message, "encryption key mismatch")
+        conn.execute("RESET prism_crypt.master_key")
+        self.assertTrue(conn.execute("SELECT encrypt_field('x')"))
+        self.assertFalse(self.key in self.cluster.log())
+
+    def test_a_bad_key_is_dropped_with_a_warning_that_does_not_show_it(self):
+        db = self.database("bad_before")
+        with Connection(self.cluster, db=db) as conn:
+            conn.execute(self.set(self.key[:62]))
+            conn.execute(self.load)
+            said = "".join(conn.notices)
+            self.assertIn("WARNING", said)
+            self.assertIn("Key must be 32 bytes, got 31", said)
+            self.assertFalse(self.key[:62] in said + self.cluster.log())
+            self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
+
+    def test_a_key_stored_for_a_role_is_not_used_nor_told(self):
+        db = self.database("stored_before")
+        self.cluster.psql("CREATE ROLE careless LOGIN")
+        self.addCleanup(self.cluster.psql, "ALTER ROLE careless RESET ALL")
+        self.cluster.psql(f"ALTER ROLE careless SET prism_crypt.master_key = '{self.key}'")
+        with Connection(self.cluster, db=db, user="careless") as conn:
+            conn.execute("SELECT encrypt_field('x')")
+            said = "".join(conn.notices)
+            self.assertIn("can't be stored in the catalogs", said)
+            self.assertFalse(self.key in said + self.cluster.log())
+            self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
+
+    def test_the_activity_of_a_session_that_set_it_before(self):
+        db = self.database("activity_before")
+        with Connection(self.cluster, db=db) as conn:
+            conn.execute(f"{self.set(self.key)} {self.load}")
+            shown = self.cluster.psql(f"SELECT query FROM pg_stat_activity WHERE pid = {conn.pid}")
+            self.assertFalse(self.key in shown)
+
+
+if __name__ == "__main__":
+    unittest.main()
