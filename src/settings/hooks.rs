@@ -10,69 +10,60 @@ use std::sync::atomic::Ordering::Relaxed;
 const INVALID: &str = "invalid value for parameter \"prism_crypt.master_key\"";
 const MASK: &CStr = c"********";
 
+type Text = GucSetting<Option<CString>>;
+
+/// What PostgreSQL calls of ours when a string setting is checked, assigned and shown.
+struct Hooks {
+    check: pg_sys::GucStringCheckHook,
+    assign: pg_sys::GucStringAssignHook,
+    show: pg_sys::GucShowHook,
+}
+
 /// The setting that holds keys themselves: masked, kept out of catalogs and files, never echoed.
-pub fn define_secret(
+pub fn define_secret(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
+    // RESET ALL does reset it: a pool must not hand one client's key to the next.
+    let flags = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_AUTO_FILE;
+    let long =
+        c"Any session may set its own. Not stored by ALTER SYSTEM, ALTER ROLE, ALTER DATABASE or CREATE FUNCTION.";
+    let hooks = Hooks { check: Some(check_secret), assign: Some(assign_master), show: Some(show_secret) };
+    define(name, description, long, setting, GucContext::Userset, flags, hooks);
+}
+
+/// A setting that says where keys are, for superusers.
+pub fn define_key_source(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
+    let long = c"Read when a session first needs a key, and again after a reload of the configuration.";
+    let hooks = Hooks { check: None, assign: Some(assign_master), show: None };
+    define(name, description, long, setting, GucContext::Suset, GucFlags::SUPERUSER_ONLY, hooks);
+}
+
+/// The setting that names the session's keyset.
+pub fn define_keyset(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
+    let long = c"Keysets are made by prism_crypt.create_keyset().";
+    let hooks = Hooks { check: None, assign: Some(assign_keyset), show: None };
+    define(name, description, long, setting, GucContext::Userset, GucFlags::default(), hooks);
+}
+
+fn define(
     name: &'static CStr,
     description: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
+    long: &'static CStr,
+    setting: &'static Text,
+    context: GucContext,
     flags: GucFlags,
+    hooks: Hooks,
 ) {
     // SAFETY: the hooks are guarded, and live as long as the library.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
             description,
-            c"Any session may set its own. Not stored by ALTER SYSTEM, ALTER ROLE, ALTER DATABASE or CREATE FUNCTION.",
+            long,
             setting,
-            GucContext::Userset,
+            context,
             flags,
-            Some(check_secret),
-            Some(assign_master),
-            Some(show_secret),
-        );
-    }
-}
-
-/// A setting that says where keys are, for superusers.
-pub fn define_key_source(
-    name: &'static CStr,
-    description: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
-) {
-    // SAFETY: the hook is guarded, and lives as long as the library.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            name,
-            description,
-            c"Read when a session first needs a key, and again after a reload of the configuration.",
-            setting,
-            GucContext::Suset,
-            GucFlags::SUPERUSER_ONLY,
-            None,
-            Some(assign_master),
-            None,
-        );
-    }
-}
-
-/// The setting that names the session's keyset.
-pub fn define_keyset(
-    name: &'static CStr,
-    description: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
-) {
-    // SAFETY: the hook is guarded, and lives as long as the library.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            name,
-            description,
-            c"Keysets are made by prism_crypt.create_keyset().",
-            setting,
-            GucContext::Userset,
-            GucFlags::default(),
-            None,
-            Some(assign_keyset),
-            None,
+            hooks.check,
+            hooks.assign,
+            hooks.show,
         );
     }
 }
@@ -90,7 +81,7 @@ pub fn reserve_prefix() {
 
 /// The value of a setting where PostgreSQL keeps it; unset and empty are `None`. No copy is made: a copy of a key would
 /// not be wiped. The value stays valid until the setting is assigned again, so callers use it up at once.
-pub fn borrow(setting: &'static GucSetting<Option<CString>>) -> Option<&'static CStr> {
+pub fn borrow(setting: &'static Text) -> Option<&'static CStr> {
     // SAFETY: the variable of a string setting is null or a string that PostgreSQL terminated.
     let value = unsafe {
         let variable = setting.as_ptr();

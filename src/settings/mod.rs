@@ -46,13 +46,10 @@ static KEYSET_GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Declares every setting and reserves the prefix.
 pub fn init() {
-    // Not reset by RESET ALL would keep one pool client's key for the next one, so that flag is left out on purpose.
-    let secret = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_AUTO_FILE;
     hooks::define_secret(
         c"prism_crypt.master_key",
         c"Master keys: 64 hexadecimal digits or base64 of 32 bytes, separated by line breaks or commas.",
         &INLINE,
-        secret,
     );
     hooks::define_key_source(
         c"prism_crypt.master_key_command",

@@ -85,6 +85,8 @@ cur.execute("INSERT INTO t (id, v) VALUES (1, %s)", (text[0],))
 raw = cur.execute("SELECT v FROM t").fetchone()[0]
 cur.execute("INSERT INTO t (id, v) VALUES (2, %s)", (raw,))
 assert cur.execute("SELECT decrypt_field(v) FROM t WHERE id = 2").fetchone() == (text[0],)
+raw = conn.cursor(binary=True).execute("SELECT v FROM t WHERE id = 1").fetchone()[0]
+cur.execute("INSERT INTO t (id, v) VALUES (3, %b), (4, %t)", (raw, raw))
 assert cur.execute("SELECT count(DISTINCT encrypted_text_send(v)) FROM t").fetchone() == (1,)
 """)
 

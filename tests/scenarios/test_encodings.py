@@ -88,7 +88,7 @@ class Encodings(Scenario):
     def test_round_trips(self):
         for db, text, client_encoding, codec in [
             ("utf8", LATIN + JAPANESE, "UTF8", "utf-8"), ("utf8", LATIN, "LATIN1", "latin-1"), ("utf8", JAPANESE, "SJIS", "cp932"),
-            ("latin1", LATIN, "LATIN1", "latin-1"), ("latin1", LATIN, "UTF8", "utf-8"), ("latin1", LATIN, "LATIN9", "iso8859-15"),
+            ("latin1", LATIN, "LATIN1", "latin-1"), ("latin1", LATIN, "UTF8", "utf-8"),
             ("euc_jp", JAPANESE, "EUC_JP", "euc_jp"), ("euc_jp", JAPANESE, "UTF8", "utf-8"), ("euc_jp", JAPANESE, "SJIS", "cp932"),
             ("sql_ascii", LATIN, "SQL_ASCII", "utf-8"), ("sql_ascii", LATIN + JAPANESE, "SQL_ASCII", "utf-8"),
         ]:
@@ -115,7 +115,8 @@ class Encodings(Scenario):
                     with self.assertRaises(PgError) as caught:
                         conn.execute(statement)
                     self.assertEqual(caught.exception.sqlstate, "22P05", caught.exception.message)
-                    self.assertIn(f'no equivalent in encoding "{db.upper()}"', caught.exception.message)
+                    self.assertEqual(
+                        caught.exception.message, f'the value has a character that the encoding "{db.upper()}" of this database has not')
                 conn.execute("RESET prism_crypt.output")
                 with self.subTest("the session and the value are as before"):
                     conn.execute("TRUNCATE t")

@@ -69,7 +69,6 @@ SETS = {
     "set_config parameters": bound("SELECT set_config($1, $2, false)", "prism_crypt.master_key"),
     "set_config binary parameter": bound_binary,
     "prepared in the protocol": prepared,
-    "PREPARE, EXECUTE": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
     "PREPARE with the key": simple("EXECUTE p", "PREPARE p AS SELECT set_config('prism_crypt.master_key', '{}', false)"),
     "DO set_config": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); END $$"),
     "DO SET": simple("DO $$ BEGIN SET prism_crypt.master_key = '{}'; END $$"),
@@ -79,11 +78,19 @@ SETS = {
     "EXPLAIN ANALYZE": simple("EXPLAIN (ANALYZE, VERBOSE) SELECT set_config('prism_crypt.master_key', '{}', false)"),
     "then a failing statement": simple("SET prism_crypt.master_key = '{}'; SELECT decrypt_field(v) FROM t"),
 }
+# The statement with the key does not name the setting. So a message that comes before it runs (debug1 and below,
+# debug_print_parse) carries it, if log_min_error_statement lets it.
+EXECUTES = {
+    "EXECUTE": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
+    "EXECUTE in a transaction": simple("EXECUTE p('{}')", "BEGIN", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, true)"),
+    "EXECUTE of several": simple("SELECT 1; EXECUTE p('{}'); SELECT 2", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
+    "EXECUTE again": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)", "EXECUTE p('')"),
+}
 # Ways that must end with an error, and show as little.
 FAILS = {
     **{f"bad value, {name}": cut(SETS[name]) for name in (
         "SET", "SET LOCAL", "several statements", "set_config", "set_config parameter", "set_config parameters", "set_config binary parameter",
-        "prepared in the protocol", "PREPARE, EXECUTE", "PREPARE with the key", "DO set_config", "DO SET", "DO EXECUTE", "cursor")},
+        "prepared in the protocol", "PREPARE with the key", "DO set_config", "DO SET", "DO EXECUTE", "cursor")},
     "SET as identifier": simple('SET prism_crypt.master_key = "{}"'),
     "syntax error": simple("SET prism_crypt.master_key = '{}' oops"),
     "syntax error before": simple("SETT prism_crypt.master_key = '{}'"),
@@ -129,6 +136,7 @@ MARKS = forms_of(MARK)
 
 class Keys(Scenario):
     preload = True
+    sees_first = True
     libraries = "pg_stat_statements, prism_crypt, auto_explain"
     conf = {**SECRET_SETTINGS, **TRACKING}
     prepare_session = ()
@@ -166,7 +174,6 @@ class Keys(Scenario):
                 conn.close()
         cls.control = secrets.token_hex(32)
         c.psql(f"SELECT '{cls.control}' AS control, 1 AS one", db=cls.db)
-        c.psql("SELECT $$" + cls.control + "$$ IS NULL; CREATE TABLE control AS SELECT '" + cls.control + "'::text AS control", db=cls.db)
 
     def found(self, text):
         """The attempts whose key the text shows, each with how."""
@@ -222,11 +229,14 @@ class Keys(Scenario):
 
     def test_3_views(self):
         for what in ("pg_settings", "pg_db_role_setting", "pg_roles", "pg_proc", "pg_file_settings", "pg_stat_activity",
-                     *(["pg_stat_statements", "pg_stat_statements_info"] if "pg_stat_statements" in self.libraries else [])):
+                     *(["pg_stat_statements"] if self.sees_first else [])):
             with self.subTest(what):
                 text = self.cluster.psql(f"SELECT x::text FROM {what} AS x", db=self.db).encode()
                 self.assert_nowhere(what, self.found(text))
-        if "pg_stat_statements" in self.libraries:
+        if self.preload:
+            first = self.cluster.psql("SELECT ok FROM prism_crypt.status() WHERE name = 'sees_statements_first'", db=self.db)
+            self.assertEqual(first, "t" if self.sees_first else "f")
+        if self.sees_first:
             kept = self.cluster.psql("SELECT query FROM pg_stat_statements", db=self.db)
             self.assertIn("master_key", kept, "the statements were tracked at all")
 
@@ -273,12 +283,16 @@ class Keys(Scenario):
 
     def test_9_data_directory(self):
         self.cluster.psql("CHECKPOINT")
-        no_logs = lambda found: {n: places for n, how in found.items() if (places := [p for p in how if not p.startswith("log/")])}
+        with Connection(self.cluster, db=self.db) as conn:
+            conn.execute(f"CREATE TABLE control_{len(self.keys)} AS SELECT '{self.control}'::text AS control")
+        where = files_with(self.cluster.data, {"control": self.control.encode()})["control"]
+        for place in ("base/", "pg_wal/", "pg_stat_tmp/", "log/"):
+            self.assertTrue(any(path.startswith(place) for path in where), f"the search does not look into {place}: {where}")
+        others = ("log/",) if self.sees_first else ("log/", "pg_stat_tmp/pgss", "pg_stat/pg_stat_statements")
+        no_logs = lambda found: {n: places for n, how in found.items() if (places := [p for p in how if not p.startswith(others)])}
         running = no_logs(self.in_files(self.cluster.data))
         self.cluster.stop()
         stopped = no_logs(self.in_files(self.cluster.data))
-        where = files_with(self.cluster.data, {"control": self.control.encode()})["control"]
-        self.assertTrue(any(path.startswith("base/") for path in where) and any(path.startswith("pg_wal/") for path in where), where)
         self.cluster.start()
         with self.subTest("running"):
             self.assert_nowhere("the data directory", running)
@@ -287,6 +301,9 @@ class Keys(Scenario):
 
 
 class KeysOtherOrder(Keys):
+    """A library that comes after ours sees statements first. status() tells; everything else is as clean."""
+
+    sees_first = False
     libraries = "auto_explain, prism_crypt, pg_stat_statements"
 
 
@@ -306,6 +323,36 @@ class KeysLoadedByAFunction(Keys):
             self.assertTrue(conn.notices)
             self.assertFalse(key[:62] in "".join(conn.notices))
             self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
+
+
+class Executes(Scenario):
+    """Where the statement with the key is the EXECUTE of one that names the setting."""
+
+    preload = True
+    conf = {"log_parameter_max_length_on_error": "-1", "log_duration": "on", "log_error_verbosity": "verbose",
+            "shared_preload_libraries": "'pg_stat_statements, prism_crypt'"}
+
+    def test_execute(self):
+        db = self.database("executes")
+        self.cluster.psql("CREATE EXTENSION pg_stat_statements", db=db)
+        for name, attempt in EXECUTES.items():
+            for kind, attempt in (("", attempt), ("bad ", cut(attempt))):
+                with self.subTest(kind + name), Connection(self.cluster, db=db) as conn:
+                    before = len(self.cluster.log())
+                    key, error = new_key(), ""
+                    if kind:
+                        with self.assertRaises(PgError) as caught:
+                            attempt(conn, key)
+                        error = caught.exception.text
+                    else:
+                        attempt(conn, key)
+                        self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [["********"]])
+                    shown = {
+                        "log": self.cluster.log()[before:], "error": error, "notices": "".join(conn.notices),
+                        "pg_stat_activity": self.cluster.psql(f"SELECT query FROM pg_stat_activity WHERE pid = {conn.pid}"),
+                        "pg_stat_statements": self.cluster.psql("SELECT query FROM pg_stat_statements", db=db),
+                    }
+                    self.assertEqual([what for what, text in shown.items() if any(mark.decode("latin-1") in text for mark in MARKS.values())], [])
 
 
 class Debug5(Scenario):
