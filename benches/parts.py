@@ -83,7 +83,8 @@ def part_large(c):
     rows = [("bytes a value", "sealing", "share", "opening", "share")]
     alone = bare()
     for size, count in ((1024, 50_000), (65536, 1500), (1 << 20, 120)):
-        c.psql(f"DROP TABLE IF EXISTS big, big_sealed; CREATE TABLE big (e text STORAGE EXTERNAL);"
+        c.psql(f"DROP TABLE IF EXISTS big, big_sealed; CREATE TABLE big (e text);"
+               "ALTER TABLE big ALTER e SET STORAGE EXTERNAL;"
                f"INSERT INTO big SELECT repeat('x', {size}) FROM generate_series(1, {count});"
                "CREATE TABLE big_sealed AS SELECT encrypt_field(e) AS e FROM big; VACUUM ANALYZE big, big_sealed")
         took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
@@ -150,10 +151,10 @@ def part_pgbench(c):
     files = {what: c.write_file("_".join(what) + ".pgb", "\\set n random(1, 100000)\n" + sql, 0o644) for what, sql in statements.items()}
 
     def latency(what):
-        out = c.run(["pgbench", "-n", "-M", "prepared", "-c", "1", "-T", "4", "-f", files[what]]).stdout
+        out = c.run(["pgbench", "-n", "-M", "prepared", "-c", "1", "-T", "2", "-f", files[what]]).stdout
         return 1 / float(re.search(r"tps = ([\d.]+)", out).group(1))
 
-    tps = {what: 1 / seconds for what, seconds in in_turns(latency, list(files), 5).items()}
+    tps = {what: 1 / seconds for what, seconds in in_turns(latency, list(files), 12).items()}
     rows = [("transactions a second", "INSERT", "SELECT by primary key")]
     rows += [(kind, *(f"{tps[kind, what]:,.0f}" for what in ("INSERT", "SELECT"))) for kind in ("text", "encrypted_text")]
     change = (f"{tps['encrypted_text', what] / tps['text', what] - 1:+.1%}" for what in ("INSERT", "SELECT"))

@@ -4,9 +4,11 @@ use super::{MAX_SOURCE_LEN, buffer, read_limited};
 use crate::error::Error;
 use pgrx::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{CStr, OsStr};
 use std::io::{self, ErrorKind};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -21,6 +23,8 @@ const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// everything that it started in its process group.
 pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
     let fail = |detail: String| Error::KeyCommand { detail };
+    keep_open_files_to_ourselves()
+        .map_err(|error| fail(format!("Open files could not be listed: {error}.")))?;
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(OsStr::from_bytes(command.to_bytes()))
@@ -43,6 +47,20 @@ pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
         return Err(fail(format!("It ended with {status}.")));
     }
     Ok(printed)
+}
+
+/// Marks every open file to be closed in programs that are started. PostgreSQL does so itself only from version 16 on, and
+/// the client's connection and the files of tables are no business of a key client.
+fn keep_open_files_to_ourselves() -> io::Result<()> {
+    for entry in std::fs::read_dir("/dev/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: only for the next call, which fails where the file was closed meanwhile (that of the listing).
+            let file = unsafe { BorrowedFd::borrow_raw(number) };
+            let _ = fcntl_setfd(file, FdFlags::CLOEXEC);
+        }
+    }
+    Ok(())
 }
 
 fn read_all(mut stdout: ChildStdout, printed: &mut Vec<u8>) -> io::Result<()> {
