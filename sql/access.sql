@@ -27,6 +27,7 @@ BEGIN
         'prism_crypt._require_no_transaction_block()',
         'prism_crypt._needs_rotation(@extschema@.encrypted_text)',
         'prism_crypt._is_rotatable(@extschema@.encrypted_text)',
+        'prism_crypt._reencrypt_or_keep(@extschema@.encrypted_text)',
         'prism_crypt._rotation_error(@extschema@.encrypted_text)',
         'prism_crypt._rotation_targets(regclass, name)',
         'prism_crypt._qualified_name(regclass)',

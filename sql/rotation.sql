@@ -17,6 +17,11 @@ CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
 COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
   'Whether a value needs rotation and can be opened. Internal';
 
+CREATE FUNCTION prism_crypt._reencrypt_or_keep(value encrypted_text) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_reencrypt_or_keep_wrapper';
+COMMENT ON FUNCTION prism_crypt._reencrypt_or_keep(encrypted_text) IS
+  'reencrypt_field(), or the value itself where it can''t be opened. Internal';
+
 CREATE FUNCTION prism_crypt._rotation_error(value encrypted_text) RETURNS text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_wrapper';
 COMMENT ON FUNCTION prism_crypt._rotation_error(encrypted_text) IS
@@ -138,9 +143,7 @@ BEGIN
       prism_crypt._qualified_name(relation), column_name)
     INTO places USING from_place, to_place, batch_size;
   EXECUTE pg_catalog.format(
-      -- Asked again: the key may have been disabled since.
-      'UPDATE ONLY %1$s SET %2$I = @extschema@.reencrypt_field(%2$I)
-       WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND prism_crypt._is_rotatable(%2$I)',
+      'UPDATE ONLY %1$s SET %2$I = prism_crypt._reencrypt_or_keep(%2$I) WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)',
       prism_crypt._qualified_name(relation), column_name)
     USING places;
   GET DIAGNOSTICS rotated = ROW_COUNT;

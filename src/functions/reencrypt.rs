@@ -3,6 +3,7 @@
 use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Front};
 use crate::error::{Error, SqlResult};
 use crate::keyring::{self, KeyState};
+use crate::varlena::Varlena;
 use pgrx::prelude::*;
 
 /// `reencrypt_field(value encrypted_text) → encrypted_text`: seals a value anew under the active key of its keyset. Class
@@ -33,6 +34,17 @@ fn _needs_rotation(front: Front<'_>) -> SqlResult<bool> {
 fn _is_rotatable(value: Encrypted<'_>) -> SqlResult<bool> {
     let version = value.envelope()?.key_version();
     Ok(keyring::state_of(version)? != Some(KeyState::Active) && rotation_error(value)?.is_none())
+}
+
+/// `prism_crypt._reencrypt_or_keep(value encrypted_text) → encrypted_text`: a key may be disabled between the choice of a
+/// row and its update. Such a value stays as it is, and the rest of the batch goes on.
+#[pg_extern(sql = false)]
+fn _reencrypt_or_keep(value: Encrypted<'_>) -> SqlResult<EncryptedResult> {
+    match value.envelope().and_then(|envelope| keyring::reseal(&envelope, envelope.attributes())) {
+        Ok(resealed) => Ok(EncryptedResult(resealed)),
+        Err(error) if error.is_about_the_value() => Ok(EncryptedResult(Varlena::copy_of(value.bytes())?)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// `prism_crypt._rotation_error(value encrypted_text) → text`: why a value can't be re-encrypted; null when it can.
