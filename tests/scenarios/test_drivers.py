@@ -117,7 +117,9 @@ assert [r[0] for r in cur.execute("SELECT decrypt_field(v) FROM t WHERE id >= 20
 cur.execute("INSERT INTO t (id, l) VALUES (1, %s)", (text,))
 cur.execute("INSERT INTO t (id, l) VALUES (2, %s::encrypted_text[])", (text,))
 assert [r[0] for r in cur.execute("SELECT decrypt_field(e) FROM t, unnest(l) WITH ORDINALITY AS u (e, n) WHERE id = 1 ORDER BY n")] == text
-assert cur.execute("SELECT count(*) FROM t, unnest(l) AS e WHERE decrypt_field(e) = ANY(%s)", (text,)).fetchone() == (2 * len(text),)
+# A parameter of type text is logged as it is, so this one is no secret.
+cur.execute("INSERT INTO t (id, l) VALUES (3, %s)", (["numbat", "quokka"],))
+assert cur.execute("SELECT count(*) FROM t, unnest(l) AS e WHERE decrypt_field(e) = ANY(%s)", (["quokka", "numbat", "x"],)).fetchone() == (2,)
 """)
 
     def test_errors(self):

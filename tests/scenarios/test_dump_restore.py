@@ -245,6 +245,13 @@ class DumpRestore(Scenario):
         self.addCleanup(self.cluster.psql, "ALTER ROLE dumper RESET ALL")
         self.clean(self.cluster.run(allowed, db=self.db, user="dumper", text=False).stdout, "the dump of a role that may not decrypt")
 
+    def test_dumped_by_a_role_that_may_decrypt_and_asks_for_it(self):
+        """The control, and what the documents warn of: such a dump is plaintext."""
+        data = self.cluster.run(
+            ["pg_dump", "--data-only", "--table=person"], db=self.db, user="reader", text=False, PGOPTIONS="-c prism_crypt.output=plaintext").stdout
+        self.assertIn(canaries.PLAINTEXTS["email"].encode(), data)
+        self.clean(self.cluster.run(["pg_dump", "--data-only", "--table=person"], db=self.db, user="reader", text=False).stdout, "the dump of a reader")
+
     def test_the_wrapped_keys_are_for_few(self):
         for role in ("reader", "dumper"):
             with self.subTest(role):

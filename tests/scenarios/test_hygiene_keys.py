@@ -282,10 +282,12 @@ class Keys(Scenario):
         self.assert_nowhere("log", {name: how for name, how in found.items() if "options" in name})
 
     def test_9_data_directory(self):
-        self.cluster.psql("CHECKPOINT")
         with Connection(self.cluster, db=self.db) as conn:
-            conn.execute(f"CREATE TABLE control_{len(self.keys)} AS SELECT '{self.control}'::text AS control")
-        where = files_with(self.cluster.data, {"control": self.control.encode()})["control"]
+            conn.execute(f"CREATE TABLE control AS SELECT '{self.control}'::text AS control")
+        where = []
+        for _ in range(2):
+            where += files_with(self.cluster.data, {"control": self.control.encode()})["control"]
+            self.cluster.psql("CHECKPOINT")
         for place in ("base/", "pg_wal/", "pg_stat_tmp/", "log/"):
             self.assertTrue(any(path.startswith(place) for path in where), f"the search does not look into {place}: {where}")
         others = ("log/",) if self.sees_first else ("log/", "pg_stat_tmp/pgss", "pg_stat/pg_stat_statements")

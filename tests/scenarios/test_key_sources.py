@@ -254,6 +254,15 @@ class KeyCommand(Source):
     def test_runs_as_a_shell_command_without_input(self):
         self.reads(self.command(f"read line; test -z \"$line\" && cat < {self.key} | tr a-f A-F"))
 
+    @unittest.skipUnless(os.path.exists("/proc/self/fd"), "needs /proc")
+    def test_inherits_nothing_of_the_server(self):
+        seen = self.cluster.home / "fds"
+        session = self.session(self.db)
+        session.run("SELECT count(*) FROM t, pg_class;" + self.command(f"ls -l /proc/self/fd > {seen}; cat {self.key}"))
+        self.assertEqual(session.run(READ), "quokka")
+        targets = [line.rpartition("-> ")[2] for line in seen.read_text().splitlines()]
+        self.assertEqual([t for t in targets if t.startswith(("socket:", str(self.cluster.data)))], [])
+
     def test_fails(self):
         self.failed("exit 3", "exit status: 3")
         self.failed(f"cat {self.key}; exit 1", "exit status: 1")
