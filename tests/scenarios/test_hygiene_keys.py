@@ -1,6 +1,5 @@
 """An inline master key shows nowhere: not in logs, catalogs, statistics, settings, files."""
 
-import base64
 import re
 import secrets
 import unittest
@@ -8,6 +7,7 @@ import unittest
 from harness import PgError, canaries
 from harness.libpq import Connection
 from harness.scenario import Scenario, files_with
+from key_statements import TRACKING, cut, SETS, EXECUTES, FAILS, new_key, forms_of, MARKS
 
 SECRET_SETTINGS = {
     "log_statement": "all", "log_min_duration_statement": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug5",
@@ -16,122 +16,6 @@ SECRET_SETTINGS = {
     "logging_collector": "on", "log_destination": "'stderr,csvlog,jsonlog'", "log_error_verbosity": "verbose",
     "track_activity_query_size": "16384", "compute_query_id": "on",
 }
-TRACKING = {
-    "pg_stat_statements.track": "'all'", "pg_stat_statements.track_utility": "on", "pg_stat_statements.track_planning": "on",
-    "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on", "auto_explain.log_verbose": "on",
-}
-
-
-def simple(sql, *before):
-    """A statement of the simple protocol; {} is the key."""
-    return lambda conn, key: [conn.execute(s.replace("{}", key)) for s in (*before, sql)]
-
-
-def bound(sql, *others):
-    return lambda conn, key: conn.execute(sql, *others, key)
-
-
-def bound_binary(conn, key):
-    conn.execute("SELECT set_config('prism_crypt.master_key', $1::text, false)", key.encode())
-
-
-def prepared(conn, key):
-    conn.prepare("p", "SELECT set_config('prism_crypt.master_key', $1, false)")
-    conn.execute_prepared("p", key)
-
-
-def as_base64(attempt):
-    return lambda conn, key: attempt(conn, base64.b64encode(bytes.fromhex(key)).decode())
-
-
-def cut(attempt):
-    """The same with a key that is too short, so that the value is refused."""
-    return lambda conn, key: attempt(conn, key[:62])
-
-
-# Ways to set a key that work.
-SETS = {
-    "SET": simple("SET prism_crypt.master_key = '{}'"),
-    "SET TO": simple("set SESSION Prism_Crypt.Master_Key TO '{}'"),
-    "SET quoted name": simple("SET \"prism_crypt\".\"master_key\" = '{}'"),
-    "SET spaced name": simple("SET prism_crypt . master_key = '{}'"),
-    "SET dollar quotes": simple("SET prism_crypt.master_key = $key${}$key$"),
-    "SET escape string": simple("SET prism_crypt.master_key = E'{}\\n'"),
-    "SET base64": as_base64(simple("SET prism_crypt.master_key = '{}'")),
-    "SET base64 as identifier": as_base64(simple('SET prism_crypt.master_key = "{}"')),
-    "SET LOCAL": simple("COMMIT", "BEGIN", "SET LOCAL prism_crypt.master_key = '{}'"),
-    "SET in a transaction": simple("SET prism_crypt.master_key = '{}'", "BEGIN"),
-    "several statements": simple("SELECT 'a'; SET prism_crypt.master_key = '{}'; SELECT 'b'"),
-    "comment": simple("SET prism_crypt.master_key = '{}' -- it's the key"),
-    "set_config": simple("SELECT set_config('prism_crypt.master_key', '{}', false)"),
-    "set_config local": simple("SELECT set_config('prism_crypt.master_key', '{}', true)", "BEGIN"),
-    "set_config parameter": bound("SELECT set_config('prism_crypt.master_key', $1, false)"),
-    "set_config parameters": bound("SELECT set_config($1, $2, false)", "prism_crypt.master_key"),
-    "set_config binary parameter": bound_binary,
-    "prepared in the protocol": prepared,
-    "PREPARE with the key": simple("EXECUTE p", "PREPARE p AS SELECT set_config('prism_crypt.master_key', '{}', false)"),
-    "DO set_config": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); END $$"),
-    "DO SET": simple("DO $$ BEGIN SET prism_crypt.master_key = '{}'; END $$"),
-    "DO EXECUTE": simple("DO $$ BEGIN EXECUTE 'SET prism_crypt.master_key = ' || quote_literal('{}'); END $$"),
-    "cursor": simple("FETCH c", "BEGIN", "DECLARE c CURSOR FOR SELECT set_config('prism_crypt.master_key', '{}', false)"),
-    "CREATE TABLE AS": simple("CREATE TEMP TABLE s AS SELECT set_config('prism_crypt.master_key', '{}', false) IS NULL AS s"),
-    "EXPLAIN ANALYZE": simple("EXPLAIN (ANALYZE, VERBOSE) SELECT set_config('prism_crypt.master_key', '{}', false)"),
-    "then a failing statement": simple("SET prism_crypt.master_key = '{}'; SELECT decrypt_field(v) FROM t"),
-}
-# The statement with the key does not name the setting. So a message that comes before it runs (debug1 and below,
-# debug_print_parse) carries it, if log_min_error_statement lets it.
-EXECUTES = {
-    "EXECUTE": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
-    "EXECUTE in a transaction": simple("EXECUTE p('{}')", "BEGIN", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, true)"),
-    "EXECUTE of several": simple("SELECT 1; EXECUTE p('{}'); SELECT 2", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
-    "EXECUTE again": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)", "EXECUTE p('')"),
-}
-# Ways that must end with an error, and show as little.
-FAILS = {
-    **{f"bad value, {name}": cut(SETS[name]) for name in (
-        "SET", "SET LOCAL", "several statements", "set_config", "set_config parameter", "set_config parameters", "set_config binary parameter",
-        "prepared in the protocol", "PREPARE with the key", "DO set_config", "DO SET", "DO EXECUTE", "cursor")},
-    "SET as identifier": simple('SET prism_crypt.master_key = "{}"'),
-    "syntax error": simple("SET prism_crypt.master_key = '{}' oops"),
-    "syntax error before": simple("SETT prism_crypt.master_key = '{}'"),
-    "unterminated": simple("SET prism_crypt.master_key = '{}"),
-    "aborted transaction": simple("SET prism_crypt.master_key = '{}'", "BEGIN", "DO $$ BEGIN PERFORM 1/0; EXCEPTION WHEN OTHERS THEN NULL; END $$",
-                                  "SELECT 1 AS before_the_error; SELECT 1/0; SET prism_crypt.master_key = '{}'"),
-    "planning error": simple("SELECT set_config('prism_crypt.master_key', '{}', false), 1/0"),
-    "wrong type": simple("SELECT set_config('prism_crypt.master_key', '{}', 'maybe')"),
-    "wrong type, parameter": bound("SELECT set_config('prism_crypt.master_key', $1, false), 1/0"),
-    "unknown function": simple("SELECT set_confg('prism_crypt.master_key', '{}', false)"),
-    "an error in the function": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); PERFORM 1/0; END $$"),
-    "ALTER SYSTEM": simple("ALTER SYSTEM SET prism_crypt.master_key = '{}'"),
-    "ALTER ROLE": simple("ALTER ROLE postgres SET prism_crypt.master_key = '{}'"),
-    "ALTER ROLE ALL": simple("ALTER ROLE ALL SET prism_crypt.master_key = '{}'"),
-    "ALTER ROLE IN DATABASE": simple("ALTER ROLE postgres IN DATABASE hygiene SET prism_crypt.master_key = '{}'"),
-    "ALTER ROLE FROM CURRENT": simple("ALTER ROLE postgres SET prism_crypt.master_key FROM CURRENT", "SET prism_crypt.master_key = '{}'"),
-    "ALTER DATABASE": simple("ALTER DATABASE hygiene SET prism_crypt.master_key = '{}'"),
-    "ALTER FUNCTION": simple("ALTER FUNCTION nothing() SET prism_crypt.master_key = '{}'"),
-    "CREATE FUNCTION": simple("CREATE FUNCTION f() RETURNS int LANGUAGE sql SET prism_crypt.master_key = '{}' AS 'SELECT 1'"),
-    "CREATE FUNCTION FROM CURRENT": simple(
-        "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET prism_crypt.master_key FROM CURRENT AS 'SELECT 1'", "SET prism_crypt.master_key = '{}'"),
-    "CREATE PROCEDURE": simple("CREATE PROCEDURE f() LANGUAGE sql SET prism_crypt.master_key = '{}' AS 'SELECT 1'"),
-}
-
-
-# What every key begins with, so that a look for this finds them all.
-MARK = secrets.token_bytes(9)
-
-
-def new_key():
-    return (MARK + secrets.token_bytes(23)).hex()
-
-
-def forms_of(beginning):
-    """How a key with this beginning may show: as text, as bytes, as PostgreSQL prints the constants of a parse tree."""
-    texts = {"hex": beginning.hex().encode(), "base64": base64.b64encode(beginning)}
-    trees = {f"{name} in a parse tree": " ".join(map(str, text)).encode() for name, text in texts.items()}
-    return {**texts, "upper-case hex": texts["hex"].upper(), **trees, "bytes": beginning}
-
-
-MARKS = forms_of(MARK)
 
 
 class Keys(Scenario):
