@@ -166,11 +166,10 @@ BEGIN
   EXECUTE pg_catalog.format(
       'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NULL), 0),
               coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NOT NULL), 0),
-              pg_catalog.string_agg(pg_catalog.format(''Key version %%s: %%s. Rows: %%s.'', version, error, rows),
-                                    '' '' ORDER BY version) FILTER (WHERE error IS NOT NULL)
-       FROM (SELECT @extschema@.key_version(%2$I) AS version, prism_crypt._rotation_error(%2$I) AS error,
-                    pg_catalog.count(*) AS rows
-             FROM ONLY %1$s WHERE prism_crypt._needs_rotation(%2$I) GROUP BY 1, 2) AS rest',
+              pg_catalog.string_agg(pg_catalog.format(''%%s. Rows: %%s.'', error, rows), '' '' ORDER BY error)
+                FILTER (WHERE error IS NOT NULL)
+       FROM (SELECT prism_crypt._rotation_error(%2$I) AS error, pg_catalog.count(*) AS rows
+             FROM ONLY %1$s WHERE prism_crypt._needs_rotation(%2$I) GROUP BY 1) AS rest',
       prism_crypt._qualified_name(relation), column_name)
     INTO rotatable, unreadable, reasons;
 END $$;

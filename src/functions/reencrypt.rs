@@ -21,19 +21,23 @@ fn reencrypt_bytes(value: Bytea<'_>) -> SqlResult<ByteaResult> {
     Ok(ByteaResult(keyring::reseal(&envelope, envelope.attributes())?))
 }
 
-/// `prism_crypt._needs_rotation(value encrypted_text) → boolean`: whether its key is not the active one of its keyset.
-/// Needs no master key.
+/// `prism_crypt._needs_rotation(value encrypted_text) → boolean`: whether its key is not the active one of its keyset, or
+/// can't be told. Needs no master key.
 #[pg_extern(sql = false)]
 fn _needs_rotation(front: Front<'_>) -> SqlResult<bool> {
-    let version = front.key_version().map_err(Error::StoredValue)?;
-    Ok(keyring::state_of(version)? != Some(KeyState::Active))
+    match front.key_version() {
+        Ok(version) => Ok(keyring::state_of(version)? != Some(KeyState::Active)),
+        Err(_) => Ok(true),
+    }
 }
 
 /// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: whether it needs rotation and can be opened.
 #[pg_extern(sql = false)]
 fn _is_rotatable(value: Encrypted<'_>) -> SqlResult<bool> {
-    let version = value.envelope()?.key_version();
-    Ok(keyring::state_of(version)? != Some(KeyState::Active) && rotation_error(value)?.is_none())
+    // A damaged value is reported at the end, and must not end the walk.
+    let Ok(envelope) = value.envelope() else { return Ok(false) };
+    let is_active = keyring::state_of(envelope.key_version())? == Some(KeyState::Active);
+    Ok(!is_active && rotation_error(value)?.is_none())
 }
 
 /// `prism_crypt._reencrypt_or_keep(value encrypted_text) → encrypted_text`: a key may be disabled between the choice of a
@@ -47,7 +51,8 @@ fn _reencrypt_or_keep(value: Encrypted<'_>) -> SqlResult<EncryptedResult> {
     }
 }
 
-/// `prism_crypt._rotation_error(value encrypted_text) → text`: why a value can't be re-encrypted; null when it can.
+/// `prism_crypt._rotation_error(value encrypted_text) → text`: why a value can't be re-encrypted, with its key
+/// version; null when it can.
 #[pg_extern(sql = false)]
 fn _rotation_error(value: Encrypted<'_>) -> SqlResult<Option<String>> {
     Ok(rotation_error(value)?)
@@ -55,14 +60,20 @@ fn _rotation_error(value: Encrypted<'_>) -> SqlResult<Option<String>> {
 
 /// What is wrong with one value. What is wrong with the set-up is an error.
 fn rotation_error(value: Encrypted<'_>) -> Result<Option<String>, Error> {
-    match value.envelope().and_then(|envelope| keyring::check(&envelope)) {
+    let envelope = match value.envelope() {
+        Ok(envelope) => envelope,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    match keyring::check(&envelope) {
         Ok(()) => Ok(None),
-        Err(error) if error.is_about_the_value() => Ok(Some(error.to_string())),
+        Err(error) if error.is_about_the_value() => {
+            Ok(Some(format!("Key version {}: {error}", envelope.key_version())))
+        }
         Err(error) => Err(error),
     }
 }
 
-/// `prism_crypt._require_no_transaction_block(what text)`: raises 25001 where a procedure could not commit.
+/// `prism_crypt._require_no_transaction_block()`: raises 25001 where a procedure could not commit.
 #[pg_extern(sql = false)]
 fn _require_no_transaction_block() -> SqlResult<()> {
     // SAFETY: both only look at the state of this session; the SPI connection is the calling procedure's.

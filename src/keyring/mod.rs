@@ -15,7 +15,7 @@ use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
 use std::cell::RefCell;
 use zeroize::Zeroize;
 
-pub use invalidation::{accept_messages, current_process_id};
+use invalidation::{accept_messages, current_process_id};
 pub use table::KeyState;
 
 thread_local! {

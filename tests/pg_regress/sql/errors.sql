@@ -73,6 +73,11 @@ CALL regress.fails('SELECT envelope_info(v) FROM damaged WHERE id = 1');
 CALL regress.fails($$SELECT v::encrypted_text('email') FROM damaged WHERE id = 1$$);
 SELECT v FROM damaged WHERE id = 1;
 SELECT id, try_decrypt_field(v) FROM damaged ORDER BY id;
+-- A rotation reports it, leaves it, and moves the rest.
+INSERT INTO damaged SELECT 5, 'sound';
+SELECT prism_crypt.rotate_key() IS NOT NULL AS rotated;
+CALL rotate_batch('damaged', 'v');
+SELECT decrypt_field(v) FROM damaged WHERE id = 5;
 -- LoadDenied
 SET ROLE regress_prism_app;
 CALL regress.fails($$SELECT 'prism:v1:AQ=='::encrypted_text$$);
