@@ -78,13 +78,6 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
   'Checks a rotation''s target and gives the tables that hold its rows. Internal';
 
-CREATE FUNCTION prism_crypt._qualified_name(relation regclass) RETURNS text
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT format('%I.%I', n.nspname, c.relname)
-  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation
-$$;
-COMMENT ON FUNCTION prism_crypt._qualified_name(regclass) IS 'A table''s name with its schema, quoted. Internal';
-
 CREATE FUNCTION prism_crypt._block_count(relation regclass) RETURNS bigint
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_relation_size(relation) / current_setting('block_size')::bigint
