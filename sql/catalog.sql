@@ -41,3 +41,13 @@ CREATE FUNCTION prism_crypt._qualified_name(relation regclass) RETURNS text
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation
 $$;
 COMMENT ON FUNCTION prism_crypt._qualified_name(regclass) IS 'A table''s name with its schema, quoted. Internal';
+
+CREATE FUNCTION prism_crypt._tid(block bigint) RETURNS tid
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT format('(%s,0)', block)::tid $$;
+COMMENT ON FUNCTION prism_crypt._tid(bigint) IS 'The first place of a block. Internal';
+
+CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint
+$$;
+COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';

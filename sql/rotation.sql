@@ -1,268 +1,392 @@
--- Online re-encryption. A procedure that commits can neither be SECURITY DEFINER nor have a SET clause, and triggers of
--- the table must run under the caller's own search_path. So nothing here relies on it: every name and every operator is
--- qualified.
+-- What is to be re-encrypted, and the statements that do it.
 
-CREATE FUNCTION prism_crypt._require_no_transaction_block() RETURNS void
-  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_require_no_transaction_block_wrapper';
-COMMENT ON FUNCTION prism_crypt._require_no_transaction_block() IS
-  'Raises an error where a procedure could not commit. Internal';
+CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text, integer, text) IS
+  'Whether a value is under an old key that may be read. Internal';
 
-CREATE FUNCTION prism_crypt._needs_rotation(value encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_needs_rotation_wrapper';
-COMMENT ON FUNCTION prism_crypt._needs_rotation(encrypted_text) IS
-  'Whether a value is under another key than the active one of its keyset. Internal';
+CREATE FUNCTION prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_bytes_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_rotatable(bytea, integer, text) IS
+  'Whether a value is under an old key that may be read. Internal';
 
-CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_is_rotatable_wrapper';
-COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
-  'Whether a value needs rotation and can be opened. Internal';
+CREATE FUNCTION prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_wrapper';
+COMMENT ON FUNCTION prism_crypt._can_rotate(encrypted_text, integer, text) IS
+  'Whether a value is under an old key and opens. Internal';
+
+CREATE FUNCTION prism_crypt._can_rotate(value bytea, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_bytes_wrapper';
+COMMENT ON FUNCTION prism_crypt._can_rotate(bytea, integer, text) IS
+  'Whether a value is under an old key and opens. Internal';
 
 CREATE FUNCTION prism_crypt._reencrypt_or_keep(value encrypted_text) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_reencrypt_or_keep_wrapper';
 COMMENT ON FUNCTION prism_crypt._reencrypt_or_keep(encrypted_text) IS
   'reencrypt_field(), or the value itself where it can''t be opened. Internal';
 
-CREATE FUNCTION prism_crypt._rotation_error(value encrypted_text) RETURNS text
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_wrapper';
-COMMENT ON FUNCTION prism_crypt._rotation_error(encrypted_text) IS
-  'Why a value can''t be re-encrypted; NULL when it can. Internal';
+CREATE FUNCTION prism_crypt._reencrypt_or_keep(value bytea) RETURNS bytea
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_reencrypt_bytes_or_keep_wrapper';
+COMMENT ON FUNCTION prism_crypt._reencrypt_or_keep(bytea) IS
+  'reencrypt_bytes(), or the value itself where it can''t be opened. Internal';
 
--- The tables that hold the rows of a table: itself, its partitions, its children.
-CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
+CREATE FUNCTION prism_crypt._rotation_error(value encrypted_text, from_version integer, keyset text) RETURNS text
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_wrapper';
+COMMENT ON FUNCTION prism_crypt._rotation_error(encrypted_text, integer, text) IS
+  'Why a value can''t be re-encrypted; empty when it can, null when it need not be. Internal';
+
+CREATE FUNCTION prism_crypt._rotation_error(value bytea, from_version integer, keyset text) RETURNS text
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_bytes_wrapper';
+COMMENT ON FUNCTION prism_crypt._rotation_error(bytea, integer, text) IS
+  'Why a value can''t be re-encrypted; empty when it can, null when it need not be. Internal';
+
+CREATE FUNCTION prism_crypt._saw_unreadable() RETURNS boolean
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_saw_unreadable_wrapper';
+COMMENT ON FUNCTION prism_crypt._saw_unreadable() IS
+  'Whether this session met values that can''t be rotated, since the last call. Internal';
+
+CREATE FUNCTION prism_crypt._require_no_transaction_block(what text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_no_transaction_block_wrapper';
+COMMENT ON FUNCTION prism_crypt._require_no_transaction_block(text) IS
+  'Raises an error where a procedure could not commit. Internal';
+
+CREATE FUNCTION prism_crypt._check_rotatable_table(relation regclass) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  root pg_class;
+  root record;
+BEGIN
+  IF relation IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'relation must not be null';
+  END IF;
+  SELECT c.relname, c.relkind, c.relpersistence, n.nspname INTO root
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation;
+  IF NOT FOUND THEN
+    RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
+  ELSIF root.relkind NOT IN ('r', 'p') THEN
+    RAISE wrong_object_type USING
+      MESSAGE = format('"%s" is not a table', root.relname),
+      HINT = CASE root.relkind
+        WHEN 'v' THEN 'Rotate the tables that the view reads.'
+        WHEN 'm' THEN 'Rotate the tables that it reads, then REFRESH MATERIALIZED VIEW.'
+        WHEN 'f' THEN 'Rotate it on its own server.'
+        ELSE 'Name a table.' END;
+  ELSIF root.nspname IN ('pg_catalog', 'pg_toast', 'information_schema', 'prism_crypt') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied: "%s" is a system table', root.relname);
+  ELSIF root.relpersistence = 't' THEN
+    RAISE wrong_object_type USING
+      MESSAGE = format('"%s" is a temporary table', root.relname),
+      HINT = 'Temporary tables end with their session, and are not rotated.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
+  'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
+
+-- The table itself, its partitions, its children.
+CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE tree (member) AS (
+    SELECT relation::oid
+    UNION
+    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.member = i.inhparent
+  )
+  SELECT c.oid, c.relkind FROM tree AS t JOIN pg_class AS c ON c.oid = t.member ORDER BY c.oid
+$$;
+COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
+
+-- The tables that hold the rows of a table, as far as they have something to rotate.
+CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  name_of text;
   column_type oid;
   tables regclass[];
   foreign_tables regclass[];
+  problem regclass;
 BEGIN
-  SELECT * INTO root FROM pg_class WHERE oid = relation;
-  IF relation IS NULL OR column_name IS NULL THEN
-    RAISE null_value_not_allowed USING
-      MESSAGE = CASE WHEN relation IS NULL THEN 'relation must not be null' ELSE 'column_name must not be null' END;
-  ELSIF NOT FOUND THEN
-    RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
-  ELSIF root.relkind NOT IN ('r', 'p') THEN
-    RAISE wrong_object_type USING MESSAGE = format('"%s" is not a table', root.relname);
+  PERFORM prism_crypt._check_rotatable_table(relation);
+  SELECT relname INTO name_of FROM pg_class WHERE oid = relation;
+  IF column_name IS NOT NULL THEN
+    SELECT atttypid INTO column_type FROM pg_attribute
+    WHERE attrelid = relation AND attname = _rotation_targets.column_name AND attnum > 0 AND NOT attisdropped;
+    IF NOT FOUND THEN
+      RAISE undefined_column USING
+        MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, name_of);
+    ELSIF NOT prism_crypt._is_rotatable_type(column_type) THEN
+      RAISE datatype_mismatch USING
+        MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
+                         column_name, name_of, format_type(column_type, NULL));
+    END IF;
   END IF;
-  SELECT atttypid INTO column_type
-  FROM pg_attribute WHERE attrelid = relation AND attname = column_name AND attnum > 0 AND NOT attisdropped;
-  IF NOT FOUND THEN
-    RAISE undefined_column USING
-      MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, root.relname);
-  ELSIF column_type <> '@extschema@.encrypted_text'::regtype THEN
-    RAISE datatype_mismatch USING
-      MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
-                       column_name, root.relname, format_type(column_type, NULL));
-  END IF;
-  WITH RECURSIVE tree AS (
-    SELECT relation::oid AS oid
-    UNION
-    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.oid = i.inhparent
-  )
-  SELECT array_agg(c.oid::regclass ORDER BY c.oid) FILTER (WHERE c.relkind = 'r'),
-         array_agg(c.oid::regclass ORDER BY c.oid) FILTER (WHERE c.relkind = 'f')
+  SELECT array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'r'),
+         array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'f')
     INTO tables, foreign_tables
-  FROM tree AS t JOIN pg_class AS c ON c.oid = t.oid;
+  FROM prism_crypt._table_tree(relation) AS t
+  WHERE column_name IS NOT NULL
+     OR EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = t.member);
+  IF tables IS NULL AND foreign_tables IS NULL AND column_name IS NULL
+     AND NOT EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = _rotation_targets.relation) THEN
+    RAISE undefined_column USING
+      MESSAGE = format('relation "%s" has no encrypted column', name_of),
+      HINT = 'Name a bytea column to re-encrypt what encrypt_bytes() made.';
+  END IF;
   IF foreign_tables IS NOT NULL THEN
     RAISE WARNING 'foreign tables are not rotated: %', array_to_string(foreign_tables, ', ')
       USING HINT = 'Rotate them on their own server.';
   END IF;
-  IF EXISTS (SELECT FROM unnest(tables) AS t (oid) WHERE row_security_active(t.oid)) THEN
+  SELECT t INTO problem FROM unnest(tables) AS t WHERE row_security_active(t::oid) LIMIT 1;
+  IF FOUND THEN
     RAISE insufficient_privilege USING
-      MESSAGE = format('row-level security may hide rows of "%s" from this role', root.relname),
+      MESSAGE = format('row-level security may hide rows of "%s" from this role', name_of),
       HINT = 'Let the owner of the table rotate it, or a role with BYPASSRLS.';
+  END IF;
+  SELECT t INTO problem FROM unnest(tables) AS t
+  WHERE NOT has_table_privilege(t::oid, 'SELECT') OR NOT has_any_column_privilege(t::oid, 'UPDATE') LIMIT 1;
+  IF FOUND THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied for table %s', prism_crypt._qualified_name(problem)),
+      HINT = 'A rotation needs SELECT and UPDATE on the table and on each of its partitions and children.';
   END IF;
   RETURN coalesce(tables, '{}');
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
   'Checks a rotation''s target and gives the tables that hold its rows. Internal';
 
-CREATE FUNCTION prism_crypt._block_count(relation regclass) RETURNS bigint
-  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT pg_relation_size(relation) / current_setting('block_size')::bigint
-$$;
-COMMENT ON FUNCTION prism_crypt._block_count(regclass) IS 'Length of a table in blocks. Internal';
-
--- Blocks that hold about one batch of rows.
-CREATE FUNCTION prism_crypt._window_blocks(relation regclass, batch_size integer) RETURNS bigint
+CREATE FUNCTION prism_crypt._is_rotatable_type(type oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT greatest(1, ceil(batch_size / CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END))
-         ::bigint
-  FROM pg_class WHERE oid = relation
+  SELECT EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t WHERE t.type = $1) OR prism_crypt._is_bytea($1)
 $$;
-COMMENT ON FUNCTION prism_crypt._window_blocks(regclass, integer) IS 'Blocks that hold about one batch. Internal';
+COMMENT ON FUNCTION prism_crypt._is_rotatable_type(oid) IS 'Whether columns of a type can be rotated. Internal';
 
-CREATE FUNCTION prism_crypt._tid(block bigint) RETURNS tid
-  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT format('(%s,0)', block)::tid $$;
-COMMENT ON FUNCTION prism_crypt._tid(bigint) IS 'The first place of a block. Internal';
-
-CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
-  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint
+CREATE FUNCTION prism_crypt._is_bytea(type oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE base (type) AS (
+    SELECT $1
+    UNION
+    SELECT t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype = 'd'
+  )
+  SELECT EXISTS (SELECT FROM base AS b WHERE b.type = 'bytea'::regtype)
 $$;
-COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';
+COMMENT ON FUNCTION prism_crypt._is_bytea(oid) IS 'Whether a type is bytea or a domain over it. Internal';
 
--- The first block between two places (both exclusive) that has a row to rotate; NULL where there is none.
-CREATE FUNCTION prism_crypt._next_block(relation regclass, column_name name, from_place tid, to_place tid)
-  RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-  place pg_catalog.tid;
-BEGIN
-  EXECUTE pg_catalog.format(
-      'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
-         AND prism_crypt._is_rotatable(%I) LIMIT 1',
-      prism_crypt._qualified_name(relation), column_name)
-    INTO place USING from_place, to_place;
-  RETURN prism_crypt._block(place);
-END $$;
-COMMENT ON FUNCTION prism_crypt._next_block(regclass, name, tid, tid) IS
-  'The next block that has a row to rotate. Internal';
+-- An index by which values of a column are found by key version: on key_version(column), or on a column that is generated
+-- as that. Others may be wrong, and are not relied on.
+CREATE FUNCTION prism_crypt._key_version_index(
+  relation regclass, quoted_column text, OUT found_index regclass, OUT expression text
+) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid, 1, false)
+  FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+  WHERE i.indrelid = $1 AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL
+    AND (i.indkey[0] = 0 AND pg_get_indexdef(i.indexrelid, 1, false) = format('@extschema@.key_version(%s)', $2)
+         OR EXISTS (
+           SELECT FROM pg_attribute AS a
+           JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+           WHERE a.attrelid = $1 AND a.attnum = i.indkey[0] AND a.attgenerated = 's'
+             AND pg_get_expr(d.adbin, d.adrelid) = format('@extschema@.key_version(%s)', $2)))
+  ORDER BY i.indexrelid LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._key_version_index(regclass, text) IS
+  'An index on the key version of a column; null where there is none. Internal';
 
--- Re-encrypts the first batch_size rows between two places (both exclusive) that nobody else has locked. The rows are
--- locked first, so none is waited for, and none can change between the choice and the update. Gives the number of rows
--- re-encrypted and the place where to go on: behind the last row chosen, or the end where there were fewer.
-CREATE FUNCTION prism_crypt._rotate_window(
-  relation regclass, column_name name, from_place tid, to_place tid, batch_size integer,
-  OUT rotated integer, OUT next_place tid
-) LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION prism_crypt._check_key_version_column(
+  relation regclass, column_name name, key_version_column name
+) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
-  places pg_catalog.tid[];
+  key_type oid;
 BEGIN
-  EXECUTE pg_catalog.format(
-      'SELECT pg_catalog.array_agg(ctid) FROM (
-         SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
-           AND prism_crypt._is_rotatable(%I) LIMIT $3 FOR UPDATE SKIP LOCKED) AS chosen',
-      prism_crypt._qualified_name(relation), column_name)
-    INTO places USING from_place, to_place, batch_size;
-  EXECUTE pg_catalog.format(
-      'UPDATE ONLY %1$s SET %2$I = prism_crypt._reencrypt_or_keep(%2$I) WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)',
-      prism_crypt._qualified_name(relation), column_name)
-    USING places;
-  GET DIAGNOSTICS rotated = ROW_COUNT;
-  next_place := to_place;
-  IF pg_catalog.cardinality(places) OPERATOR(pg_catalog.=) batch_size THEN
-    -- A row that changed meanwhile was chosen at its new place, which may be far behind the others.
-    next_place := coalesce(
-      (SELECT pg_catalog.max(place) FROM pg_catalog.unnest(places) AS place
-       WHERE place OPERATOR(pg_catalog.<) to_place), to_place);
+  SELECT a.atttypid INTO key_type FROM pg_attribute AS a
+  WHERE a.attrelid = relation AND a.attname = key_version_column AND a.attnum > 0 AND NOT a.attisdropped;
+  IF column_name IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = 'key_version_column needs a column_name', HINT = 'It is the key version of one column.';
+  ELSIF key_type IS NULL THEN
+    RAISE undefined_column USING
+      MESSAGE = format('column "%s" of relation "%s" does not exist', key_version_column, relation);
+  ELSIF key_type NOT IN ('int4'::regtype, 'int8'::regtype) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" is of type %s, not integer',
+                       key_version_column, relation, format_type(key_type, NULL));
+  ELSIF EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t JOIN pg_attribute AS a ON a.atttypid = t.type
+                WHERE a.attrelid = relation AND a.attname = column_name AND t.nested) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" may hold several key versions', column_name, relation);
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_window(regclass, name, tid, tid, integer) IS
-  'Re-encrypts one batch. Internal';
+COMMENT ON FUNCTION prism_crypt._check_key_version_column(regclass, name, name) IS
+  'Raises an error for a column that can''t hold the key version of another. Internal';
 
--- What is left under other keys: rows that can be rotated but were not, and why the others can't be.
-CREATE FUNCTION prism_crypt._rotation_rest(
-  relation regclass, column_name name, OUT rotatable bigint, OUT unreadable bigint, OUT reasons text
-) LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-  EXECUTE pg_catalog.format(
-      'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NULL), 0),
-              coalesce(pg_catalog.sum(rows) FILTER (WHERE error IS NOT NULL), 0),
-              pg_catalog.string_agg(pg_catalog.format(''%%s. Rows: %%s.'', error, rows), '' '' ORDER BY error)
-                FILTER (WHERE error IS NOT NULL)
-       FROM (SELECT prism_crypt._rotation_error(%2$I) AS error, pg_catalog.count(*) AS rows
-             FROM ONLY %1$s WHERE prism_crypt._needs_rotation(%2$I) GROUP BY 1) AS rest',
-      prism_crypt._qualified_name(relation), column_name)
-    INTO rotatable, unreadable, reasons;
-END $$;
-COMMENT ON FUNCTION prism_crypt._rotation_rest(regclass, name) IS 'What a rotation has left. Internal';
+CREATE TYPE prism_crypt._walk AS (
+  job           bigint,
+  relation      regclass,
+  target        text,
+  -- Whether a range has a row to rotate: $1 < ctid < $2.
+  find          text,
+  -- Re-encrypts a range: $1 < ctid < $2.
+  update_range  text,
+  -- Re-encrypts rows at places: $1.
+  update_places text,
+  -- Locks rows of a range that nobody else has locked and that open, at most $3.
+  lock_range    text,
+  -- Re-encrypts locked rows: $1.
+  update_locked text,
+  -- Whether a range has values left that could be rotated, and such that could not: $1 < ctid < $2.
+  left_in_range text,
+  -- What is left, and why.
+  rest          text,
+  -- Places of rows to rotate, by an index: at most $1. Null where there is no such index.
+  find_by_index text,
+  rows_per_block double precision
+);
+COMMENT ON TYPE prism_crypt._walk IS 'The statements that rotate one table. Internal';
 
-CREATE FUNCTION prism_crypt._report_rotation(
-  relation regclass, column_name name, rotated bigint, left_over bigint, unreadable bigint, reasons text
-) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION prism_crypt._plan_walk(
+  job bigint, relation regclass, column_name name, key_version_column name, from_version integer, keyset text
+) RETURNS prism_crypt._walk
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
-  target text := format('%s.%I', prism_crypt._qualified_name(relation), column_name);
+  walk prism_crypt._walk;
+  table_name text := prism_crypt._qualified_name(relation);
+  scope text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
+  one record;
+  names text[];
+  due text[];
+  opens text[];
+  -- What a column is set to; and once its row is locked, and values that can't be opened are to stay.
+  resealed text[];
+  resealed_or_kept text[];
+  errors text[];
+  condition text;
+  changes text;
+  changes_locked text;
 BEGIN
-  RAISE NOTICE '%: rows re-encrypted: %', target, rotated;
-  IF unreadable > 0 THEN
-    RAISE WARNING '%: rows that can''t be read, left as they are: %', target, unreadable USING DETAIL = reasons;
-  END IF;
-  IF left_over > 0 THEN
-    RAISE WARNING '%: rows that stayed as they were, locked by others or kept by a trigger: %', target, left_over
-      USING HINT = 'Call rotate_batch() again later.';
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._report_rotation(regclass, name, bigint, bigint, bigint, text) IS
-  'Says what a rotation did. Internal';
-
--- One table. Passes are repeated until one finds nothing: an UPDATE of another column copies old ciphertext, maybe to a
--- block that the walk has left behind.
-CREATE PROCEDURE prism_crypt._rotate_table(relation regclass, column_name name, batch_size integer)
-  LANGUAGE plpgsql AS $$
-DECLARE
-  -- Blocks looked at in one transaction while nothing is found: 512 MiB. A long snapshot would hold back VACUUM.
-  scan_blocks CONSTANT bigint := 65536;
-  -- Passes in a row that rotate nothing although there is something left, half a second apart, before it is given up.
-  max_fruitless CONSTANT integer := 10;
-  place pg_catalog.tid;
-  block bigint;
-  blocks bigint;
-  batch record;
-  rotated_in_pass bigint;
-  rotated_in_all bigint := 0;
-  fruitless integer := 0;
-  last_notice timestamptz := pg_catalog.clock_timestamp();
-  rest record;
-BEGIN
+  walk.job := job;
+  walk.relation := relation;
+  walk.target := table_name || CASE WHEN column_name IS NULL THEN '' ELSE format('.%I', column_name) END;
+  FOR one IN
+    SELECT quote_ident(a.attname) AS name, CASE WHEN t.nested THEN '_nested' ELSE '' END AS suffix,
+           coalesce(t.nested, false) AS nested, prism_crypt._is_bytea(a.atttypid) AS is_bytea
+    FROM pg_attribute AS a LEFT JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+      AND CASE WHEN column_name IS NULL THEN t.type IS NOT NULL ELSE a.attname = column_name END
+    ORDER BY a.attnum
   LOOP
-    place := prism_crypt._tid(0);
-    rotated_in_pass := 0;
-    LOOP
-      -- The server's default may be a level at which a concurrent change is an error.
-      COMMIT;
-      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      blocks := prism_crypt._block_count(relation);
-      block := prism_crypt._block(place);
-      EXIT WHEN block OPERATOR(pg_catalog.>=) blocks;
-      blocks := LEAST(blocks, block OPERATOR(pg_catalog.+) scan_blocks);
-      block := prism_crypt._next_block(relation, column_name, place, prism_crypt._tid(blocks));
-      IF block IS NULL THEN
-        place := prism_crypt._tid(blocks);
-        CONTINUE;
-      END IF;
-      batch := prism_crypt._rotate_window(
-        relation, column_name, place,
-        prism_crypt._tid(block OPERATOR(pg_catalog.+) prism_crypt._window_blocks(relation, batch_size)), batch_size);
-      place := batch.next_place;
-      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) batch.rotated;
-      IF pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) last_notice OPERATOR(pg_catalog.>) '5 s'::interval THEN
-        last_notice := pg_catalog.clock_timestamp();
-        RAISE NOTICE '%.%: rows re-encrypted so far: %, block % of %', prism_crypt._qualified_name(relation),
-          pg_catalog.quote_ident(column_name), rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass,
-          LEAST(prism_crypt._block(place), prism_crypt._block_count(relation)), prism_crypt._block_count(relation);
-      END IF;
-    END LOOP;
-    rotated_in_all := rotated_in_all OPERATOR(pg_catalog.+) rotated_in_pass;
-    IF rotated_in_pass OPERATOR(pg_catalog.>) 0 THEN
-      fruitless := 0;
+    names := names || one.name;
+    due := due || format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.name, scope);
+    opens := opens || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.name, scope);
+    errors := errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.name, scope);
+    IF one.nested THEN
+      resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.name, scope);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.name, scope);
     ELSE
-      rest := prism_crypt._rotation_rest(relation, column_name);
-      EXIT WHEN rest.rotatable OPERATOR(pg_catalog.=) 0 OR fruitless OPERATOR(pg_catalog.>=) max_fruitless;
-      fruitless := fruitless OPERATOR(pg_catalog.+) 1;
-      COMMIT;
-      PERFORM pg_catalog.pg_sleep(0.5);
+      resealed := resealed || format(
+        CASE WHEN one.is_bytea THEN '@extschema@.reencrypt_bytes(%s)' ELSE '@extschema@.reencrypt_field(%s)' END, one.name);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.name);
     END IF;
   END LOOP;
-  PERFORM prism_crypt._report_rotation(
-    relation, column_name, rotated_in_all, rest.rotatable, rest.unreadable, rest.reasons);
-  COMMIT;
-END $$;
-COMMENT ON PROCEDURE prism_crypt._rotate_table(regclass, name, integer) IS
-  'Re-encrypts one table. Internal: call rotate_batch()';
-
-CREATE PROCEDURE rotate_batch(relation regclass, column_name name, batch_size integer DEFAULT 1000)
-  LANGUAGE plpgsql AS $$
-DECLARE
-  target pg_catalog.regclass;
-BEGIN
-  PERFORM prism_crypt._require_no_transaction_block();
-  IF batch_size IS NULL OR batch_size OPERATOR(pg_catalog.<) 1 THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'batch_size must be at least 1';
+  IF names IS NULL THEN
+    RAISE undefined_column USING
+      MESSAGE = format('relation "%s" has no column that could be rotated', relation),
+      HINT = 'A generated column follows the columns that it is made of.';
   END IF;
-  FOREACH target IN ARRAY prism_crypt._rotation_targets(relation, column_name) LOOP
-    CALL prism_crypt._rotate_table(target, column_name, batch_size);
-  END LOOP;
+  condition := array_to_string(due, ' OR ');
+  IF key_version_column IS NOT NULL THEN
+    PERFORM prism_crypt._check_key_version_column(relation, column_name, key_version_column);
+    -- In one expression, so that value and version can't differ.
+    changes := format(
+      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      names[1], key_version_column, resealed[1]);
+    changes_locked := format(
+      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      names[1], key_version_column, resealed_or_kept[1]);
+  ELSIF cardinality(names) = 1 THEN
+    -- The condition has seen to it that the value is due.
+    changes := format('%s = %s', names[1], resealed[1]);
+    changes_locked := format('%s = %s', names[1], resealed_or_kept[1]);
+  ELSE
+    SELECT string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, r), ', ' ORDER BY o),
+           string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, k), ', ' ORDER BY o)
+      INTO changes, changes_locked
+    FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
+  END IF;
+
+  walk.find := format(
+    'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
+    table_name, condition);
+  walk.update_range := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s)',
+    table_name, changes, condition);
+  walk.update_places := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)',
+    table_name, changes, condition);
+  walk.lock_range := format(
+    'SELECT pg_catalog.array_agg(ctid) FROM (SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1
+       AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3 FOR UPDATE SKIP LOCKED) AS chosen',
+    table_name, array_to_string(opens, ' OR '));
+  walk.update_locked := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)', table_name, changes_locked);
+  walk.left_in_range := format(
+    'SELECT coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.=) ''''), false),
+            coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.<>) ''''), false)
+     FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
+     WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND e.error IS NOT NULL',
+    table_name, array_to_string(errors, '), ('));
+  walk.rest := format(
+    'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.=) ''''), 0),
+            coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.<>) ''''), 0),
+            pg_catalog.string_agg(pg_catalog.format(''%%s. Values: %%s.'', error, rows), '' '' ORDER BY error)
+              FILTER (WHERE error OPERATOR(pg_catalog.<>) '''')
+     FROM (SELECT e.error, pg_catalog.count(*) AS rows FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
+           WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
+    table_name, array_to_string(errors, '), ('));
+  IF cardinality(names) = 1 THEN
+    SELECT format(
+      'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s
+         WHERE %s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s) LIMIT $1) AS x',
+      table_name, i.expression, scope, condition) INTO walk.find_by_index
+    FROM prism_crypt._key_version_index(relation, names[1]) AS i WHERE i.expression IS NOT NULL;
+  END IF;
+  SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block
+  FROM pg_class WHERE oid = relation;
+  RETURN walk;
 END $$;
-COMMENT ON PROCEDURE rotate_batch(regclass, name, integer) IS
-  'Re-encrypts every value of a column that is not under the active key of its keyset, in batches that are committed';
+COMMENT ON FUNCTION prism_crypt._plan_walk(bigint, regclass, name, name, integer, text) IS
+  'The statements that rotate one table. Internal';
+
+CREATE FUNCTION prism_crypt._rotatable_versions(from_version integer, keyset text) RETURNS integer[]
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(version), '{}') FROM prism_crypt.data_key
+  WHERE state = 'decrypt_only' AND ($1 IS NULL OR version = $1) AND ($2 IS NULL OR keyset = $2)
+$$;
+COMMENT ON FUNCTION prism_crypt._rotatable_versions(integer, text) IS
+  'The old key versions that may be read. Internal';
+
+CREATE FUNCTION prism_crypt._check_rotation_scope(from_version integer, keyset text) RETURNS void
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  key prism_crypt.data_key;
+BEGIN
+  IF _check_rotation_scope.from_version IS NOT NULL THEN
+    SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = from_version;
+    IF NOT FOUND THEN
+      RAISE undefined_object USING
+        MESSAGE = format('key version %s does not exist', from_version), HINT = 'prism_crypt.key_status lists them.';
+    ELSIF key.state = 'active' THEN
+      RAISE object_not_in_prerequisite_state USING
+        MESSAGE = format('key version %s is the active one of its keyset', from_version),
+        HINT = 'Call prism_crypt.rotate_key() first, so that there is another one to go to.';
+    END IF;
+  END IF;
+  IF _check_rotation_scope.keyset IS NOT NULL
+     AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = _check_rotation_scope.keyset) THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', _check_rotation_scope.keyset),
+      HINT = 'prism_crypt.key_status lists them. NULL is every keyset.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_rotation_scope(integer, text) IS
+  'Raises an error for a version or keyset that can''t be rotated away. Internal';

@@ -71,7 +71,7 @@ pub enum Error {
     #[error("the operating system gave no random bytes")]
     Randomness,
     #[error("{what} can't run inside a transaction block or a function")]
-    TransactionBlock { what: &'static str },
+    TransactionBlock { what: String },
     #[error("internal error: {0}")]
     Internal(&'static str),
 }

@@ -6,6 +6,7 @@ mod functions;
 mod hygiene;
 mod keyring;
 mod privilege;
+mod rotation;
 mod settings;
 mod varlena;
 
@@ -40,9 +41,15 @@ extension_sql_file!("../sql/type.sql", name = "type", requires = ["schema"]);
 extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["type"]);
 extension_sql_file!("../sql/casts.sql", name = "casts", requires = ["functions"]);
 extension_sql_file!("../sql/catalog.sql", name = "catalog", requires = ["casts"]);
-extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["catalog"]);
-extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["key_admin"]);
-extension_sql_file!("../sql/access.sql", name = "access", requires = ["rotation"]);
+extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["catalog"]);
+extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["audit"]);
+extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["key_admin"]);
+extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["jobs"]);
+extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["progress"]);
+extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation"]);
+extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
+extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_table"]);
+extension_sql_file!("../sql/access.sql", name = "access", requires = ["rotate"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -16,7 +16,7 @@ use std::cell::RefCell;
 use zeroize::Zeroize;
 
 use invalidation::{accept_messages, current_process_id};
-pub use table::KeyState;
+pub use table::{KeyRow, KeyState};
 
 thread_local! {
     static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
@@ -84,9 +84,9 @@ pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
     checked
 }
 
-/// The state of a key version, or `None` where there is no such key. Needs no master key.
-pub fn state_of(version: KeyVersion) -> Result<Option<KeyState>, Error> {
-    with_keyring(|keyring| Ok(keyring.rows()?.get(version).map(|row| row.state)))
+/// What the key table says of a version; `None` where there is no such key. Needs no master key.
+pub fn with_row<T>(version: KeyVersion, judge: impl FnOnce(Option<&KeyRow>) -> T) -> Result<T, Error> {
+    with_keyring(|keyring| Ok(judge(keyring.rows()?.get(version))))
 }
 
 /// Fingerprints of the master keys that are set, the one that wraps first.

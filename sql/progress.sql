@@ -1,0 +1,78 @@
+-- How far jobs are, in the manner of pg_stat_progress_*.
+
+CREATE FUNCTION prism_crypt._progress(
+  OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
+  OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
+  OUT rows_per_second numeric, OUT eta interval, OUT rows_left bigint, OUT values_unreadable bigint, OUT error text,
+  OUT reason text, OUT created_by text, OUT created_at timestamptz, OUT started_at timestamptz, OUT updated_at timestamptz,
+  OUT finished_at timestamptz
+) RETURNS SETOF record
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  WITH ranges AS (
+    SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(r.busy_seconds) AS busy_seconds,
+           sum(greatest(r.end_block - prism_crypt._block(r.place), 0)) AS blocks_open, max(r.updated_at) AS updated_at,
+           array_agg(DISTINCT r.worker_pid) FILTER (WHERE prism_crypt._is_working(r.worker_pid, r.worker_started)) AS workers
+    FROM prism_crypt.job_range AS r GROUP BY r.job, r.relation
+  ), parts AS (
+    SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable, r.workers,
+           p.rows_done + coalesce(r.rows_done, 0) AS rows_done,
+           p.busy_seconds + coalesce(r.busy_seconds, 0) AS busy_seconds,
+           greatest(p.updated_at, r.updated_at) AS updated_at,
+           coalesce(p.end_block, c.relpages, 0) AS blocks_total,
+           -- Later passes are quick; what counts is the first.
+           CASE WHEN p.finished OR p.pass > 1 THEN coalesce(p.end_block, c.relpages, 0)
+                ELSE p.next_block - coalesce(r.blocks_open, 0) END AS blocks_done,
+           greatest(c.reltuples, 0) AS rows_estimate
+    FROM prism_crypt.job_part AS p
+    LEFT JOIN ranges AS r ON r.job = p.job AND r.relation = p.relation
+    LEFT JOIN pg_class AS c ON c.oid = p.relation
+  ), sums AS (
+    SELECT p.job, max(p.pass) AS pass, sum(p.blocks_total)::bigint AS blocks_total, sum(p.blocks_done)::bigint AS blocks_done,
+           sum(p.rows_done)::bigint AS rows_done, sum(p.rows_estimate)::bigint AS rows_estimate,
+           sum(p.busy_seconds) AS busy_seconds, max(p.updated_at) AS updated_at, sum(p.left_over)::bigint AS rows_left,
+           sum(p.left_unreadable)::bigint AS values_unreadable
+    FROM parts AS p GROUP BY p.job
+  ), working AS (
+    SELECT p.job, array_agg(DISTINCT w ORDER BY w) AS workers FROM parts AS p, unnest(p.workers) AS w GROUP BY p.job
+  )
+  SELECT j.id, j.kind,
+         coalesce(prism_crypt._qualified_name(j.relation), format('dropped table (OID %s)', j.relation::oid))
+           || CASE WHEN j.column_name IS NULL THEN '' ELSE format('.%I', j.column_name) END,
+         j.state, s.pass, coalesce(w.workers, '{}'), s.blocks_total, s.blocks_done, s.rows_done, s.rows_estimate,
+         CASE WHEN j.state IN ('finished', 'incomplete') THEN 100
+              WHEN s.blocks_total > 0 THEN trunc(100.0 * s.blocks_done / s.blocks_total, 1) ELSE 0 END,
+         round((s.rows_done / nullif(s.busy_seconds, 0) * greatest(cardinality(w.workers), 1))::numeric, 1),
+         CASE WHEN j.state IN ('running', 'paused', 'failed', 'pending') AND s.blocks_done > 0 THEN
+           make_interval(secs => s.busy_seconds / greatest(cardinality(w.workers), 1)
+             * (s.blocks_total - s.blocks_done) / s.blocks_done) END,
+         s.rows_left, s.values_unreadable, j.error, j.reason, j.created_by, j.created_at, j.started_at,
+         greatest(j.updated_at, s.updated_at), j.finished_at
+  FROM prism_crypt.job AS j LEFT JOIN sums AS s ON s.job = j.id LEFT JOIN working AS w ON w.job = j.id
+$$;
+COMMENT ON FUNCTION prism_crypt._progress() IS 'The rows of prism_crypt.progress. Internal';
+
+CREATE VIEW prism_crypt.progress AS SELECT * FROM prism_crypt._progress();
+COMMENT ON VIEW prism_crypt.progress IS 'Jobs and how far they are';
+COMMENT ON COLUMN prism_crypt.progress.id IS 'Number of the job, for pause_job(), resume_job() and cancel_job()';
+COMMENT ON COLUMN prism_crypt.progress.kind IS 'What is done: rotation';
+COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';
+COMMENT ON COLUMN prism_crypt.progress.state IS
+  'pending, running, paused, failed: a call goes on with it; cancelled, incomplete, finished: it is over';
+COMMENT ON COLUMN prism_crypt.progress.pass IS 'Which walk over the table this is, from 1';
+COMMENT ON COLUMN prism_crypt.progress.workers IS 'Processes that work on it now';
+COMMENT ON COLUMN prism_crypt.progress.blocks_total IS 'Blocks of the table, and of its partitions, when the pass began';
+COMMENT ON COLUMN prism_crypt.progress.blocks_done IS 'Blocks that are done';
+COMMENT ON COLUMN prism_crypt.progress.rows_done IS 'Rows that were changed';
+COMMENT ON COLUMN prism_crypt.progress.rows_estimate IS 'Rows of the table, as PostgreSQL''s statistics have it';
+COMMENT ON COLUMN prism_crypt.progress.percent IS 'Share of the blocks that is done';
+COMMENT ON COLUMN prism_crypt.progress.rows_per_second IS 'Rows changed a second of work, by all workers together';
+COMMENT ON COLUMN prism_crypt.progress.eta IS 'Time that it will still take at this rate, waiting not counted';
+COMMENT ON COLUMN prism_crypt.progress.rows_left IS 'At the end: values that stayed, locked or kept by a trigger';
+COMMENT ON COLUMN prism_crypt.progress.values_unreadable IS 'At the end: values that can''t be read';
+COMMENT ON COLUMN prism_crypt.progress.error IS 'What stopped it last';
+COMMENT ON COLUMN prism_crypt.progress.reason IS 'Why it was asked for';
+COMMENT ON COLUMN prism_crypt.progress.created_by IS 'Session user that asked for it';
+COMMENT ON COLUMN prism_crypt.progress.created_at IS 'When it was asked for';
+COMMENT ON COLUMN prism_crypt.progress.started_at IS 'When work on it began';
+COMMENT ON COLUMN prism_crypt.progress.updated_at IS 'When it last moved';
+COMMENT ON COLUMN prism_crypt.progress.finished_at IS 'When it was over';

@@ -1,0 +1,212 @@
+-- The calls. See rotation_walk.sql on why every name is qualified.
+
+CREATE FUNCTION prism_crypt._has_unreadable_versions() RETURNS boolean
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM prism_crypt.data_key WHERE state IN ('disabled', 'destroyed'))
+$$;
+COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are keys that may not be used. Internal';
+
+CREATE FUNCTION prism_crypt._check_limits(limits prism_crypt._limits) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF limits.batch_size IS NULL OR limits.batch_size < 1 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'batch_size must be at least 1';
+  ELSIF limits.pause < '0' THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'pause must not be negative';
+  ELSIF limits.max_rows_per_second <= 0 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'max_rows_per_second must be more than 0';
+  ELSIF limits.max_replica_lag < 0 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'max_replica_lag must not be negative';
+  ELSIF limits.max_batches < 1 THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'max_batches must be at least 1';
+  ELSIF limits.fire_triggers IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'fire_triggers must not be null';
+  ELSIF NOT limits.fire_triggers THEN
+    -- Whoever may not do this gets PostgreSQL's own error, before anything begins.
+    PERFORM set_config('session_replication_role', 'replica', true);
+  END IF;
+  IF pg_is_in_recovery() THEN
+    RAISE read_only_sql_transaction USING
+      MESSAGE = 'a standby can''t rotate', HINT = 'Rotate on the primary; the standby follows.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_limits(prism_crypt._limits) IS
+  'Raises an error for limits that make no sense. Internal';
+
+-- What is kept of an error. Messages of other classes may quote values.
+CREATE FUNCTION prism_crypt._describe_failure(failure prism_crypt._failure) RETURNS text
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN left(($1).code, 2) IN ('25', '40', '42', '53', '54', '55', '57') THEN ($1).message || ' ' ELSE '' END
+    || format('(SQLSTATE %s%s)', ($1).code, CASE WHEN ($1).constraint_name <> ''
+       THEN format(', constraint "%s"', ($1).constraint_name) ELSE '' END)
+$$;
+COMMENT ON FUNCTION prism_crypt._describe_failure(prism_crypt._failure) IS 'An error, without values. Internal';
+
+-- Raises an error again that ended a batch.
+CREATE FUNCTION prism_crypt._raise_failure(failure prism_crypt._failure) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE EXCEPTION USING
+    ERRCODE = failure.code, MESSAGE = failure.message, DETAIL = coalesce(failure.detail, ''),
+    HINT = coalesce(failure.hint, ''), SCHEMA = coalesce(failure.schema_name, ''),
+    TABLE = coalesce(failure.table_name, ''), COLUMN = coalesce(failure.column_name, ''),
+    CONSTRAINT = coalesce(failure.constraint_name, ''), DATATYPE = coalesce(failure.datatype_name, '');
+END $$;
+COMMENT ON FUNCTION prism_crypt._raise_failure(prism_crypt._failure) IS 'Raises a recorded error. Internal';
+
+-- One job: each table in turn. Other sessions may work on it at the same time.
+CREATE PROCEDURE prism_crypt._rotate_job(
+  relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
+  limits prism_crypt._limits, INOUT run prism_crypt._run
+) LANGUAGE plpgsql AS $$
+DECLARE
+  targets pg_catalog.regclass[] := prism_crypt._rotation_targets(relation, column_name);
+  target pg_catalog.regclass;
+  walks prism_crypt._walk[];
+  walk prism_crypt._walk;
+  job bigint;
+BEGIN
+  FOREACH target IN ARRAY targets LOOP
+    walks := pg_catalog.array_append(
+      walks, prism_crypt._plan_walk(NULL, target, column_name, key_version_column, from_version, keyset));
+  END LOOP;
+  job := prism_crypt._open_job('rotation', relation, column_name, from_version, keyset, targets, NULL, true);
+  COMMIT;
+  FOREACH walk IN ARRAY coalesce(walks, '{}') LOOP
+    walk.job := job;
+    CALL prism_crypt._rotate_table(walk, limits, run);
+    EXIT WHEN run.outcome IS NOT NULL;
+  END LOOP;
+  IF run.outcome IS NOT NULL THEN
+    PERFORM prism_crypt._leave_job(
+      job, CASE run.outcome WHEN 'failed' THEN prism_crypt._describe_failure(run.failure) END);
+    COMMIT;
+    CASE run.outcome
+      WHEN 'stopped' THEN
+        RAISE NOTICE 'job % stopped after % batches', job, run.batches USING HINT = 'The next call goes on with it.';
+      WHEN 'cancelled' THEN
+        run.failure.code := '57014';
+        run.failure.message := pg_catalog.format('job %s was cancelled', job);
+        run.failure.detail := pg_catalog.format('Rows re-encrypted in this call: %s. They stay so.', run.rows_done);
+      ELSE
+        NULL;
+    END CASE;
+  ELSIF walks IS NULL THEN
+    PERFORM prism_crypt._finish_part(job, relation, 0, 0);
+    COMMIT;
+  END IF;
+END $$;
+COMMENT ON PROCEDURE prism_crypt._rotate_job(regclass, name, name, integer, text, prism_crypt._limits, prism_crypt._run) IS
+  'Rotates one table with its partitions and children. Internal: call rotate_batch()';
+
+CREATE PROCEDURE rotate_batch(
+  relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
+  max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
+  max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL, keyset text DEFAULT NULL,
+  key_version_column name DEFAULT NULL, fire_triggers boolean DEFAULT true
+) LANGUAGE plpgsql AS $$
+DECLARE
+  limits prism_crypt._limits := ROW(
+    batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
+  run prism_crypt._run;
+BEGIN
+  PERFORM prism_crypt._require_no_transaction_block('rotate_batch()');
+  PERFORM prism_crypt._check_limits(limits);
+  PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
+  run.batches := 0;
+  CALL prism_crypt._rotate_job(relation, column_name, key_version_column, from_version, keyset, limits, run);
+  IF run.failure IS NOT NULL THEN
+    PERFORM prism_crypt._raise_failure(run.failure);
+  END IF;
+END $$;
+COMMENT ON PROCEDURE rotate_batch(
+  regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
+  'Re-encrypts what is not under the active key of its keyset, in a column or in all of a table, in committed batches';
+
+-- Every table of this database that has something to rotate, without those that are parts of another one.
+CREATE FUNCTION prism_crypt._rotation_roots() RETURNS regclass[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(DISTINCT c.relation::regclass), '{}')
+  FROM prism_crypt._encrypted_columns() AS c JOIN pg_class AS r ON r.oid = c.relation
+  JOIN pg_namespace AS n ON n.oid = r.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND r.relpersistence <> 't' AND n.nspname <> 'prism_crypt'
+    AND NOT EXISTS (
+      SELECT FROM pg_inherits AS i JOIN prism_crypt._encrypted_columns() AS p ON p.relation = i.inhparent
+      WHERE i.inhrelid = c.relation)
+$$;
+COMMENT ON FUNCTION prism_crypt._rotation_roots() IS 'The tables that rotate_all() goes through. Internal';
+
+CREATE FUNCTION prism_crypt._not_rotated(relkind "char") RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(DISTINCT prism_crypt._qualified_name(c.relation), ', ')
+  FROM prism_crypt._encrypted_columns() AS c WHERE c.relkind = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._not_rotated("char") IS 'Relations of a kind that can''t be rotated. Internal';
+
+CREATE PROCEDURE prism_crypt.rotate_all(
+  batch_size integer DEFAULT 1000, pause interval DEFAULT NULL, max_rows_per_second double precision DEFAULT NULL,
+  max_replica_lag bigint DEFAULT NULL, max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL,
+  keyset text DEFAULT NULL, fire_triggers boolean DEFAULT true
+) LANGUAGE plpgsql AS $$
+DECLARE
+  limits prism_crypt._limits := ROW(
+    batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
+  run prism_crypt._run;
+  tables pg_catalog.regclass[] := prism_crypt._rotation_roots();
+  relation pg_catalog.regclass;
+  refusal prism_crypt._failure;
+  failed text[] := '{}';
+  others text;
+BEGIN
+  PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_all()');
+  PERFORM prism_crypt._check_limits(limits);
+  PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
+  run.batches := 0;
+  FOREACH relation IN ARRAY tables LOOP
+    refusal := prism_crypt._refusal(relation);
+    IF refusal IS NULL THEN
+      CALL prism_crypt._rotate_job(relation, NULL, NULL, from_version, keyset, limits, run);
+      EXIT WHEN run.outcome OPERATOR(pg_catalog.=) 'stopped';
+      refusal := run.failure;
+    END IF;
+    IF refusal IS NOT NULL THEN
+      RAISE WARNING '%: %', relation, refusal.message USING DETAIL = coalesce(refusal.detail, ''), HINT = coalesce(refusal.hint, '');
+      failed := pg_catalog.array_append(failed, relation::pg_catalog.text);
+    END IF;
+    run.outcome := NULL;
+    run.failure := NULL;
+  END LOOP;
+  others := prism_crypt._not_rotated('m');
+  IF others IS NOT NULL THEN
+    RAISE WARNING 'materialized views are not rotated: %', others USING HINT = 'REFRESH MATERIALIZED VIEW makes them anew.';
+  END IF;
+  others := prism_crypt._not_rotated('f');
+  IF others IS NOT NULL THEN
+    RAISE WARNING 'foreign tables are not rotated: %', others USING HINT = 'Rotate them on their own server.';
+  END IF;
+  IF pg_catalog.cardinality(failed) OPERATOR(pg_catalog.>) 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = pg_catalog.format('tables that could not be rotated: %s of %s',
+                                  pg_catalog.cardinality(failed), pg_catalog.cardinality(tables)),
+      DETAIL = pg_catalog.array_to_string(failed, ', '),
+      HINT = 'The warnings say why.';
+  END IF;
+END $$;
+COMMENT ON PROCEDURE prism_crypt.rotate_all(
+  integer, interval, double precision, bigint, integer, integer, text, boolean) IS
+  'Re-encrypts what is not under the active key of its keyset, in every table of the database';
+
+-- Why a table can't be rotated by this role; null where it can.
+CREATE FUNCTION prism_crypt._refusal(relation regclass) RETURNS prism_crypt._failure
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  failure prism_crypt._failure;
+BEGIN
+  PERFORM prism_crypt._rotation_targets(relation, NULL);
+  RETURN NULL;
+EXCEPTION WHEN insufficient_privilege OR undefined_table THEN
+  GET STACKED DIAGNOSTICS failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT,
+    failure.detail = PG_EXCEPTION_DETAIL, failure.hint = PG_EXCEPTION_HINT;
+  RETURN failure;
+END $$;
+COMMENT ON FUNCTION prism_crypt._refusal(regclass) IS 'Why a table can''t be rotated. Internal';

@@ -1,0 +1,209 @@
+-- The walk over one table. A procedure that commits can neither be SECURITY DEFINER nor have a SET clause, and triggers of
+-- the table must run under the caller's own search_path. So nothing here relies on it: every name and every operator is
+-- qualified.
+
+CREATE TYPE prism_crypt._limits AS (
+  batch_size          integer,
+  pause               interval,
+  max_rows_per_second double precision,
+  max_replica_lag     bigint,
+  max_batches         integer,
+  fire_triggers       boolean
+);
+COMMENT ON TYPE prism_crypt._limits IS 'How fast a session may work. Internal';
+
+CREATE TYPE prism_crypt._failure AS (
+  code text, message text, detail text, hint text, schema_name text, table_name text, column_name text,
+  constraint_name text, datatype_name text
+);
+COMMENT ON TYPE prism_crypt._failure IS 'An error that is recorded before it is raised. Internal';
+
+CREATE TYPE prism_crypt._run AS (
+  batches      integer,
+  rows_done    bigint,
+  -- Batches that lock first, after one that could not get its rows at once.
+  careful      integer,
+  last_notice  timestamptz,
+  -- finished, stopped (max_batches), cancelled or failed
+  outcome      text,
+  failure      prism_crypt._failure
+);
+COMMENT ON TYPE prism_crypt._run IS 'What a session has done in this call. Internal';
+
+-- The fast way: one statement. Gives null where it did not get all of its rows: one is locked, or can't be opened, or
+-- something else is wrong that the careful way finds again, and reports.
+CREATE FUNCTION prism_crypt._update_at_once(walk prism_crypt._walk, from_place tid, to_place tid, places tid[])
+  RETURNS integer
+  -- Others that wait for rows of this batch must not wait long.
+  LANGUAGE plpgsql VOLATILE SET lock_timeout = '10ms' AS $$
+DECLARE
+  rotated integer;
+BEGIN
+  IF places IS NULL THEN
+    EXECUTE walk.update_range USING from_place, to_place;
+  ELSE
+    EXECUTE walk.update_places USING places;
+  END IF;
+  GET DIAGNOSTICS rotated = ROW_COUNT;
+  RETURN rotated;
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION prism_crypt._update_at_once(prism_crypt._walk, tid, tid, tid[]) IS
+  'Re-encrypts rows without locking them first. Internal';
+
+-- The careful way: locks up to batch_size rows that open and that nobody else has locked, then updates them. So none is
+-- waited for, and none can change between the choice and the update.
+CREATE FUNCTION prism_crypt._update_locked(
+  walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer,
+  OUT rotated integer, OUT next_place tid, OUT failure prism_crypt._failure
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  places pg_catalog.tid[];
+BEGIN
+  EXECUTE walk.lock_range INTO places USING from_place, to_place, batch_size;
+  EXECUTE walk.update_locked USING places;
+  GET DIAGNOSTICS rotated = ROW_COUNT;
+  next_place := to_place;
+  IF pg_catalog.cardinality(places) OPERATOR(pg_catalog.=) batch_size THEN
+    -- A row that changed meanwhile was chosen at its new place, which may be far behind the others.
+    next_place := coalesce(
+      (SELECT pg_catalog.max(place) FROM pg_catalog.unnest(places) AS place
+       WHERE place OPERATOR(pg_catalog.<) to_place), to_place);
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.schema_name = SCHEMA_NAME, failure.table_name = TABLE_NAME,
+    failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
+END $$;
+COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, integer) IS
+  'Re-encrypts rows after locking them. Internal';
+
+-- One batch between two places (both exclusive). While searching, it goes to the next row that is due; otherwise it takes
+-- the next rows as they come, and where none was due the next call searches.
+CREATE FUNCTION prism_crypt._rotate_window(
+  walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer, INOUT careful integer, INOUT searching boolean,
+  OUT rotated integer, OUT next_place tid, OUT skipped boolean, OUT unreadable boolean, OUT failure prism_crypt._failure
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  blocks bigint := GREATEST(1, pg_catalog.floor(batch_size OPERATOR(pg_catalog./) walk.rows_per_block));
+  small boolean := batch_size OPERATOR(pg_catalog.<) walk.rows_per_block;
+  window_start pg_catalog.tid := from_place;
+  window_end pg_catalog.tid;
+  place pg_catalog.tid;
+  locked record;
+BEGIN
+  rotated := 0;
+  skipped := false;
+  unreadable := false;
+  IF searching THEN
+    EXECUTE walk.find INTO place USING from_place, to_place;
+    IF place IS NULL THEN
+      next_place := to_place;
+      unreadable := prism_crypt._saw_unreadable();
+      RETURN;
+    END IF;
+    window_start := GREATEST(from_place, prism_crypt._tid(prism_crypt._block(place)));
+  END IF;
+  window_end := LEAST(prism_crypt._tid(prism_crypt._block(window_start) OPERATOR(pg_catalog.+) blocks), to_place);
+  next_place := window_end;
+  IF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
+    rotated := prism_crypt._update_at_once(walk, window_start, window_end, NULL);
+    careful := CASE WHEN rotated IS NULL THEN 9 ELSE 0 END;
+    -- It was found, and yet it stayed: changed meanwhile, or kept by a trigger.
+    skipped := searching AND rotated OPERATOR(pg_catalog.=) 0;
+  END IF;
+  IF careful OPERATOR(pg_catalog.>) 0 OR small THEN
+    locked := prism_crypt._update_locked(walk, window_start, window_end, batch_size);
+    rotated := coalesce(locked.rotated, 0);
+    next_place := locked.next_place;
+    failure := locked.failure;
+    IF failure IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR searching AND rotated OPERATOR(pg_catalog.=) 0) THEN
+      EXECUTE walk.left_in_range INTO skipped, unreadable USING window_start, next_place;
+    END IF;
+    careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
+  END IF;
+  unreadable := unreadable OR prism_crypt._saw_unreadable();
+  IF rotated OPERATOR(pg_catalog.=) 0 AND NOT searching THEN
+    next_place := from_place;
+  END IF;
+  searching := rotated OPERATOR(pg_catalog.=) 0;
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotate_window(prism_crypt._walk, tid, tid, integer, integer, boolean) IS
+  'Re-encrypts one batch. Internal';
+
+-- One batch at places that an index gave.
+CREATE FUNCTION prism_crypt._rotate_places(
+  walk prism_crypt._walk, places tid[], batch_size integer, OUT rotated integer, OUT failure prism_crypt._failure
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  block bigint;
+  locked record;
+BEGIN
+  rotated := prism_crypt._update_at_once(walk, NULL, NULL, places);
+  IF rotated IS NULL THEN
+    rotated := 0;
+    FOR block IN SELECT DISTINCT prism_crypt._block(place) FROM pg_catalog.unnest(places) AS place LOOP
+      locked := prism_crypt._update_locked(
+        walk, prism_crypt._tid(block), prism_crypt._tid(block OPERATOR(pg_catalog.+) 1), batch_size);
+      failure := locked.failure;
+      EXIT WHEN failure IS NOT NULL;
+      rotated := rotated OPERATOR(pg_catalog.+) locked.rotated;
+    END LOOP;
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotate_places(prism_crypt._walk, tid[], integer) IS
+  'Re-encrypts one batch that an index found. Internal';
+
+-- The furthest that a standby is behind, in bytes; 0 where none is connected.
+CREATE FUNCTION prism_crypt._replica_lag() RETURNS bigint
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(max(pg_wal_lsn_diff(
+    pg_current_wal_lsn(), coalesce(replay_lsn, flush_lsn, write_lsn, sent_lsn, '0/0'))), 0)::bigint
+  FROM pg_stat_replication WHERE state <> 'backup'
+$$;
+COMMENT ON FUNCTION prism_crypt._replica_lag() IS 'How many bytes the last standby or subscriber is behind. Internal';
+
+-- Waits between two batches, in slices, each in a transaction of its own: none holds back VACUUM, and a job that is paused
+-- or cancelled meanwhile is heard of.
+CREATE PROCEDURE prism_crypt._wait_between_batches(
+  walk prism_crypt._walk, limits prism_crypt._limits, batch_rows integer, batch_began timestamptz, INOUT state text
+) LANGUAGE plpgsql AS $$
+DECLARE
+  resume_at timestamptz := GREATEST(
+    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) coalesce(limits.pause, '0'),
+    batch_began OPERATOR(pg_catalog.+) pg_catalog.make_interval(
+      secs => coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0)));
+  seconds double precision;
+  said text;
+BEGIN
+  LOOP
+    seconds := EXTRACT(epoch FROM resume_at OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp());
+    IF state OPERATOR(pg_catalog.=) 'cancelled' THEN
+      EXIT;
+    ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
+      IF said IS DISTINCT FROM 'paused' THEN
+        RAISE NOTICE 'job % is paused', walk.job USING HINT = 'prism_crypt.resume_job() lets it go on.';
+        said := 'paused';
+      END IF;
+      seconds := 0.5;
+    ELSIF seconds OPERATOR(pg_catalog.<=) 0 THEN
+      EXIT WHEN limits.max_replica_lag IS NULL
+        OR prism_crypt._replica_lag() OPERATOR(pg_catalog.<=) limits.max_replica_lag;
+      IF said IS DISTINCT FROM 'lag' THEN
+        RAISE NOTICE 'job % waits for a standby that is more than % bytes behind', walk.job, limits.max_replica_lag;
+        said := 'lag';
+      END IF;
+      seconds := 0.5;
+    END IF;
+    COMMIT;
+    PERFORM pg_catalog.pg_sleep(LEAST(seconds, 0.5));
+    COMMIT;
+    state := prism_crypt._job_state(walk.job);
+  END LOOP;
+  COMMIT;
+END $$;
+COMMENT ON PROCEDURE prism_crypt._wait_between_batches(
+  prism_crypt._walk, prism_crypt._limits, integer, timestamptz, text) IS 'Waits as the limits ask for. Internal';

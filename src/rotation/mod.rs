@@ -1,0 +1,55 @@
+//! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
+
+mod session;
+mod values;
+
+use crate::error::Error;
+use crate::keyring::{self, KeyState};
+use prism_envelope::KeyVersion;
+use std::cell::Cell;
+
+thread_local! {
+    static SAW_UNREADABLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Which values a rotation is about: those of one version, of one keyset, or all.
+#[derive(Clone, Copy)]
+struct Scope<'a> {
+    from_version: Option<i32>,
+    keyset: Option<&'a str>,
+}
+
+/// What a rotation does with a value, as far as its key version tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It is under the active key, or not in the scope.
+    Leave,
+    /// It is under an old key that may be read.
+    Rotate,
+    /// Its key is disabled, destroyed or not known.
+    Unreadable,
+}
+
+impl Scope<'_> {
+    /// Judges by the key table alone; needs no master key.
+    fn judge(self, version: KeyVersion) -> Result<Verdict, Error> {
+        if self.from_version.is_some_and(|from| from.cast_unsigned() != version.get()) {
+            return Ok(Verdict::Leave);
+        }
+        keyring::with_row(version, |row| match row {
+            Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
+            Some(row) => match row.state {
+                KeyState::Active => Verdict::Leave,
+                KeyState::DecryptOnly => Verdict::Rotate,
+                KeyState::Disabled | KeyState::Destroyed => Verdict::Unreadable,
+            },
+            None if self.keyset.is_some() => Verdict::Leave,
+            None => Verdict::Unreadable,
+        })
+    }
+}
+
+/// Remembers that a scan met a value that can't be rotated, so that what is left is only counted where there is any.
+fn note_unreadable() {
+    SAW_UNREADABLE.set(true);
+}

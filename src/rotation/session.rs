@@ -1,0 +1,20 @@
+//! The session that rotates.
+
+use super::SAW_UNREADABLE;
+use crate::error::{Error, SqlResult};
+use pgrx::prelude::*;
+
+/// `prism_crypt._require_no_transaction_block(what text)`: raises 25001 where a procedure could not commit.
+#[pg_extern(sql = false)]
+fn _require_no_transaction_block(what: &str) -> SqlResult<()> {
+    // SAFETY: both only look at the state of this session; the SPI connection is the calling procedure's.
+    let may_commit = unsafe { !pg_sys::IsTransactionBlock() && pg_sys::SPI_inside_nonatomic_context() };
+    if may_commit { Ok(()) } else { Err(Error::TransactionBlock { what: what.to_owned() }.into()) }
+}
+
+/// `prism_crypt._saw_unreadable() → boolean`: whether a scan of this session met a value in a rotation's scope that can't
+/// be rotated, since the last call.
+#[pg_extern(sql = false)]
+fn _saw_unreadable() -> bool {
+    SAW_UNREADABLE.replace(false)
+}

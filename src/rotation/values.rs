@@ -1,0 +1,124 @@
+//! Single values. Each question comes for `encrypted_text` and for `bytea`, of which only envelopes count.
+
+use super::{Scope, Verdict, note_unreadable};
+use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Front};
+use crate::error::{Error, SqlResult};
+use crate::keyring;
+use crate::varlena::Varlena;
+use pgrx::prelude::*;
+use prism_envelope::Envelope;
+
+/// `prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) → boolean`: whether a value of this
+/// scope is under an old key that may be read. Looks at the version only.
+#[pg_extern(sql = false)]
+fn _is_rotatable(front: Option<Front<'_>>, from_version: Option<i32>, keyset: Option<&str>) -> SqlResult<bool> {
+    let Some(front) = front else { return Ok(false) };
+    let verdict = match front.key_version() {
+        Ok(version) => Scope { from_version, keyset }.judge(version)?,
+        // Damaged. What it belongs to can't be told.
+        Err(_) if from_version.is_some() || keyset.is_some() => Verdict::Leave,
+        Err(_) => Verdict::Unreadable,
+    };
+    if verdict == Verdict::Unreadable {
+        note_unreadable();
+    }
+    Ok(verdict == Verdict::Rotate)
+}
+
+/// `prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) → boolean`: likewise; other bytes are not.
+#[pg_extern(sql = false)]
+fn _is_rotatable_bytes(
+    value: Option<Bytea<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<bool> {
+    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
+    let verdict = Scope { from_version, keyset }.judge(envelope.key_version())?;
+    if verdict == Verdict::Unreadable {
+        note_unreadable();
+    }
+    Ok(verdict == Verdict::Rotate)
+}
+
+/// `prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) → boolean`: whether it is rotatable
+/// and opens.
+#[pg_extern(sql = false)]
+fn _can_rotate(value: Option<Encrypted<'_>>, from_version: Option<i32>, keyset: Option<&str>) -> SqlResult<bool> {
+    let Some(Ok(envelope)) = value.map(Encrypted::envelope) else { return Ok(false) };
+    Ok(can_rotate(&envelope, Scope { from_version, keyset })?)
+}
+
+/// `prism_crypt._can_rotate(value bytea, from_version integer, keyset text) → boolean`: likewise.
+#[pg_extern(sql = false)]
+fn _can_rotate_bytes(
+    value: Option<Bytea<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<bool> {
+    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
+    Ok(can_rotate(&envelope, Scope { from_version, keyset })?)
+}
+
+/// `prism_crypt._reencrypt_or_keep(value encrypted_text) → encrypted_text`: a key may be disabled between the choice of a
+/// row and its update. Such a value stays as it is, and the rest of the batch goes on.
+#[pg_extern(sql = false)]
+fn _reencrypt_or_keep(value: Encrypted<'_>) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(reencrypt_or_keep(value.envelope(), value.bytes())?))
+}
+
+/// `prism_crypt._reencrypt_or_keep(value bytea) → bytea`: likewise.
+#[pg_extern(sql = false)]
+fn _reencrypt_bytes_or_keep(value: Bytea<'_>) -> SqlResult<ByteaResult> {
+    Ok(ByteaResult(reencrypt_or_keep(value.envelope(), value.0.bytes())?))
+}
+
+/// `prism_crypt._rotation_error(value encrypted_text, from_version integer, keyset text) → text`: of a value of this scope
+/// that is not under an active key, why it can't be re-encrypted; empty when it can, null when it need not be.
+#[pg_extern(sql = false)]
+fn _rotation_error(
+    value: Option<Encrypted<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<Option<String>> {
+    let Some(value) = value else { return Ok(None) };
+    Ok(match value.envelope() {
+        Ok(envelope) => rotation_error(&envelope, Scope { from_version, keyset })?,
+        Err(error) => (from_version.is_none() && keyset.is_none()).then(|| error.to_string()),
+    })
+}
+
+/// `prism_crypt._rotation_error(value bytea, from_version integer, keyset text) → text`: likewise.
+#[pg_extern(sql = false)]
+fn _rotation_error_bytes(
+    value: Option<Bytea<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<Option<String>> {
+    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(None) };
+    Ok(rotation_error(&envelope, Scope { from_version, keyset })?)
+}
+
+fn can_rotate(envelope: &Envelope<'_>, scope: Scope<'_>) -> Result<bool, Error> {
+    Ok(rotation_error(envelope, scope)?.is_some_and(|error| error.is_empty()))
+}
+
+fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) -> Result<Varlena, Error> {
+    match envelope.and_then(|envelope| keyring::reseal(&envelope, envelope.attributes())) {
+        Err(error) if error.is_about_the_value() => Varlena::copy_of(bytes),
+        result => result,
+    }
+}
+
+/// What is wrong with one value. What is wrong with the set-up is an error.
+fn rotation_error(envelope: &Envelope<'_>, scope: Scope<'_>) -> Result<Option<String>, Error> {
+    if scope.judge(envelope.key_version())? == Verdict::Leave {
+        return Ok(None);
+    }
+    match keyring::check(envelope) {
+        Ok(()) => Ok(Some(String::new())),
+        Err(error) if error.is_about_the_value() => {
+            Ok(Some(format!("Key version {}: {error}", envelope.key_version())))
+        }
+        Err(error) => Err(error),
+    }
+}
