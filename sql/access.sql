@@ -79,7 +79,12 @@ BEGIN
         'prism_crypt._count_rows(bigint, regclass, bigint, double precision)',
         'prism_crypt._job_state(bigint)',
         'prism_crypt._finish_part(bigint, regclass, bigint, bigint)',
-        'prism_crypt._leave_job(bigint, text)']::regprocedure[];
+        'prism_crypt._leave_job(bigint, text)',
+        'prism_crypt.plan_rotation(integer)',
+        'prism_crypt._rotate_sample(regclass, integer)',
+        'prism_crypt._rotation_blockers(regclass)',
+        'prism_crypt._older_transactions(timestamptz)',
+        'prism_crypt._last_pace(regclass)']::regprocedure[];
     WHEN 'load' THEN
       RETURN ARRAY['prism_crypt.load_envelope(text)']::regprocedure[];
     WHEN 'key_admin' THEN
@@ -89,9 +94,17 @@ BEGIN
         'prism_crypt.rotate_key(text, text)',
         'prism_crypt.rotate_master_key(text)',
         'prism_crypt.disable_key(integer, text)',
-        'prism_crypt.enable_key(integer, text)']::regprocedure[];
+        'prism_crypt.enable_key(integer, text)',
+        'prism_crypt.destroy_key(integer, text, boolean)',
+        'prism_crypt.destroy_keyset(text, text, boolean)',
+        'prism_crypt.emergency_rotation(text)',
+        'prism_crypt.set_rotation_interval(text, interval)',
+        'prism_crypt.rotation_due()']::regprocedure[];
     WHEN 'monitor' THEN
-      RETURN ARRAY['prism_crypt.status()']::regprocedure[];
+      RETURN ARRAY[
+        'prism_crypt.status()',
+        'prism_crypt.rotation_due()',
+        'prism_crypt._progress()']::regprocedure[];
     WHEN 'search' THEN
       RAISE feature_not_supported USING
         MESSAGE = 'searchable columns are not supported by this version of prism_crypt';
@@ -126,7 +139,10 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', function, role);
   END LOOP;
   IF access IN ('monitor', 'key_admin') THEN
-    EXECUTE format('GRANT SELECT ON prism_crypt.key_status TO %s', role);
+    EXECUTE format('GRANT SELECT ON prism_crypt.key_status, prism_crypt.audit_log TO %s', role);
+  END IF;
+  IF access IN ('monitor', 'rotate') THEN
+    EXECUTE format('GRANT SELECT ON prism_crypt.progress TO %s', role);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.grant_access(regrole, text) IS
@@ -136,19 +152,31 @@ CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS voi
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   function regprocedure;
+  kept text[];
   remaining text[];
 BEGIN
   PERFORM prism_crypt._check_role(role);
+  -- Some functions belong to several kinds.
+  SELECT coalesce(array_agg(kind), '{}') INTO kept
+  FROM unnest(ARRAY['decrypt', 'mask', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  WHERE kind <> access AND NOT EXISTS (
+    SELECT FROM unnest(prism_crypt._access_functions(kind)) AS f (oid)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS granted WHERE p.oid = f.oid AND granted.grantee = role));
   FOREACH function IN ARRAY prism_crypt._access_functions(access) LOOP
     EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM %s', function, role);
   END LOOP;
+  PERFORM prism_crypt.grant_access(role, kind) FROM unnest(kept) AS kind;
   SELECT coalesce(array_agg(kind), '{}') INTO remaining
   FROM unnest(ARRAY['decrypt', 'mask', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
   WHERE EXISTS (
     SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS granted
     WHERE p.oid = ANY (prism_crypt._access_functions(kind)::oid[]) AND granted.grantee = role);
   IF NOT remaining && ARRAY['monitor', 'key_admin'] THEN
-    EXECUTE format('REVOKE SELECT ON prism_crypt.key_status FROM %s', role);
+    EXECUTE format('REVOKE SELECT ON prism_crypt.key_status, prism_crypt.audit_log FROM %s', role);
+  END IF;
+  IF NOT remaining && ARRAY['monitor', 'rotate'] THEN
+    EXECUTE format('REVOKE SELECT ON prism_crypt.progress FROM %s', role);
   END IF;
   IF remaining = '{}' THEN
     EXECUTE format('REVOKE USAGE ON SCHEMA prism_crypt FROM %s', role);

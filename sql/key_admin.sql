@@ -41,6 +41,7 @@ BEGIN
   WHERE k.keyset = rotate_key.keyset AND k.state = 'active';
   INSERT INTO prism_crypt.data_key (version, keyset, state, wrapped, master_fingerprint, reason)
   VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
+  PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
   RETURN new_version;
 END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_key(text, text) IS
@@ -60,6 +61,7 @@ BEGIN
   IF NOT FOUND THEN
     RAISE duplicate_object USING MESSAGE = format('keyset "%s" already exists', create_keyset.name);
   END IF;
+  PERFORM prism_crypt._audit('create_keyset', create_keyset.name, NULL, create_keyset.description);
   RETURN prism_crypt.rotate_key(create_keyset.name, 'first key');
 END $$;
 COMMENT ON FUNCTION prism_crypt.create_keyset(text, text) IS
@@ -89,6 +91,7 @@ BEGIN
   FROM new_wrapping AS n
   WHERE k.version = n.version;
   GET DIAGNOSTICS rewrapped = ROW_COUNT;
+  PERFORM prism_crypt._audit('rotate_master_key', rotate_master_key.keyset, NULL, NULL, format('keys: %s', rewrapped));
   RETURN rewrapped;
 END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
@@ -98,22 +101,22 @@ CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason t
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  current_state text;
+  key prism_crypt.data_key;
 BEGIN
   IF _set_key_state.version IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
   END IF;
-  SELECT k.state INTO current_state
+  SELECT * INTO key
   FROM prism_crypt.data_key AS k WHERE k.version = _set_key_state.version FOR UPDATE;
   IF NOT FOUND THEN
     RAISE undefined_object USING
       MESSAGE = format('key version %s does not exist', _set_key_state.version),
       HINT = 'prism_crypt.key_status lists them.';
-  ELSIF current_state = 'active' THEN
+  ELSIF key.state = 'active' THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('key version %s is the active one of its keyset', _set_key_state.version),
       HINT = 'Call prism_crypt.rotate_key() first: new values need a key.';
-  ELSIF current_state = 'destroyed' THEN
+  ELSIF key.state = 'destroyed' THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('key version %s is destroyed', _set_key_state.version);
   END IF;
@@ -122,6 +125,11 @@ BEGIN
       disabled_at = CASE _set_key_state.state WHEN 'disabled' THEN clock_timestamp() END,
       reason = _set_key_state.reason
   WHERE k.version = _set_key_state.version AND k.state <> _set_key_state.state;
+  IF FOUND THEN
+    PERFORM prism_crypt._audit(
+      CASE _set_key_state.state WHEN 'disabled' THEN 'disable_key' ELSE 'enable_key' END,
+      key.keyset, _set_key_state.version, _set_key_state.reason);
+  END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._set_key_state(integer, text, text) IS 'Changes the state of a key. Internal';
 

@@ -8,14 +8,18 @@ COMMENT ON SEQUENCE prism_crypt.data_key_version_seq IS
   'Key versions. A sequence, so that a version is never given twice, not even after a rollback';
 
 CREATE TABLE prism_crypt.keyset (
-  name        text PRIMARY KEY CHECK (name ~ '^[a-z_][a-z0-9_.-]{0,62}$'),
-  description text,
-  created_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
-  created_by  text NOT NULL DEFAULT SESSION_USER
+  name              text PRIMARY KEY CHECK (name ~ '^[a-z_][a-z0-9_.-]{0,62}$'),
+  description       text,
+  -- A cryptoperiod well inside the two years at most that NIST SP 800-57 part 1 (5.3.6) has for such keys.
+  rotation_interval interval DEFAULT '90 days' CHECK (rotation_interval > '0'),
+  created_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  created_by        text NOT NULL DEFAULT SESSION_USER
 );
 COMMENT ON TABLE prism_crypt.keyset IS 'Named families of data keys: one active key each';
 COMMENT ON COLUMN prism_crypt.keyset.name IS 'Lower-case ASCII name, at most 63 bytes';
 COMMENT ON COLUMN prism_crypt.keyset.description IS 'What or whom the keyset is for';
+COMMENT ON COLUMN prism_crypt.keyset.rotation_interval IS
+  'How long a key may be the active one before prism_crypt.rotation_due() says so; null is for ever';
 COMMENT ON COLUMN prism_crypt.keyset.created_at IS 'When it was made';
 COMMENT ON COLUMN prism_crypt.keyset.created_by IS 'Session user that made it';
 
@@ -41,7 +45,7 @@ COMMENT ON COLUMN prism_crypt.data_key.keyset IS 'Keyset it belongs to';
 COMMENT ON COLUMN prism_crypt.data_key.state IS
   'active: seals new values; decrypt_only: reads old ones; disabled: reads nothing; destroyed: gone';
 COMMENT ON COLUMN prism_crypt.data_key.wrapped IS
-  'AES-256-GCM under the master key, with version and keyset as associated data: 61 bytes';
+  'AES-256-GCM under the master key, with version and keyset as associated data: 61 bytes; none once it is destroyed';
 COMMENT ON COLUMN prism_crypt.data_key.master_fingerprint IS
   'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
 COMMENT ON COLUMN prism_crypt.data_key.created_at IS 'When it was made';

@@ -49,7 +49,10 @@ extension_sql_file!("../sql/rotation.sql", name = "rotation", requires = ["progr
 extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation"]);
 extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
 extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_table"]);
-extension_sql_file!("../sql/access.sql", name = "access", requires = ["rotate"]);
+extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
+extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["rotation_due"]);
+extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_end"]);
+extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
 
 #[cfg(any(test, feature = "pg_test"))]

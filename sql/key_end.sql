@@ -1,0 +1,194 @@
+-- The end of a key's life. What is destroyed here is gone, so it is proved first that nothing needs it.
+
+-- Other transactions of this database that began before a moment, and so may hold values that no census sees.
+CREATE FUNCTION prism_crypt._older_transactions(began_before timestamptz, OUT who text) RETURNS SETOF text
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('process %s, since %s', a.pid, a.xact_start)
+  FROM pg_stat_get_activity(NULL) AS a JOIN pg_database AS d ON d.oid = a.datid
+  WHERE d.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start < $1
+    AND a.backend_type <> 'autovacuum worker'
+  UNION ALL
+  -- When they began is not known.
+  SELECT format('prepared transaction %L', p.gid) FROM pg_prepared_xacts AS p WHERE p.database = current_database()
+$$;
+COMMENT ON FUNCTION prism_crypt._older_transactions(timestamptz) IS
+  'Other transactions of this database that began before a moment. Internal';
+
+CREATE FUNCTION prism_crypt._require_no_ciphertext(version integer) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  places text;
+  total bigint;
+  hidden text;
+BEGIN
+  SELECT string_agg(format('%s %s: %s', c.kind, c.location, c.ciphertexts), '; ' ORDER BY c.ciphertexts DESC)
+           FILTER (WHERE c.ciphertexts > 0),
+         sum(c.ciphertexts),
+         string_agg(c.location, ', ') FILTER (WHERE c.ciphertexts IS NULL AND c.kind = 'temporary table')
+    INTO places, total, hidden
+  FROM prism_crypt.census() AS c
+  WHERE c.key_version = _require_no_ciphertext.version OR c.ciphertexts IS NULL;
+  IF total > 0 THEN
+    RAISE object_in_use USING
+      MESSAGE = format('key version %s is in use: %s ciphertexts', version, total),
+      DETAIL = left(places, 2000),
+      HINT = 'Re-encrypt them (rotate_batch(), prism_crypt.rotate_all()); set constants in catalogs anew.';
+  ELSIF hidden IS NOT NULL THEN
+    RAISE object_in_use USING
+      MESSAGE = format('key version %s may be in use in temporary tables of other sessions', version),
+      DETAIL = hidden, HINT = 'Wait until these sessions end.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
+  'Raises an error while there are values of a key version. Internal';
+
+-- Nothing is left of a version when (1) a census finds nothing, (2) every transaction that was running then has ended, and
+-- (3) another census finds nothing: whoever is running at (3) began after (1), and saw no value that it could have copied.
+CREATE FUNCTION prism_crypt._prove_unused(version integer) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  first_census timestamptz;
+  patience CONSTANT interval := '5 s';
+  others text;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE active_sql_transaction USING
+      MESSAGE = 'a key can only be destroyed at isolation level READ COMMITTED',
+      DETAIL = 'Other levels don''t see what was committed meanwhile.';
+  END IF;
+  PERFORM prism_crypt._require_no_ciphertext(version);
+  first_census := clock_timestamp();
+  LOOP
+    PERFORM pg_stat_clear_snapshot();
+    SELECT string_agg(who, '; ') INTO others FROM prism_crypt._older_transactions(first_census);
+    EXIT WHEN others IS NULL;
+    IF clock_timestamp() > first_census + patience THEN
+      RAISE object_in_use USING
+        MESSAGE = format('transactions are running that may hold values of key version %s', version),
+        DETAIL = left(others, 2000),
+        HINT = 'Wait until they end, or end them.';
+    END IF;
+    PERFORM pg_sleep(0.1);
+  END LOOP;
+  PERFORM prism_crypt._require_no_ciphertext(version);
+END $$;
+COMMENT ON FUNCTION prism_crypt._prove_unused(integer) IS
+  'Raises an error unless no value of a key version is left, and none can come. Internal';
+
+CREATE FUNCTION prism_crypt._require_reason(what text, reason text, force boolean) RETURNS void
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF force IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
+  ELSIF force AND coalesce(btrim(reason), '') = '' THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('%s by force needs a reason', what),
+      HINT = 'Values become unreadable for ever. Say why: reason => ''...''.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_reason(text, text, boolean) IS
+  'Raises an error where force is used without a reason. Internal';
+
+-- Overwrites the wrapped key and says where copies of it stay.
+CREATE FUNCTION prism_crypt._overwrite_key(version integer, reason text, event text) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  keyset_name text;
+BEGIN
+  UPDATE prism_crypt.data_key AS k
+  SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp(), reason = _overwrite_key.reason,
+      retired_at = coalesce(k.retired_at, clock_timestamp())
+  WHERE k.version = _overwrite_key.version
+  RETURNING k.keyset INTO keyset_name;
+  PERFORM prism_crypt._audit(event, keyset_name, version, _overwrite_key.reason);
+END $$;
+COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrites a wrapped key. Internal';
+
+CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE NOTICE '%', what USING
+    DETAIL = 'Out of reach are copies of the wrapped key in dead rows of prism_crypt.data_key until VACUUM, in WAL and its '
+      'archives, and in dumps, backups and snapshots of disks; and old ciphertext in dead rows of tables.',
+    HINT = 'VACUUM prism_crypt.data_key, and let WAL and backups expire. Or rotate the master key and destroy the old one: '
+      'then these copies are useless.';
+END $$;
+COMMENT ON FUNCTION prism_crypt._tell_what_remains(text) IS 'Says what a destruction does not reach. Internal';
+
+CREATE FUNCTION prism_crypt.destroy_key(version integer, reason text DEFAULT NULL, force boolean DEFAULT false)
+  RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  key prism_crypt.data_key;
+BEGIN
+  IF destroy_key.version IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
+  END IF;
+  PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
+  SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING
+      MESSAGE = format('key version %s does not exist', destroy_key.version),
+      HINT = 'prism_crypt.key_status lists them.';
+  ELSIF key.state = 'active' THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('key version %s is the active one of its keyset', destroy_key.version),
+      HINT = 'Call prism_crypt.rotate_key() first; or prism_crypt.destroy_keyset(), which ends the whole keyset.';
+  ELSIF key.state = 'destroyed' THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('key version %s is destroyed', destroy_key.version);
+  END IF;
+  IF NOT force THEN
+    PERFORM prism_crypt._prove_unused(destroy_key.version);
+  END IF;
+  PERFORM prism_crypt._overwrite_key(
+    destroy_key.version, destroy_key.reason, CASE WHEN force THEN 'destroy_key by force' ELSE 'destroy_key' END);
+  PERFORM prism_crypt._tell_what_remains(format('key version %s is destroyed', destroy_key.version));
+END $$;
+COMMENT ON FUNCTION prism_crypt.destroy_key(integer, text, boolean) IS
+  'Overwrites a key that is not active and has no values left; by force also while it has, which makes them unreadable';
+
+CREATE FUNCTION prism_crypt.destroy_keyset(keyset text, reason text DEFAULT NULL, force boolean DEFAULT false)
+  RETURNS integer
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  versions integer[];
+  values_lost bigint;
+  version integer;
+BEGIN
+  IF destroy_keyset.keyset IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
+  END IF;
+  PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force);
+  -- As rotate_key() does: no key may be added meanwhile.
+  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', destroy_keyset.keyset),
+      HINT = 'prism_crypt.key_status lists them.';
+  END IF;
+  SELECT coalesce(array_agg(k.version ORDER BY k.version), '{}') INTO versions
+  FROM prism_crypt.data_key AS k WHERE k.keyset = destroy_keyset.keyset AND k.state <> 'destroyed';
+  IF versions = '{}' THEN
+    RAISE object_not_in_prerequisite_state USING MESSAGE = format('keyset "%s" has no key', destroy_keyset.keyset);
+  ELSIF NOT force THEN
+    SELECT coalesce(sum(c.ciphertexts), 0) INTO values_lost FROM prism_crypt.census() AS c
+    WHERE c.key_version = ANY (versions);
+    RAISE object_in_use USING
+      MESSAGE = format('destroying keyset "%s" would make its values unreadable for ever', destroy_keyset.keyset),
+      DETAIL = format('Key versions: %s. Ciphertexts: %s.', array_to_string(versions, ', '), values_lost),
+      HINT = 'If that is what you want: force => true, reason => ''...''.';
+  END IF;
+  FOREACH version IN ARRAY versions LOOP
+    PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
+  END LOOP;
+  PERFORM prism_crypt._tell_what_remains(
+    format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
+  RETURN cardinality(versions);
+END $$;
+COMMENT ON FUNCTION prism_crypt.destroy_keyset(text, text, boolean) IS
+  'Crypto-shredding: overwrites all keys of a keyset, which makes its values unreadable at once; gives their number';
