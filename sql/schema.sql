@@ -55,10 +55,24 @@ COMMENT ON COLUMN prism_crypt.data_key.disabled_at IS 'When it was disabled; nul
 COMMENT ON COLUMN prism_crypt.data_key.destroyed_at IS 'When it was destroyed';
 COMMENT ON COLUMN prism_crypt.data_key.reason IS 'Why its state was last changed';
 
+-- The server adds to seals_reserved in place, in the buffer of the row (src/keyring/usage.rs), so that seals of a
+-- transaction that is rolled back count too. Therefore it is a heap, both columns are of fixed width, and no SQL updates
+-- a row while values are sealed: an UPDATE copies the row, and what is added to the old one meanwhile would be lost.
+CREATE TABLE prism_crypt.data_key_usage (
+  version        integer PRIMARY KEY,
+  seals_reserved bigint NOT NULL DEFAULT 0
+) USING heap;
+COMMENT ON TABLE prism_crypt.data_key_usage IS
+  'How many values each data key has sealed. Changed by the server, outside of transactions: never update it';
+COMMENT ON COLUMN prism_crypt.data_key_usage.version IS 'The key version';
+COMMENT ON COLUMN prism_crypt.data_key_usage.seals_reserved IS
+  'Seals that sessions have reserved: never less than were done, and less than twice as many or 4095 more a session';
+
 -- A dump carries the wrapped keys, and the sequence, so that a restore gives no version twice.
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_version_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.keyset', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key', '');
+SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_usage', '');
 
 CREATE FUNCTION prism_crypt._data_key_changed() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'data_key_changed_wrapper';
@@ -78,7 +92,9 @@ COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions d
 COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
 
 CREATE VIEW prism_crypt.key_status AS
-  SELECT version, keyset, state, master_fingerprint, created_at, created_by, retired_at, disabled_at, destroyed_at,
-         reason
-  FROM prism_crypt.data_key;
-COMMENT ON VIEW prism_crypt.key_status IS 'The data keys without the wrapped key material';
+  SELECT k.version, k.keyset, k.state, k.master_fingerprint, k.created_at, k.created_by, k.retired_at, k.disabled_at,
+         k.destroyed_at, k.reason, u.seals_reserved
+  FROM prism_crypt.data_key AS k
+  LEFT JOIN prism_crypt.data_key_usage AS u ON u.version OPERATOR(pg_catalog.=) k.version;
+COMMENT ON VIEW prism_crypt.key_status IS
+  'The data keys without the wrapped key material, and how many values each has sealed at most';

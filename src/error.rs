@@ -68,6 +68,8 @@ pub enum Error {
     NotInEncoding { version: KeyVersion, encoding: String },
     #[error("value of {length} bytes is too long to encrypt")]
     TooLong { length: usize, limit: usize },
+    #[error("key version {0} has sealed as many values as it may")]
+    SealLimit(KeyVersion),
     #[error("the operating system gave no random bytes")]
     Randomness,
     #[error("{what} can't run inside a transaction block or a function")]
@@ -139,7 +141,7 @@ impl Error {
             Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
-            Self::TooLong { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -168,6 +170,7 @@ impl Error {
                 format!("It is of key version {version}.")
             }
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
+            Self::SealLimit(_) => format!("The limit is {} values.", crate::keyring::SEAL_LIMIT),
             _ => return None,
         })
     }
@@ -204,6 +207,7 @@ impl Error {
             }
             Self::TypeModifier => "Write encrypted_text or encrypted_text('email').",
             Self::NotText(_) => "Read it with decrypt_bytes().",
+            Self::SealLimit(_) => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
             Self::TransactionBlock { .. } => {
                 "Call it outside of BEGIN … COMMIT: it commits after each batch."
             }

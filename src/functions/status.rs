@@ -22,14 +22,15 @@ fn status() -> Result<
         check("active_versions", active_versions()),
     ];
     checks.extend(keys());
+    checks.push(seals());
     checks.push(hardware());
     checks.push(preload());
     checks.push(sees_statements_first());
     checks.push(("library_version", env!("CARGO_PKG_VERSION").to_owned(), true));
     checks.push(("postgresql_version", postgresql_version(), true));
-    let enabled = checks
-        .iter()
-        .all(|(name, _, ok)| *ok || matches!(*name, "hardware_aes" | "preloaded" | "sees_statements_first"));
+    let enabled = checks.iter().all(|(name, _, ok)| {
+        *ok || matches!(*name, "seals" | "hardware_aes" | "preloaded" | "sees_statements_first")
+    });
     checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
     Ok(TableIterator::new(checks))
 }
@@ -64,6 +65,23 @@ fn keys() -> Option<Check> {
         Some(error) => ("active_keys_unlock", error.to_string(), false),
         None => ("active_keys_unlock", "yes".to_owned(), true),
     })
+}
+
+/// `default: 12345 of 4294967296, tenant_42: not counted`: how many values the active keys have sealed, at most.
+fn seals() -> Check {
+    let counts = match keyring::seal_counts() {
+        Ok(counts) => counts,
+        Err(error) => return ("seals", error.to_string(), false),
+    };
+    let ok = counts.iter().all(|(_, count)| count.is_some_and(|count| count < keyring::SEAL_WARNING));
+    let shown: Vec<_> = counts
+        .iter()
+        .map(|(keyset, count)| match count {
+            Some(count) => format!("{keyset}: {count} of {}", keyring::SEAL_LIMIT),
+            None => format!("{keyset}: not counted"),
+        })
+        .collect();
+    ("seals", shown.join(", "), ok)
 }
 
 /// The instructions that the cipher uses where it finds them.

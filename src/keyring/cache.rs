@@ -1,5 +1,6 @@
 //! What a backend keeps unlocked, and when it lets go of it.
 
+use super::budget::{Budget, Budgets, SealWarning};
 use super::invalidation;
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
@@ -7,7 +8,32 @@ use crate::error::Error;
 use crate::settings;
 use prism_envelope::{DataKey, KeyVersion, MasterKey, NoncePool, UnwrapError};
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::rc::Rc;
+
+/// A data key that was unlocked, and what may be sealed with it.
+pub struct UnlockedKey {
+    key: DataKey,
+    budget: Rc<Budget>,
+}
+
+impl Deref for UnlockedKey {
+    type Target = DataKey;
+
+    fn deref(&self) -> &DataKey {
+        &self.key
+    }
+}
+
+/// What it takes to seal one value, which is counted already.
+pub struct Sealer<'a> {
+    /// The key.
+    pub key: Rc<UnlockedKey>,
+    /// Where the nonce comes from.
+    pub nonces: &'a mut NoncePool,
+    /// To be raised once the keyring is free again.
+    pub warning: Option<SealWarning>,
+}
 
 /// The unlocked keys of this backend. Dropping them wipes them.
 pub struct Keyring {
@@ -17,12 +43,13 @@ pub struct Keyring {
     masters_as_of: (u64, i64),
     /// The rows of `prism_crypt.data_key`; dropped when any session changes them.
     rows: Option<KeyTable>,
-    unlocked: BTreeMap<KeyVersion, Rc<DataKey>>,
+    unlocked: BTreeMap<KeyVersion, Rc<UnlockedKey>>,
+    budgets: Budgets,
     /// The session's sealing key, so that the next value needs no look-up.
-    current: Option<Rc<DataKey>>,
+    current: Option<Rc<UnlockedKey>>,
     current_as_of: u64,
     /// The key of the last value that was opened, likewise.
-    last_opened: Option<Rc<DataKey>>,
+    last_opened: Option<Rc<UnlockedKey>>,
 }
 
 impl Keyring {
@@ -34,6 +61,7 @@ impl Keyring {
             masters_as_of: (0, 0),
             rows: None,
             unlocked: BTreeMap::new(),
+            budgets: Budgets::new(),
             current: None,
             current_as_of: 0,
             last_opened: None,
@@ -58,8 +86,8 @@ impl Keyring {
         }
     }
 
-    /// The active key of a keyset (`None`: of the session's), and the nonces to seal with.
-    pub fn sealing_key(&mut self, keyset: Option<&str>) -> Result<(Rc<DataKey>, &mut NoncePool), Error> {
+    /// For sealing a value with the active key of a keyset (`None`: of the session's).
+    pub fn sealer(&mut self, keyset: Option<&str>) -> Result<Sealer<'_>, Error> {
         let key = match (keyset, &self.current) {
             (None, Some(key)) => Rc::clone(key),
             (Some(keyset), _) => self.active_key(keyset)?,
@@ -71,33 +99,46 @@ impl Keyring {
                 key
             }
         };
-        Ok((key, &mut self.nonces))
+        self.counted(key)
     }
 
     /// The key of a version, if values of that version may be read.
-    pub fn opening_key(&mut self, version: KeyVersion) -> Result<&Rc<DataKey>, Error> {
+    pub fn opening_key(&mut self, version: KeyVersion) -> Result<&Rc<UnlockedKey>, Error> {
         if self.last_opened.as_ref().is_none_or(|key| key.version() != version) {
             self.last_opened = Some(self.unlock(version)?);
         }
         self.last_opened.as_ref().ok_or(Error::UnknownVersion(version))
     }
 
-    /// The key of a version, the active key of the same keyset, and the nonces to seal with.
-    pub fn resealing_keys(
-        &mut self,
-        version: KeyVersion,
-    ) -> Result<(Rc<DataKey>, Rc<DataKey>, &mut NoncePool), Error> {
+    /// The key of a version, and for sealing with the active key of the same keyset.
+    pub fn resealer(&mut self, version: KeyVersion) -> Result<(Rc<UnlockedKey>, Sealer<'_>), Error> {
         let old = Rc::clone(self.opening_key(version)?);
         let keyset = self.row(version)?.keyset.clone();
         let new = self.active_key(&keyset)?;
-        Ok((old, new, &mut self.nonces))
+        Ok((old, self.counted(new)?))
+    }
+
+    /// Counts one value that will be sealed with a key.
+    #[inline]
+    fn counted(&mut self, key: Rc<UnlockedKey>) -> Result<Sealer<'_>, Error> {
+        let warning = if key.budget.take() {
+            None
+        } else {
+            let table = self.rows()?.usage_table();
+            key.budget.reserve(key.version(), table)?
+        };
+        Ok(Sealer { key, nonces: &mut self.nonces, warning })
     }
 
     /// The rows of the key table.
     pub fn rows(&mut self) -> Result<&KeyTable, Error> {
         match self.rows {
             Some(ref rows) => Ok(rows),
-            None => Ok(self.rows.insert(KeyTable::read()?)),
+            None => {
+                let rows = self.rows.insert(KeyTable::read()?);
+                self.budgets.keep_those_of(rows);
+                Ok(rows)
+            }
         }
     }
 
@@ -139,7 +180,7 @@ impl Keyring {
         })
     }
 
-    fn active_key(&mut self, keyset: &str) -> Result<Rc<DataKey>, Error> {
+    fn active_key(&mut self, keyset: &str) -> Result<Rc<UnlockedKey>, Error> {
         let rows = self.rows()?;
         match rows.active_version(keyset) {
             Some(version) => self.unlock(version),
@@ -150,7 +191,7 @@ impl Keyring {
         }
     }
 
-    fn unlock(&mut self, version: KeyVersion) -> Result<Rc<DataKey>, Error> {
+    fn unlock(&mut self, version: KeyVersion) -> Result<Rc<UnlockedKey>, Error> {
         if let Some(key) = self.unlocked.get(&version) {
             return Ok(Rc::clone(key));
         }
@@ -159,7 +200,8 @@ impl Keyring {
             KeyState::Disabled => return Err(Error::Disabled(version)),
             KeyState::Destroyed => return Err(Error::Destroyed(version)),
         }
-        let key = Rc::new(DataKey::new(version, &self.unwrap(version)?));
+        let key = DataKey::new(version, &self.unwrap(version)?);
+        let key = Rc::new(UnlockedKey { key, budget: self.budgets.of(version) });
         self.unlocked.insert(version, Rc::clone(&key));
         Ok(key)
     }

@@ -3,18 +3,21 @@
 //! [`seal`], [`open`] and [`reseal`] are all that the rest of the extension needs.
 
 mod admin;
+mod budget;
 mod cache;
 mod invalidation;
 mod sources;
 mod table;
+mod usage;
 
 use crate::error::Error;
 use crate::varlena::Varlena;
-use cache::Keyring;
+use cache::{Keyring, Sealer};
 use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
 use std::cell::RefCell;
 use zeroize::Zeroize;
 
+pub use budget::{SEAL_LIMIT, SEAL_WARNING};
 use invalidation::{accept_messages, current_process_id};
 pub use table::{KeyRow, KeyState};
 
@@ -37,11 +40,15 @@ fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -
 /// Seals a plaintext under the active key of a keyset; `None` is the session's.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
-    with_keyring(|keyring| {
-        let (key, nonces) = keyring.sealing_key(keyset)?;
+    let warning = with_keyring(|keyring| {
+        let Sealer { key, nonces, warning } = keyring.sealer(keyset)?;
         key.seal_into(nonces, current_process_id(), attributes, plaintext, out.bytes_mut())
-            .map_err(|error| Error::seal(key.version(), error))
+            .map_err(|error| Error::seal(key.version(), error))?;
+        Ok(warning)
     })?;
+    if let Some(warning) = warning {
+        warning.raise();
+    }
     Ok(out)
 }
 
@@ -61,11 +68,15 @@ pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Va
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
     let version = envelope.key_version();
-    with_keyring(|keyring| {
-        let (old, new, nonces) = keyring.resealing_keys(version)?;
+    let warning = with_keyring(|keyring| {
+        let (old, Sealer { key: new, nonces, warning }) = keyring.resealer(version)?;
         new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, out.bytes_mut())
-            .map_err(|error| Error::seal(version, error))
+            .map_err(|error| Error::seal(version, error))?;
+        Ok(warning)
     })?;
+    if let Some(warning) = warning {
+        warning.raise();
+    }
     Ok(out)
 }
 
@@ -100,6 +111,19 @@ pub fn master_fingerprints() -> Result<Vec<String>, Error> {
 pub fn active_versions() -> Result<Vec<(String, KeyVersion)>, Error> {
     with_keyring(|keyring| {
         Ok(keyring.rows()?.active().map(|(keyset, version)| (keyset.to_owned(), version)).collect())
+    })
+}
+
+/// The active key versions with their keysets, and how many values each has sealed at most; `None` where that is not
+/// counted. Needs no master key.
+pub fn seal_counts() -> Result<Vec<(String, Option<u64>)>, Error> {
+    with_keyring(|keyring| {
+        let rows = keyring.rows()?;
+        let counts = rows.usage_table().map(usage::read).transpose()?.unwrap_or_default();
+        Ok(rows
+            .active()
+            .map(|(keyset, version)| (keyset.to_owned(), counts.get(&version.get()).copied()))
+            .collect())
     })
 }
 

@@ -13,6 +13,7 @@ use std::ffi::CStr;
 
 const SCHEMA: &CStr = c"prism_crypt";
 const TABLE: &CStr = c"data_key";
+const USAGE_TABLE: &CStr = c"data_key_usage";
 
 /// The life of a data key (NIST SP 800-57 part 1, section 7; names as in Tink and Vault).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +49,9 @@ pub struct KeyRow {
 }
 
 /// All rows, by version.
-#[derive(Default)]
 pub struct KeyTable {
+    key_table: pg_sys::Oid,
+    usage_table: Option<pg_sys::Oid>,
     rows: BTreeMap<KeyVersion, KeyRow>,
     active: BTreeMap<String, KeyVersion>,
 }
@@ -62,6 +64,16 @@ impl KeyTable {
             invalidation::mark_stale();
         }
         result
+    }
+
+    /// The oid of `prism_crypt.data_key`, from which this was read.
+    pub fn key_table(&self) -> pg_sys::Oid {
+        self.key_table
+    }
+
+    /// The oid of `prism_crypt.data_key_usage`, if the extension has it.
+    pub fn usage_table(&self) -> Option<pg_sys::Oid> {
+        self.usage_table
     }
 
     /// The row of a version.
@@ -93,7 +105,8 @@ impl KeyTable {
 }
 
 fn read_table() -> Result<KeyTable, Error> {
-    let table = find_table().ok_or(Error::KeyTable { detail: "The extension does not own such a table." })?;
+    let table =
+        find_table(TABLE).ok_or(Error::KeyTable { detail: "The extension does not own such a table." })?;
     // Before the scan: what changes from here on marks this reading as outdated.
     invalidation::listen_for(table);
     // SAFETY: the relation stays open for as long as it is used. On an error PostgreSQL closes it at the end of the
@@ -112,7 +125,13 @@ fn read_table() -> Result<KeyTable, Error> {
 /// # Safety
 /// `relation` is open, and `columns` are its own.
 unsafe fn scan(relation: pg_sys::Relation, columns: Columns) -> Result<KeyTable, Error> {
-    let mut table = KeyTable::default();
+    let mut table = KeyTable {
+        // SAFETY: the relation is open.
+        key_table: unsafe { (*relation).rd_id },
+        usage_table: find_table(USAGE_TABLE),
+        rows: BTreeMap::new(),
+        active: BTreeMap::new(),
+    };
     // SAFETY: the usual catalog scan; each tuple is used before the next is fetched.
     unsafe {
         let no_snapshot = std::ptr::null_mut();
@@ -143,12 +162,12 @@ unsafe fn scan(relation: pg_sys::Relation, columns: Columns) -> Result<KeyTable,
     }
 }
 
-/// The oid of the table, if it is the extension's own.
-fn find_table() -> Option<pg_sys::Oid> {
+/// The oid of a table, if it is the extension's own.
+fn find_table(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: catalog look-ups inside a transaction, with string constants.
     unsafe {
         let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
-        let table = pg_sys::get_relname_relid(TABLE.as_ptr(), schema);
+        let table = pg_sys::get_relname_relid(name.as_ptr(), schema);
         let extension = pg_sys::get_extension_oid(SCHEMA.as_ptr(), true);
         let is_ours = schema != pg_sys::InvalidOid
             && table != pg_sys::InvalidOid

@@ -25,6 +25,7 @@ static COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 static FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENV: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
+static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
 
 /// What the output functions of `encrypted_text` give.
@@ -75,12 +76,25 @@ pub fn init() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"prism_crypt.enforce_seal_limit",
+        c"Refuses to seal with a data key that has sealed 2^32 values.",
+        c"More would make a repeated nonce too likely. While it is off, there is only a warning.",
+        &ENFORCE_SEAL_LIMIT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
     hooks::reserve_prefix();
 }
 
 /// What the output functions give.
 pub fn output() -> Output {
     OUTPUT.get()
+}
+
+/// Whether a key that has reached its limit seals nothing more.
+pub fn enforces_seal_limit() -> bool {
+    ENFORCE_SEAL_LIMIT.get()
 }
 
 /// The first master-key source that is set: its setting and its value.

@@ -1,0 +1,138 @@
+//! How many values a key may still seal. SP 800-38D (section 8.3) allows 2^32 with random nonces of 96 bits.
+//!
+//! A backend reserves seals in blocks, and counts them when it reserves. So the count is never less than what was
+//! sealed, whatever happens to the backend, and it is less than twice that, or at most 4095 above it.
+
+use super::table::KeyTable;
+use super::usage::{self, Place};
+use crate::error::Error;
+use crate::settings;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::{PgLogLevel, PgSqlErrorCode};
+use prism_envelope::KeyVersion;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Seals that one key may do (SP 800-38D, section 8.3).
+pub const SEAL_LIMIT: u64 = 1 << 32;
+/// Seals from which on a warning is given: half of them.
+pub const SEAL_WARNING: u64 = 1 << 31;
+/// The largest block. At a microsecond a value, one reservation every 4 ms.
+const MAX_BLOCK: u32 = 4096;
+
+/// What this backend has reserved of one key.
+pub struct Budget {
+    left: Cell<u32>,
+    /// Doubles with each reservation, so that a short session counts nearly exactly.
+    next_block: Cell<u32>,
+    /// Reserved where it could not be counted: on a standby, or without a row. Counted as soon as that is possible.
+    owed: Cell<u64>,
+    place: Cell<Option<Place>>,
+    warned: Cell<bool>,
+}
+
+impl Budget {
+    const fn new() -> Self {
+        Self {
+            left: Cell::new(0),
+            next_block: Cell::new(1),
+            owed: Cell::new(0),
+            place: Cell::new(None),
+            warned: Cell::new(false),
+        }
+    }
+
+    /// Takes one seal of what is reserved, if anything is.
+    #[inline]
+    pub fn take(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Reserves the next block, and takes one seal of it. Fails only where the key has reached its limit; where nothing
+    /// can be counted it goes on uncounted. `table` is `prism_crypt.data_key_usage`.
+    #[cold]
+    pub fn reserve(
+        &self,
+        version: KeyVersion,
+        table: Option<pg_sys::Oid>,
+    ) -> Result<Option<SealWarning>, Error> {
+        let block = self.next_block.get();
+        let owed = self.owed.get();
+        let allowed = if settings::enforces_seal_limit() { SEAL_LIMIT } else { u64::MAX };
+        let next = |count: u64| {
+            let count = count.saturating_add(owed);
+            count.saturating_add(allowed.saturating_sub(count).min(block.into()))
+        };
+        let mut place = self.place.take();
+        // SAFETY: looks at the state of the server.
+        let is_standby = unsafe { pg_sys::RecoveryInProgress() };
+        let change = match table {
+            Some(table) if !is_standby => usage::change(table, version, &mut place, next)?,
+            _ => None,
+        };
+        self.place.set(place);
+        let granted = match change {
+            Some(change) => {
+                self.owed.set(0);
+                // At most a block, or less at the limit.
+                let granted = change.after.saturating_sub(change.before).saturating_sub(owed);
+                u32::try_from(granted).unwrap_or(block)
+            }
+            None => {
+                self.owed.set(owed.saturating_add(block.into()));
+                block
+            }
+        };
+        let Some(left) = granted.checked_sub(1) else { return Err(Error::SealLimit(version)) };
+        self.left.set(left);
+        self.next_block.set(block.saturating_mul(2).min(MAX_BLOCK));
+        let is_many = change.is_some_and(|change| change.after >= SEAL_WARNING);
+        Ok((is_many && !self.warned.replace(true)).then_some(SealWarning(version)))
+    }
+}
+
+/// The budgets of a backend. They outlive the unlocked keys: those are dropped whenever any key changes.
+pub struct Budgets {
+    key_table: pg_sys::Oid,
+    by_version: BTreeMap<KeyVersion, Rc<Budget>>,
+}
+
+impl Budgets {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { key_table: pg_sys::InvalidOid, by_version: BTreeMap::new() }
+    }
+
+    /// Forgets the budgets of keys that are not there any more. After DROP and CREATE EXTENSION versions begin anew.
+    pub fn keep_those_of(&mut self, rows: &KeyTable) {
+        if self.key_table != rows.key_table() {
+            self.key_table = rows.key_table();
+            self.by_version.clear();
+        }
+        self.by_version.retain(|version, _| rows.get(*version).is_some());
+    }
+
+    /// The budget of a version.
+    pub fn of(&mut self, version: KeyVersion) -> Rc<Budget> {
+        Rc::clone(self.by_version.entry(version).or_insert_with(|| Rc::new(Budget::new())))
+    }
+}
+
+/// A key has come to half of its limit. Once a session and key.
+#[must_use]
+pub struct SealWarning(KeyVersion);
+
+impl SealWarning {
+    /// To be called when the keyring is not borrowed: PostgreSQL may end the statement while it reports.
+    pub fn raise(self) {
+        let message = format!("key version {} has sealed more than {SEAL_WARNING} values", self.0);
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
+            .set_detail(format!("The limit is {SEAL_LIMIT}."))
+            .set_hint("Call prism_crypt.rotate_key() to make the next key of its keyset.")
+            .report(PgLogLevel::WARNING);
+    }
+}
