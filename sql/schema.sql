@@ -93,8 +93,9 @@ COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions
 
 CREATE VIEW prism_crypt.key_status AS
   SELECT k.version, k.keyset, k.state, k.master_fingerprint, k.created_at, k.created_by, k.retired_at, k.disabled_at,
-         k.destroyed_at, k.reason, u.seals_reserved
-  FROM prism_crypt.data_key AS k
-  LEFT JOIN prism_crypt.data_key_usage AS u ON u.version OPERATOR(pg_catalog.=) k.version;
+         k.destroyed_at, k.reason,
+         (SELECT u.seals_reserved FROM prism_crypt.data_key_usage AS u
+          WHERE u.version OPERATOR(pg_catalog.=) k.version) AS seals_reserved
+  FROM prism_crypt.data_key AS k;
 COMMENT ON VIEW prism_crypt.key_status IS
   'The data keys without the wrapped key material, and how many values each has sealed at most';

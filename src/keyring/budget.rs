@@ -62,7 +62,8 @@ impl Budget {
     ) -> Result<Option<SealWarning>, Error> {
         let block = self.next_block.get();
         let owed = self.owed.get();
-        let allowed = if settings::enforces_seal_limit() { SEAL_LIMIT } else { u64::MAX };
+        let is_enforced = settings::enforces_seal_limit();
+        let allowed = if is_enforced { SEAL_LIMIT } else { u64::MAX };
         let next = |count: u64| {
             let count = count.saturating_add(owed);
             count.saturating_add(allowed.saturating_sub(count).min(block.into()))
@@ -78,9 +79,9 @@ impl Budget {
         let granted = match change {
             Some(change) => {
                 self.owed.set(0);
-                // At most a block, or less at the limit.
                 let granted = change.after.saturating_sub(change.before).saturating_sub(owed);
-                u32::try_from(granted).unwrap_or(block)
+                // A whole block, or less at the limit.
+                if is_enforced { u32::try_from(granted).unwrap_or(block) } else { block }
             }
             None => {
                 self.owed.set(owed.saturating_add(block.into()));
@@ -129,9 +130,9 @@ pub struct SealWarning(KeyVersion);
 impl SealWarning {
     /// To be called when the keyring is not borrowed: PostgreSQL may end the statement while it reports.
     pub fn raise(self) {
-        let message = format!("key version {} has sealed more than {SEAL_WARNING} values", self.0);
+        let message = format!("key version {} has sealed half of the values that it may", self.0);
         ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-            .set_detail(format!("The limit is {SEAL_LIMIT}."))
+            .set_detail(format!("The limit is {SEAL_LIMIT} values."))
             .set_hint("Call prism_crypt.rotate_key() to make the next key of its keyset.")
             .report(PgLogLevel::WARNING);
     }
