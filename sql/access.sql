@@ -57,6 +57,10 @@ BEGIN
         'prism_crypt._reencrypt_or_keep(bytea)',
         'prism_crypt._rotation_error(@extschema@.encrypted_text, integer, text)',
         'prism_crypt._rotation_error(bytea, integer, text)',
+        'prism_crypt._is_rotatable_nested(anyelement, integer, text)',
+        'prism_crypt._can_rotate_nested(anyelement, integer, text)',
+        'prism_crypt._reencrypt_nested(anyelement, integer, text, boolean)',
+        'prism_crypt._rotation_error_nested(anyelement, integer, text)',
         'prism_crypt._saw_unreadable()',
         'prism_crypt._plan_walk(bigint, regclass, name, name, integer, text)',
         'prism_crypt._update_at_once(prism_crypt._walk, tid, tid, tid[])',
@@ -99,11 +103,13 @@ BEGIN
         'prism_crypt.destroy_keyset(text, text, boolean)',
         'prism_crypt.emergency_rotation(text)',
         'prism_crypt.set_rotation_interval(text, interval)',
-        'prism_crypt.rotation_due()']::regprocedure[];
+        'prism_crypt.rotation_due()',
+        'prism_crypt.census(regclass)']::regprocedure[];
     WHEN 'monitor' THEN
       RETURN ARRAY[
         'prism_crypt.status()',
         'prism_crypt.rotation_due()',
+        'prism_crypt.census(regclass)',
         'prism_crypt._progress()']::regprocedure[];
     WHEN 'search' THEN
       RAISE feature_not_supported USING

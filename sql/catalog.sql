@@ -1,9 +1,9 @@
 -- Where values can be, read from the catalogs: no list of columns exists that could forget one.
 
-CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
+CREATE FUNCTION prism_crypt._types_over(base oid, OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE types (type, nested) AS (
-    SELECT '@extschema@.encrypted_text'::regtype::oid, false
+    SELECT base, false
     UNION
     SELECT step.type, t.nested OR step.nested
     FROM types AS t, LATERAL (
@@ -17,6 +17,13 @@ CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) R
     ) AS step (type, nested)
   )
   SELECT type, bool_or(nested) FROM types GROUP BY type
+$$;
+COMMENT ON FUNCTION prism_crypt._types_over(oid) IS
+  'Every type that holds a type: itself, domains over it and, nested, arrays and composite types. Internal';
+
+CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
+  LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+  SELECT type, nested FROM prism_crypt._types_over('@extschema@.encrypted_text'::regtype)
 $$;
 COMMENT ON FUNCTION prism_crypt._encrypted_types() IS
   'Every type that holds encrypted_text: the type, domains over it and, nested, arrays and composite types. Internal';

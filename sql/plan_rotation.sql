@@ -101,7 +101,7 @@ BEGIN
         basis := CASE WHEN pace IS NULL THEN format('sample of %s rows', sample.sampled) ELSE 'last rotation' END;
         estimated_time := make_interval(secs => coalesce(pace, sample.seconds_per_row, 0) * rows_due);
         IF prism_crypt._saw_unreadable() THEN
-          blockers := blockers || 'values under keys that are disabled, destroyed or not known stay as they are'::text;
+          blockers := blockers || 'values under keys that are disabled or not known stay as they are'::text;
         END IF;
       EXCEPTION WHEN OTHERS THEN
         blockers := blockers || format('the sample could not be rotated (SQLSTATE %s)', SQLSTATE);

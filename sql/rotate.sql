@@ -2,9 +2,9 @@
 
 CREATE FUNCTION prism_crypt._has_unreadable_versions() RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt.data_key WHERE state IN ('disabled', 'destroyed'))
+  SELECT EXISTS (SELECT FROM prism_crypt.data_key WHERE state = 'disabled')
 $$;
-COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are keys that may not be used. Internal';
+COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are disabled keys. Internal';
 
 CREATE FUNCTION prism_crypt._check_limits(limits prism_crypt._limits) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

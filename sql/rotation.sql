@@ -40,6 +40,27 @@ CREATE FUNCTION prism_crypt._rotation_error(value bytea, from_version integer, k
 COMMENT ON FUNCTION prism_crypt._rotation_error(bytea, integer, text) IS
   'Why a value can''t be re-encrypted; empty when it can, null when it need not be. Internal';
 
+CREATE FUNCTION prism_crypt._is_rotatable_nested(value anyelement, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_nested_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_rotatable_nested(anyelement, integer, text) IS
+  'Whether an array or composite value holds a value that is rotatable. Internal';
+
+CREATE FUNCTION prism_crypt._can_rotate_nested(value anyelement, from_version integer, keyset text) RETURNS boolean
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_nested_wrapper';
+COMMENT ON FUNCTION prism_crypt._can_rotate_nested(anyelement, integer, text) IS
+  'Whether an array or composite value holds a value that is rotatable and opens. Internal';
+
+CREATE FUNCTION prism_crypt._reencrypt_nested(value anyelement, from_version integer, keyset text, keep boolean)
+  RETURNS anyelement
+  LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_reencrypt_nested_wrapper';
+COMMENT ON FUNCTION prism_crypt._reencrypt_nested(anyelement, integer, text, boolean) IS
+  'Re-encrypts what is rotatable in an array or composite value. Internal';
+
+CREATE FUNCTION prism_crypt._rotation_error_nested(value anyelement, from_version integer, keyset text) RETURNS text
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_nested_wrapper';
+COMMENT ON FUNCTION prism_crypt._rotation_error_nested(anyelement, integer, text) IS
+  'As _rotation_error(), for the first problem in an array or composite value. Internal';
+
 CREATE FUNCTION prism_crypt._saw_unreadable() RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_saw_unreadable_wrapper';
 COMMENT ON FUNCTION prism_crypt._saw_unreadable() IS

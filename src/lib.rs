@@ -1,5 +1,6 @@
 //! prism_crypt: column encryption inside PostgreSQL. See `README.md`, and `docs/` for what each part promises.
 
+mod census;
 mod datatype;
 mod error;
 mod functions;
@@ -50,7 +51,8 @@ extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires
 extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
 extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_table"]);
 extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
-extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["rotation_due"]);
+extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
+extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);
 extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_end"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);

@@ -227,6 +227,25 @@ impl<'a> Envelope<'a> {
         KeyVersion::new(u32::from_be_bytes(*number)).ok_or(FormatError::KeyVersion)
     }
 
+    /// The key version of an envelope of `length` bytes, from its first [`Envelope::PEEK_LEN`] bytes (or all, where there
+    /// are fewer). Finds wrong what [`Envelope::parse`] finds wrong, without the rest of the bytes.
+    ///
+    /// # Errors
+    /// [`FormatError`], the same one.
+    pub fn peek(front: &[u8], length: usize) -> Result<KeyVersion, FormatError> {
+        let key_version = Self::peek_key_version(front)?;
+        let (flags, class) = (front[FLAGS_AT], front[CLASS_AT]);
+        if flags & !FLAGS_DEFINED != 0 {
+            return Err(FormatError::ReservedFlag);
+        }
+        if FieldClass::from_code(class).is_none() {
+            return Err(FormatError::UnknownClass(class));
+        }
+        let optional = if flags & FLAG_SEARCH_TAG == 0 { 0 } else { SearchTag::LEN }
+            + if flags & FLAG_CONTEXT == 0 { 0 } else { ContextHash::LEN };
+        if length < MIN_OVERHEAD + optional { Err(FormatError::Truncated) } else { Ok(key_version) }
+    }
+
     /// The attributes it was sealed with.
     #[must_use]
     pub fn attributes(&self) -> &Attributes {

@@ -43,6 +43,27 @@ unsafe fn is_encrypted_type(column_type: pg_sys::Oid, extension: pg_sys::Oid) ->
         if element != pg_sys::InvalidOid {
             base = pg_sys::getBaseType(element);
         }
+        is_type_of(base, extension)
+    }
+}
+
+/// Whether a type is `encrypted_text` itself. Inside a transaction.
+pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups. Of the extension's types only this one is a base type that is not an array.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
+        extension != pg_sys::InvalidOid
+            && pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
+            && pg_sys::get_element_type(base) == pg_sys::InvalidOid
+            && is_type_of(base, extension)
+    }
+}
+
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_type_of(base: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up; what initdb made belongs to no extension.
+    unsafe {
         base.to_u32() >= pg_sys::FirstNormalObjectId
             && pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, base) == extension
     }

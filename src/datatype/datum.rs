@@ -67,12 +67,36 @@ impl<'a> Bytea<'a> {
 }
 
 /// An argument of type `encrypted_text` or `bytea` of which only the front is fetched, however long it is.
-pub struct Front<'a>(&'a [u8]);
+pub struct Front<'a> {
+    bytes: &'a [u8],
+    length: usize,
+}
 
-impl Front<'_> {
+impl<'a> Front<'a> {
+    /// # Safety
+    /// `datum` is a non-null varlena that lives as long as `'a`. A slice that has to be fetched is palloc'd.
+    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+            if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
+                let length = pg_sys::toast_raw_datum_size(datum).saturating_sub(pg_sys::VARHDRSZ);
+                let slice = pg_sys::pg_detoast_datum_slice(pointer, 0, Envelope::PEEK_LEN as i32);
+                return Self { bytes: pgrx::varlena_to_byte_slice(slice), length };
+            }
+            let bytes = pgrx::varlena_to_byte_slice(pointer);
+            Self { bytes, length: bytes.len() }
+        }
+    }
+
     /// The key version that the front names.
     pub fn key_version(&self) -> Result<KeyVersion, FormatError> {
-        Envelope::peek_key_version(self.0)
+        Envelope::peek_key_version(self.bytes)
+    }
+
+    /// The key version, if the value is an envelope as far as that can be told without its key.
+    pub fn envelope_version(&self) -> Result<KeyVersion, FormatError> {
+        Envelope::peek(self.bytes, self.length)
     }
 }
 
@@ -128,14 +152,8 @@ impl FromDatum for Front<'_> {
         if is_null {
             return None;
         }
-        // SAFETY: the trait promises a varlena. A slice that has to be fetched is palloc'd and outlives the call.
-        unsafe {
-            let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
-            if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
-                pointer = pg_sys::pg_detoast_datum_slice(pointer, 0, Envelope::PEEK_LEN as i32);
-            }
-            Some(Self(pgrx::varlena_to_byte_slice(pointer)))
-        }
+        // SAFETY: the trait promises a varlena.
+        Some(unsafe { Self::of(datum) })
     }
 }
 
@@ -186,7 +204,7 @@ macro_rules! result {
 argument!(Text, "text", Payload<'fcx>, Self, Self(Payload(&[])));
 argument!(Bytea, "bytea", Payload<'fcx>, Self, Self(Payload(&[])));
 argument!(Encrypted, "encrypted_text", Payload<'fcx>, Self, Self(Payload(&[])));
-argument!(Front, "encrypted_text", Front<'fcx>, std::convert::identity, Self(&[]));
+argument!(Front, "encrypted_text", Front<'fcx>, std::convert::identity, Self { bytes: &[], length: 0 });
 
 result!(EncryptedResult, "encrypted_text", |result: &EncryptedResult| result.0.datum());
 result!(TextResult, "text", |result: &TextResult| result.0.datum());

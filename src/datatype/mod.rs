@@ -10,6 +10,7 @@ pub mod datum;
 pub mod encoding;
 mod load;
 mod mask;
+pub mod nested;
 mod output;
 pub mod reading;
 mod text_io;

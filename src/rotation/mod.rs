@@ -1,5 +1,6 @@
 //! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
 
+mod nested;
 mod session;
 mod values;
 
@@ -22,15 +23,20 @@ struct Scope<'a> {
 /// What a rotation does with a value, as far as its key version tells.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It is under the active key, or not in the scope.
+    /// It is under the active key, or not in the scope, or gone with its key.
     Leave,
     /// It is under an old key that may be read.
     Rotate,
-    /// Its key is disabled, destroyed or not known.
+    /// Its key is disabled or not known.
     Unreadable,
 }
 
 impl Scope<'_> {
+    /// Whether it names a version or a keyset: then values whose version can't be told don't belong to it.
+    fn is_narrow(self) -> bool {
+        self.from_version.is_some() || self.keyset.is_some()
+    }
+
     /// Judges by the key table alone; needs no master key.
     fn judge(self, version: KeyVersion) -> Result<Verdict, Error> {
         if self.from_version.is_some_and(|from| from.cast_unsigned() != version.get()) {
@@ -39,9 +45,9 @@ impl Scope<'_> {
         keyring::with_row(version, |row| match row {
             Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
             Some(row) => match row.state {
-                KeyState::Active => Verdict::Leave,
+                KeyState::Active | KeyState::Destroyed => Verdict::Leave,
                 KeyState::DecryptOnly => Verdict::Rotate,
-                KeyState::Disabled | KeyState::Destroyed => Verdict::Unreadable,
+                KeyState::Disabled => Verdict::Unreadable,
             },
             None if self.keyset.is_some() => Verdict::Leave,
             None => Verdict::Unreadable,

@@ -6,23 +6,18 @@ use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::Envelope;
+use prism_envelope::{Envelope, FormatError, KeyVersion};
 
 /// `prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) → boolean`: whether a value of this
 /// scope is under an old key that may be read. Looks at the version only.
 #[pg_extern(sql = false)]
-fn _is_rotatable(front: Option<Front<'_>>, from_version: Option<i32>, keyset: Option<&str>) -> SqlResult<bool> {
+fn _is_rotatable(
+    front: Option<Front<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<bool> {
     let Some(front) = front else { return Ok(false) };
-    let verdict = match front.key_version() {
-        Ok(version) => Scope { from_version, keyset }.judge(version)?,
-        // Damaged. What it belongs to can't be told.
-        Err(_) if from_version.is_some() || keyset.is_some() => Verdict::Leave,
-        Err(_) => Verdict::Unreadable,
-    };
-    if verdict == Verdict::Unreadable {
-        note_unreadable();
-    }
-    Ok(verdict == Verdict::Rotate)
+    Ok(is_rotatable(front.key_version(), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) → boolean`: likewise; other bytes are not.
@@ -33,19 +28,19 @@ fn _is_rotatable_bytes(
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
-    let verdict = Scope { from_version, keyset }.judge(envelope.key_version())?;
-    if verdict == Verdict::Unreadable {
-        note_unreadable();
-    }
-    Ok(verdict == Verdict::Rotate)
+    Ok(is_rotatable(Ok(envelope.key_version()), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) → boolean`: whether it is rotatable
 /// and opens.
 #[pg_extern(sql = false)]
-fn _can_rotate(value: Option<Encrypted<'_>>, from_version: Option<i32>, keyset: Option<&str>) -> SqlResult<bool> {
-    let Some(Ok(envelope)) = value.map(Encrypted::envelope) else { return Ok(false) };
-    Ok(can_rotate(&envelope, Scope { from_version, keyset })?)
+fn _can_rotate(
+    value: Option<Encrypted<'_>>,
+    from_version: Option<i32>,
+    keyset: Option<&str>,
+) -> SqlResult<bool> {
+    let Some(value) = value else { return Ok(false) };
+    Ok(can_rotate(value.envelope(), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._can_rotate(value bytea, from_version integer, keyset text) → boolean`: likewise.
@@ -56,7 +51,7 @@ fn _can_rotate_bytes(
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
-    Ok(can_rotate(&envelope, Scope { from_version, keyset })?)
+    Ok(can_rotate(Ok(envelope), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._reencrypt_or_keep(value encrypted_text) → encrypted_text`: a key may be disabled between the choice of a
@@ -81,10 +76,7 @@ fn _rotation_error(
     keyset: Option<&str>,
 ) -> SqlResult<Option<String>> {
     let Some(value) = value else { return Ok(None) };
-    Ok(match value.envelope() {
-        Ok(envelope) => rotation_error(&envelope, Scope { from_version, keyset })?,
-        Err(error) => (from_version.is_none() && keyset.is_none()).then(|| error.to_string()),
-    })
+    Ok(rotation_error(value.envelope(), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._rotation_error(value bytea, from_version integer, keyset text) → text`: likewise.
@@ -95,26 +87,48 @@ fn _rotation_error_bytes(
     keyset: Option<&str>,
 ) -> SqlResult<Option<String>> {
     let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(None) };
-    Ok(rotation_error(&envelope, Scope { from_version, keyset })?)
+    Ok(rotation_error(Ok(envelope), Scope { from_version, keyset })?)
 }
 
-fn can_rotate(envelope: &Envelope<'_>, scope: Scope<'_>) -> Result<bool, Error> {
+/// By the key version alone.
+pub fn is_rotatable(version: Result<KeyVersion, FormatError>, scope: Scope<'_>) -> Result<bool, Error> {
+    let verdict = match version {
+        Ok(version) => scope.judge(version)?,
+        Err(_) if scope.is_narrow() => Verdict::Leave,
+        Err(_) => Verdict::Unreadable,
+    };
+    if verdict == Verdict::Unreadable {
+        note_unreadable();
+    }
+    Ok(verdict == Verdict::Rotate)
+}
+
+fn can_rotate(envelope: Result<Envelope<'_>, Error>, scope: Scope<'_>) -> Result<bool, Error> {
     Ok(rotation_error(envelope, scope)?.is_some_and(|error| error.is_empty()))
 }
 
-fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) -> Result<Varlena, Error> {
+/// The value under the active key of its keyset, or as it is where it can't be opened.
+pub fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) -> Result<Varlena, Error> {
     match envelope.and_then(|envelope| keyring::reseal(&envelope, envelope.attributes())) {
         Err(error) if error.is_about_the_value() => Varlena::copy_of(bytes),
         result => result,
     }
 }
 
-/// What is wrong with one value. What is wrong with the set-up is an error.
-fn rotation_error(envelope: &Envelope<'_>, scope: Scope<'_>) -> Result<Option<String>, Error> {
+/// What is wrong with one value: nothing is empty, and `None` is a value that need not be rotated. What is wrong with the
+/// set-up is an error.
+pub fn rotation_error(
+    envelope: Result<Envelope<'_>, Error>,
+    scope: Scope<'_>,
+) -> Result<Option<String>, Error> {
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(error) => return Ok((!scope.is_narrow()).then(|| error.to_string())),
+    };
     if scope.judge(envelope.key_version())? == Verdict::Leave {
         return Ok(None);
     }
-    match keyring::check(envelope) {
+    match keyring::check(&envelope) {
         Ok(()) => Ok(Some(String::new())),
         Err(error) if error.is_about_the_value() => {
             Ok(Some(format!("Key version {}: {error}", envelope.key_version())))

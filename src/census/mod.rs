@@ -1,0 +1,5 @@
+//! Where ciphertext is, and under which key versions. Needs no key. `sql/census.sql` puts it together.
+
+mod constants;
+mod count;
+mod versions;

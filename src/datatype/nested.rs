@@ -1,0 +1,159 @@
+//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays and composite
+//! types are looked through, however deep.
+
+mod parts;
+mod shape;
+
+use crate::datatype::datum::Front;
+use crate::error::Error;
+use crate::varlena::Varlena;
+use parts::{Array, Composite};
+use pgrx::pg_sys;
+use prism_envelope::{FormatError, KeyVersion};
+use shape::{Kind, Shape, shape};
+use std::ffi::c_void;
+use std::ptr::null_mut;
+
+pub use shape::holds;
+
+/// One value found, of which only the front is fetched.
+pub struct Leaf<'a> {
+    front: Front<'a>,
+    is_bytes: bool,
+}
+
+impl Leaf<'_> {
+    /// Whether it is a `bytea`, which may hold anything.
+    pub fn is_bytes(&self) -> bool {
+        self.is_bytes
+    }
+
+    /// Its key version, if it is an envelope as far as that can be told without its key.
+    pub fn key_version(&self) -> Result<KeyVersion, FormatError> {
+        self.front.envelope_version()
+    }
+}
+
+/// Calls `see` with each leaf of a value. Of a value that is a leaf itself and stored out of line, only the front is
+/// fetched.
+///
+/// # Safety
+/// `datum` is not null and of the type `type_oid`. What has to be copied stays in the current memory context.
+pub unsafe fn visit(
+    datum: pg_sys::Datum,
+    type_oid: pg_sys::Oid,
+    see: &mut dyn FnMut(&Leaf<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // SAFETY: as promised by the caller; the parts are of the types that the value names.
+    unsafe {
+        match shape(type_oid).kind {
+            kind @ (Kind::Encrypted | Kind::Bytes) => {
+                see(&Leaf { front: Front::of(datum), is_bytes: kind == Kind::Bytes })
+            }
+            Kind::Array => {
+                let array = Array::of(datum);
+                if shape(array.element_type()).kind == Kind::Other {
+                    return Ok(());
+                }
+                let (elements, nulls) = array.elements();
+                for (element, _) in elements.iter().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
+                    visit(*element, array.element_type(), see)?;
+                }
+                Ok(())
+            }
+            Kind::Composite => {
+                let composite = Composite::of(datum);
+                let (values, nulls) = composite.fields();
+                for (index, (value, _)) in
+                    values.iter().zip(&*nulls).enumerate().filter(|(_, (_, is_null))| !**is_null)
+                {
+                    if let Some(field_type) = composite.field_type(index) {
+                        visit(*value, field_type, see)?;
+                    }
+                }
+                composite.release();
+                Ok(())
+            }
+            Kind::Other => Ok(()),
+        }
+    }
+}
+
+/// The same value with each `encrypted_text` in it replaced by what `replace` makes of its bytes. Domains that it is of
+/// are checked again. A value without any is given back as it is.
+///
+/// # Safety
+/// As [`visit`].
+pub unsafe fn map(
+    datum: pg_sys::Datum,
+    type_oid: pg_sys::Oid,
+    replace: &mut dyn FnMut(&[u8]) -> Result<Varlena, Error>,
+) -> Result<pg_sys::Datum, Error> {
+    // SAFETY: as promised by the caller.
+    Ok(unsafe { map_part(datum, type_oid, &mut null_mut(), replace)? }.unwrap_or(datum))
+}
+
+/// `None` where there is nothing to replace. `domain` is where PostgreSQL keeps what it knows of a domain from one value
+/// to the next.
+///
+/// # Safety
+/// As [`visit`].
+unsafe fn map_part(
+    datum: pg_sys::Datum,
+    type_oid: pg_sys::Oid,
+    domain: &mut *mut c_void,
+    replace: &mut dyn FnMut(&[u8]) -> Result<Varlena, Error>,
+) -> Result<Option<pg_sys::Datum>, Error> {
+    let Shape { kind, is_domain } = shape(type_oid);
+    // SAFETY: as promised by the caller; the parts are of the types that the value names.
+    unsafe {
+        let mapped = match kind {
+            Kind::Encrypted => {
+                let bytes = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+                Some(replace(pgrx::varlena_to_byte_slice(bytes))?.datum())
+            }
+            Kind::Array => {
+                let array = Array::of(datum);
+                if matches!(shape(array.element_type()).kind, Kind::Bytes | Kind::Other) {
+                    return Ok(None);
+                }
+                let (elements, nulls) = array.elements();
+                let (mut changed, mut element_domain) = (false, null_mut());
+                for (element, _) in elements.iter_mut().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
+                    if let Some(mapped) =
+                        map_part(*element, array.element_type(), &mut element_domain, replace)?
+                    {
+                        (*element, changed) = (mapped, true);
+                    }
+                }
+                changed.then(|| array.with(elements, nulls))
+            }
+            Kind::Composite => {
+                let composite = Composite::of(datum);
+                let (values, nulls) = composite.fields();
+                let mut changed = false;
+                for (index, (value, is_null)) in values.iter_mut().zip(&mut *nulls).enumerate() {
+                    let Some(field_type) = composite.field_type(index) else {
+                        // It could be an old ciphertext.
+                        *is_null = true;
+                        continue;
+                    };
+                    if *is_null {
+                        continue;
+                    }
+                    if let Some(mapped) = map_part(*value, field_type, &mut null_mut(), replace)? {
+                        (*value, changed) = (mapped, true);
+                    }
+                }
+                let mapped = changed.then(|| composite.with(values, nulls));
+                composite.release();
+                mapped
+            }
+            Kind::Bytes | Kind::Other => None,
+        };
+        if let Some(mapped) = mapped.filter(|_| is_domain) {
+            pg_sys::domain_check(mapped, false, type_oid, domain, null_mut());
+        }
+        Ok(mapped)
+    }
+}

@@ -1,0 +1,146 @@
+//! Values taken apart and put together again, as PostgreSQL does it.
+
+use pgrx::{PgTupleDesc, pg_sys};
+use std::ptr::null_mut;
+
+/// An array, detoasted.
+pub struct Array(*mut pg_sys::ArrayType);
+
+impl Array {
+    /// Detoasts where it has to be.
+    ///
+    /// # Safety
+    /// `datum` is an array.
+    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller.
+        Self(unsafe { pg_sys::pg_detoast_datum(datum.cast_mut_ptr()) }.cast())
+    }
+
+    /// The type that the array itself names.
+    pub fn element_type(&self) -> pg_sys::Oid {
+        // SAFETY: part of the header of every array.
+        unsafe { (*self.0).elemtype }
+    }
+
+    fn layout(&self) -> (i16, bool, std::ffi::c_char) {
+        let (mut length, mut by_value, mut alignment) = (0, false, 0);
+        // SAFETY: a catalog look-up.
+        unsafe {
+            pg_sys::get_typlenbyvalalign(self.element_type(), &mut length, &mut by_value, &mut alignment);
+        }
+        (length, by_value, alignment)
+    }
+
+    /// The elements of all dimensions in their order, and which of them are null: palloc'd.
+    ///
+    /// # Safety
+    /// The current memory context outlives the slices.
+    pub unsafe fn elements<'a>(&self) -> (&'a mut [pg_sys::Datum], &'a mut [bool]) {
+        let (length, by_value, alignment) = self.layout();
+        let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
+        // SAFETY: PostgreSQL allocates both with `count` members.
+        unsafe {
+            pg_sys::deconstruct_array(
+                self.0,
+                self.element_type(),
+                length.into(),
+                by_value,
+                alignment,
+                &mut elements,
+                &mut nulls,
+                &mut count,
+            );
+            let count = usize::try_from(count).unwrap_or_default();
+            (std::slice::from_raw_parts_mut(elements, count), std::slice::from_raw_parts_mut(nulls, count))
+        }
+    }
+
+    /// An array of the same type, dimensions and lower bounds with these elements.
+    pub fn with(&self, elements: &mut [pg_sys::Datum], nulls: &mut [bool]) -> pg_sys::Datum {
+        let (length, by_value, alignment) = self.layout();
+        // SAFETY: behind the header stand the dimensions, then as many lower bounds (ARR_DIMS, ARR_LBOUND), and their
+        // product is the number of elements.
+        unsafe {
+            let dimensions = self.0.add(1).cast::<i32>();
+            let count = (*self.0).ndim;
+            let array = pg_sys::construct_md_array(
+                elements.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                count,
+                dimensions,
+                dimensions.add(usize::try_from(count).unwrap_or_default()),
+                self.element_type(),
+                length.into(),
+                by_value,
+                alignment,
+            );
+            pg_sys::Datum::from(array)
+        }
+    }
+}
+
+/// A composite value, detoasted. Holds nothing to be dropped, as the allocator of results wants it: the reference to the
+/// descriptor is given back by [`Composite::release`], or by PostgreSQL after an error.
+pub struct Composite {
+    header: pg_sys::HeapTupleHeader,
+    descriptor: pg_sys::TupleDesc,
+}
+
+impl Composite {
+    /// Detoasts where it has to be.
+    ///
+    /// # Safety
+    /// `datum` is of a composite type.
+    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller. Every composite datum names its type, also where a domain is over it.
+        unsafe {
+            let header = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+            let fields = (*header).t_choice.t_datum;
+            let descriptor = pg_sys::lookup_rowtype_tupdesc(fields.datum_typeid, fields.datum_typmod);
+            Self { header, descriptor }
+        }
+    }
+
+    /// The type of a field; `None` for one that was dropped.
+    pub fn field_type(&self, index: usize) -> Option<pg_sys::Oid> {
+        // SAFETY: the descriptor is kept until the release.
+        let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(self.descriptor) };
+        descriptor.get(index).filter(|field| !field.attisdropped).map(|field| field.atttypid)
+    }
+
+    /// The fields, and which of them are null: palloc'd. Fields that the type got after the value was made are as for a
+    /// table.
+    ///
+    /// # Safety
+    /// The current memory context outlives the slices.
+    pub unsafe fn fields<'a>(&self) -> (&'a mut [pg_sys::Datum], &'a mut [bool]) {
+        // SAFETY: the length of a datum tuple is that of its varlena header. Both arrays get one member for each attribute.
+        unsafe {
+            let count = usize::try_from((*self.descriptor).natts).unwrap_or_default();
+            let values = pg_sys::palloc0(count * size_of::<pg_sys::Datum>()).cast();
+            let nulls = pg_sys::palloc0(count * size_of::<bool>()).cast();
+            let mut tuple = pg_sys::HeapTupleData {
+                t_len: pgrx::varsize_any(self.header.cast()) as u32,
+                t_data: self.header,
+                ..pg_sys::HeapTupleData::default()
+            };
+            pg_sys::heap_deform_tuple(&mut tuple, self.descriptor, values, nulls);
+            (std::slice::from_raw_parts_mut(values, count), std::slice::from_raw_parts_mut(nulls, count))
+        }
+    }
+
+    /// A value of the same type with these fields.
+    pub fn with(&self, values: &mut [pg_sys::Datum], nulls: &mut [bool]) -> pg_sys::Datum {
+        // SAFETY: both have one member for each attribute.
+        unsafe {
+            let tuple = pg_sys::heap_form_tuple(self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+        }
+    }
+
+    /// Ends the use of the descriptor.
+    pub fn release(self) {
+        // SAFETY: gives back the reference that `of` took.
+        unsafe { drop(PgTupleDesc::from_pg(self.descriptor)) }
+    }
+}
