@@ -162,7 +162,7 @@ BEGIN
     SELECT array_agg(oid) INTO scope FROM tree;
   END IF;
   FOR target IN
-    SELECT t.*, prism_crypt._qualified_name(t.relation) AS name
+    SELECT t.*, prism_crypt._qualified_name(t.relation) COLLATE "C" AS name
     FROM prism_crypt._census_tables() AS t
     WHERE scope IS NULL OR t.relation = ANY (scope)
     ORDER BY name
@@ -183,14 +183,14 @@ BEGIN
     END IF;
   END LOOP;
   RETURN QUERY
-    SELECT 'index', (pg_identify_object('pg_class'::regclass, i.index, 0)).identity, NULL::integer, NULL::bigint,
+    SELECT 'index', (pg_identify_object('pg_class'::regclass, i.index, 0)).identity COLLATE "C", NULL::integer, NULL::bigint,
            'follows its table'
     FROM prism_crypt._census_indexes() AS i
     WHERE scope IS NULL OR i.relation = ANY (scope)
     ORDER BY 2;
   RETURN QUERY
-    SELECT c.kind, (pg_identify_object(c.class, c.object, c.part)).identity, v.version, count(*),
-           concat_ws(', ', c.remark, CASE WHEN v.version IS NULL THEN 'damaged' END)
+    SELECT c.kind COLLATE "C", (pg_identify_object(c.class, c.object, c.part)).identity COLLATE "C", v.version, count(*),
+           nullif(concat_ws(', ', c.remark, CASE WHEN v.version IS NULL THEN 'damaged' END), '')
     FROM prism_crypt._census_constants() AS c, unnest(c.versions) AS v (version)
     WHERE scope IS NULL OR c.relation = ANY (scope)
     GROUP BY c.kind, c.class, c.object, c.part, c.remark, v.version

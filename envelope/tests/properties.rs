@@ -44,6 +44,12 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     })
 }
 
+/// The front and the length tell the same as all bytes do.
+fn peeks_as_it_parses(bytes: &[u8]) -> bool {
+    let front = &bytes[..bytes.len().min(Envelope::PEEK_LEN)];
+    Envelope::peek(front, bytes.len()) == Envelope::parse(bytes).map(|envelope| envelope.key_version())
+}
+
 proptest! {
     #[test]
     fn what_is_sealed_opens(attributes in attributes(), plaintext in vec(any::<u8>(), 0..300)) {
@@ -73,6 +79,7 @@ proptest! {
         let sealed = seal(&KEY, &attributes, &plaintext);
         for length in 0..sealed.len() {
             prop_assert_eq!(open(&KEY, &sealed[..length], attributes.context.as_ref()), None, "length {}", length);
+            prop_assert!(peeks_as_it_parses(&sealed[..length]), "length {}", length);
         }
         let longer = [sealed.as_slice(), &[0]].concat();
         prop_assert_eq!(open(&KEY, &longer, attributes.context.as_ref()), None);
@@ -82,6 +89,7 @@ proptest! {
     fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..200), text in ".{0,80}") {
         let _ = Envelope::parse(&bytes);
         let _ = Envelope::peek_key_version(&bytes);
+        prop_assert!(peeks_as_it_parses(&bytes));
         let _ = parse_keys(&text);
         let armored = [b"prism:v1:", text.as_bytes()].concat();
         for input in [&bytes, &armored] {
@@ -93,6 +101,7 @@ proptest! {
     #[test]
     fn bytes_that_look_like_an_envelope_never_panic(front in any::<[u8; 2]>(), rest in vec(any::<u8>(), 0..80)) {
         let bytes = [&[1, front[0] & 7, front[1] & 7, 0, 0, 0, 7][..], &rest].concat();
+        prop_assert!(peeks_as_it_parses(&bytes));
         prop_assert_eq!(open(&KEY, &bytes, Envelope::parse(&bytes).ok().and_then(|e| e.attributes().context).as_ref()), None);
     }
 
