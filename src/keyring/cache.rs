@@ -50,6 +50,8 @@ pub struct Keyring {
     current_as_of: u64,
     /// The key of the last value that was opened, likewise.
     last_opened: Option<Rc<UnlockedKey>>,
+    /// The old and the new key of the last value that was resealed, likewise.
+    last_resealed: Option<(Rc<UnlockedKey>, Rc<UnlockedKey>)>,
 }
 
 impl Keyring {
@@ -65,6 +67,7 @@ impl Keyring {
             current: None,
             current_as_of: 0,
             last_opened: None,
+            last_resealed: None,
         }
     }
 
@@ -112,9 +115,16 @@ impl Keyring {
 
     /// The key of a version, and for sealing with the active key of the same keyset.
     pub fn resealer(&mut self, version: KeyVersion) -> Result<(Rc<UnlockedKey>, Sealer<'_>), Error> {
-        let old = Rc::clone(self.opening_key(version)?);
-        let keyset = self.row(version)?.keyset.clone();
-        let new = self.active_key(&keyset)?;
+        let (old, new) = match &self.last_resealed {
+            Some((old, new)) if old.version() == version => (Rc::clone(old), Rc::clone(new)),
+            _ => {
+                let old = Rc::clone(self.opening_key(version)?);
+                let keyset = self.row(version)?.keyset.clone();
+                let new = self.active_key(&keyset)?;
+                self.last_resealed = Some((Rc::clone(&old), Rc::clone(&new)));
+                (old, new)
+            }
+        };
         Ok((old, self.counted(new)?))
     }
 
@@ -211,5 +221,6 @@ impl Keyring {
         self.unlocked.clear();
         self.current = None;
         self.last_opened = None;
+        self.last_resealed = None;
     }
 }
