@@ -1,0 +1,187 @@
+-- The statements that rotate one table.
+
+-- An index by which values of a column are found by key version: on key_version(column), or on a column that is generated
+-- as that. Others may be wrong, and are not relied on.
+CREATE FUNCTION prism_crypt._key_version_index(
+  relation regclass, quoted_column text, OUT found_index regclass, OUT expression text
+) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid, 1, false)
+  FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+  WHERE i.indrelid = $1 AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL
+    AND (i.indkey[0] = 0 AND pg_get_indexdef(i.indexrelid, 1, false) = format('@extschema@.key_version(%s)', $2)
+         OR EXISTS (
+           SELECT FROM pg_attribute AS a
+           JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+           WHERE a.attrelid = $1 AND a.attnum = i.indkey[0] AND a.attgenerated = 's'
+             AND pg_get_expr(d.adbin, d.adrelid) = format('@extschema@.key_version(%s)', $2)))
+  ORDER BY i.indexrelid LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._key_version_index(regclass, text) IS
+  'An index on the key version of a column; null where there is none. Internal';
+
+CREATE FUNCTION prism_crypt._check_key_version_column(
+  relation regclass, column_name name, key_version_column name
+) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  key_type oid;
+BEGIN
+  SELECT a.atttypid INTO key_type FROM pg_attribute AS a
+  WHERE a.attrelid = relation AND a.attname = key_version_column AND a.attnum > 0 AND NOT a.attisdropped;
+  IF column_name IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = 'key_version_column needs a column_name', HINT = 'It is the key version of one column.';
+  ELSIF key_type IS NULL THEN
+    RAISE undefined_column USING
+      MESSAGE = format('column "%s" of relation "%s" does not exist', key_version_column, relation);
+  ELSIF key_type NOT IN ('int4'::regtype, 'int8'::regtype) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" is of type %s, not integer',
+                       key_version_column, relation, format_type(key_type, NULL));
+  ELSIF EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t JOIN pg_attribute AS a ON a.atttypid = t.type
+                WHERE a.attrelid = relation AND a.attname = column_name AND t.nested) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" may hold several key versions', column_name, relation);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_key_version_column(regclass, name, name) IS
+  'Raises an error for a column that can''t hold the key version of another. Internal';
+
+CREATE TYPE prism_crypt._walk AS (
+  job           bigint,
+  relation      regclass,
+  target        text,
+  -- Whether a range has a row to rotate: $1 < ctid < $2.
+  find          text,
+  -- Re-encrypts a range: $1 < ctid < $2.
+  update_range  text,
+  -- Re-encrypts rows at places: $1.
+  update_places text,
+  -- Locks rows of a range that nobody else has locked and that open, at most $3.
+  lock_range    text,
+  -- Re-encrypts locked rows: $1.
+  update_locked text,
+  -- Whether a range has values left that could be rotated, and such that could not: $1 < ctid < $2.
+  left_in_range text,
+  -- What is left, and why.
+  rest          text,
+  -- Places of rows to rotate, by an index: at most $1. Null where there is no such index.
+  find_by_index text,
+  rows_per_block double precision
+);
+COMMENT ON TYPE prism_crypt._walk IS 'The statements that rotate one table. Internal';
+
+CREATE FUNCTION prism_crypt._plan_walk(
+  job bigint, relation regclass, column_name name, key_version_column name, from_version integer, keyset text
+) RETURNS prism_crypt._walk
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  walk prism_crypt._walk;
+  table_name text := prism_crypt._qualified_name(relation);
+  scope text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
+  one record;
+  names text[];
+  due text[];
+  opens text[];
+  -- What a column is set to; and once its row is locked, and values that can't be opened are to stay.
+  resealed text[];
+  resealed_or_kept text[];
+  errors text[];
+  condition text;
+  changes text;
+  changes_locked text;
+BEGIN
+  walk.job := job;
+  walk.relation := relation;
+  walk.target := table_name || CASE WHEN column_name IS NULL THEN '' ELSE format('.%I', column_name) END;
+  FOR one IN
+    SELECT quote_ident(a.attname) AS name, CASE WHEN t.nested THEN '_nested' ELSE '' END AS suffix,
+           coalesce(t.nested, false) AS nested, prism_crypt._is_bytea(a.atttypid) AS is_bytea
+    FROM pg_attribute AS a LEFT JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+      AND CASE WHEN column_name IS NULL THEN t.type IS NOT NULL ELSE a.attname = column_name END
+    ORDER BY a.attnum
+  LOOP
+    names := names || one.name;
+    due := due || format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.name, scope);
+    opens := opens || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.name, scope);
+    errors := errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.name, scope);
+    IF one.nested THEN
+      resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.name, scope);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.name, scope);
+    ELSE
+      resealed := resealed || format(
+        CASE WHEN one.is_bytea THEN '@extschema@.reencrypt_bytes(%s)' ELSE '@extschema@.reencrypt_field(%s)' END, one.name);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.name);
+    END IF;
+  END LOOP;
+  IF names IS NULL THEN
+    RAISE undefined_column USING
+      MESSAGE = format('relation "%s" has no column that could be rotated', relation),
+      HINT = 'A generated column follows the columns that it is made of.';
+  END IF;
+  condition := array_to_string(due, ' OR ');
+  IF key_version_column IS NOT NULL THEN
+    PERFORM prism_crypt._check_key_version_column(relation, column_name, key_version_column);
+    -- In one expression, so that value and version can't differ.
+    changes := format(
+      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      names[1], key_version_column, resealed[1]);
+    changes_locked := format(
+      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      names[1], key_version_column, resealed_or_kept[1]);
+  ELSIF cardinality(names) = 1 THEN
+    -- The condition has seen to it that the value is due.
+    changes := format('%s = %s', names[1], resealed[1]);
+    changes_locked := format('%s = %s', names[1], resealed_or_kept[1]);
+  ELSE
+    SELECT string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, r), ', ' ORDER BY o),
+           string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, k), ', ' ORDER BY o)
+      INTO changes, changes_locked
+    FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
+  END IF;
+
+  walk.find := format(
+    'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
+    table_name, condition);
+  walk.update_range := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s)',
+    table_name, changes, condition);
+  walk.update_places := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)',
+    table_name, changes, condition);
+  walk.lock_range := format(
+    'SELECT pg_catalog.array_agg(ctid) FROM (SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1
+       AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3 FOR UPDATE SKIP LOCKED) AS chosen',
+    table_name, array_to_string(opens, ' OR '));
+  walk.update_locked := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)', table_name, changes_locked);
+  walk.left_in_range := format(
+    'SELECT coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.=) ''''), false),
+            coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.<>) ''''), false)
+     FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
+     WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND e.error IS NOT NULL',
+    table_name, array_to_string(errors, '), ('));
+  walk.rest := format(
+    'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.=) ''''), 0),
+            coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.<>) ''''), 0),
+            pg_catalog.string_agg(pg_catalog.format(''%%s. Values: %%s.'', error, rows), '' '' ORDER BY error)
+              FILTER (WHERE error OPERATOR(pg_catalog.<>) '''')
+     FROM (SELECT e.error, pg_catalog.count(*) AS rows FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
+           WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
+    table_name, array_to_string(errors, '), ('));
+  IF cardinality(names) = 1 THEN
+    SELECT format(
+      'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s
+         WHERE %s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s) LIMIT $1) AS x',
+      table_name, i.expression, scope, condition) INTO walk.find_by_index
+    FROM prism_crypt._key_version_index(relation, names[1]) AS i WHERE i.expression IS NOT NULL;
+  END IF;
+  SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block
+  FROM pg_class WHERE oid = relation;
+  RETURN walk;
+END $$;
+COMMENT ON FUNCTION prism_crypt._plan_walk(bigint, regclass, name, name, integer, text) IS
+  'The statements that rotate one table. Internal';

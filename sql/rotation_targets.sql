@@ -1,0 +1,156 @@
+-- What may be rotated: tables, columns, key versions.
+
+CREATE FUNCTION prism_crypt._check_rotatable_table(relation regclass) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  root record;
+BEGIN
+  IF relation IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'relation must not be null';
+  END IF;
+  SELECT c.relname, c.relkind, c.relpersistence, n.nspname INTO root
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation;
+  IF NOT FOUND THEN
+    RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
+  ELSIF root.relkind NOT IN ('r', 'p') THEN
+    RAISE wrong_object_type USING
+      MESSAGE = format('"%s" is not a table', root.relname),
+      HINT = CASE root.relkind
+        WHEN 'v' THEN 'Rotate the tables that the view reads.'
+        WHEN 'm' THEN 'Rotate the tables that it reads, then REFRESH MATERIALIZED VIEW.'
+        WHEN 'f' THEN 'Rotate it on its own server.'
+        ELSE 'Name a table.' END;
+  ELSIF root.nspname IN ('pg_catalog', 'pg_toast', 'information_schema', 'prism_crypt') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied: "%s" is a system table', root.relname);
+  ELSIF root.relpersistence = 't' THEN
+    RAISE wrong_object_type USING
+      MESSAGE = format('"%s" is a temporary table', root.relname),
+      HINT = 'Temporary tables end with their session, and are not rotated.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
+  'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
+
+-- The table itself, its partitions, its children.
+CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE tree (member) AS (
+    SELECT relation::oid
+    UNION
+    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.member = i.inhparent
+  )
+  SELECT c.oid, c.relkind FROM tree AS t JOIN pg_class AS c ON c.oid = t.member ORDER BY c.oid
+$$;
+COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
+
+-- The tables that hold the rows of a table, as far as they have something to rotate.
+CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  name_of text;
+  column_type oid;
+  tables regclass[];
+  foreign_tables regclass[];
+  problem regclass;
+BEGIN
+  PERFORM prism_crypt._check_rotatable_table(relation);
+  SELECT relname INTO name_of FROM pg_class WHERE oid = relation;
+  IF column_name IS NOT NULL THEN
+    SELECT atttypid INTO column_type FROM pg_attribute
+    WHERE attrelid = relation AND attname = _rotation_targets.column_name AND attnum > 0 AND NOT attisdropped;
+    IF NOT FOUND THEN
+      RAISE undefined_column USING
+        MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, name_of);
+    ELSIF NOT prism_crypt._is_rotatable_type(column_type) THEN
+      RAISE datatype_mismatch USING
+        MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
+                         column_name, name_of, format_type(column_type, NULL));
+    END IF;
+  END IF;
+  SELECT array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'r'),
+         array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'f')
+    INTO tables, foreign_tables
+  FROM prism_crypt._table_tree(relation) AS t
+  WHERE column_name IS NOT NULL
+     OR EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = t.member);
+  IF tables IS NULL AND foreign_tables IS NULL AND column_name IS NULL
+     AND NOT EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = _rotation_targets.relation) THEN
+    RAISE undefined_column USING
+      MESSAGE = format('relation "%s" has no encrypted column', name_of),
+      HINT = 'Name a bytea column to re-encrypt what encrypt_bytes() made.';
+  END IF;
+  IF foreign_tables IS NOT NULL THEN
+    RAISE WARNING 'foreign tables are not rotated: %', array_to_string(foreign_tables, ', ')
+      USING HINT = 'Rotate them on their own server.';
+  END IF;
+  SELECT t INTO problem FROM unnest(tables) AS t WHERE row_security_active(t::oid) LIMIT 1;
+  IF FOUND THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('row-level security may hide rows of "%s" from this role', name_of),
+      HINT = 'Let the owner of the table rotate it, or a role with BYPASSRLS.';
+  END IF;
+  SELECT t INTO problem FROM unnest(tables) AS t
+  WHERE NOT has_table_privilege(t::oid, 'SELECT') OR NOT has_any_column_privilege(t::oid, 'UPDATE') LIMIT 1;
+  IF FOUND THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied for table %s', prism_crypt._qualified_name(problem)),
+      HINT = 'A rotation needs SELECT and UPDATE on the table and on each of its partitions and children.';
+  END IF;
+  RETURN coalesce(tables, '{}');
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
+  'Checks a rotation''s target and gives the tables that hold its rows. Internal';
+
+CREATE FUNCTION prism_crypt._is_rotatable_type(type oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t WHERE t.type = $1) OR prism_crypt._is_bytea($1)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_rotatable_type(oid) IS 'Whether columns of a type can be rotated. Internal';
+
+CREATE FUNCTION prism_crypt._is_bytea(type oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE base (type) AS (
+    SELECT $1
+    UNION
+    SELECT t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype = 'd'
+  )
+  SELECT EXISTS (SELECT FROM base AS b WHERE b.type = 'bytea'::regtype)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_bytea(oid) IS 'Whether a type is bytea or a domain over it. Internal';
+
+CREATE FUNCTION prism_crypt._rotatable_versions(from_version integer, keyset text) RETURNS integer[]
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(version), '{}') FROM prism_crypt.data_key
+  WHERE state = 'decrypt_only' AND ($1 IS NULL OR version = $1) AND ($2 IS NULL OR keyset = $2)
+$$;
+COMMENT ON FUNCTION prism_crypt._rotatable_versions(integer, text) IS
+  'The old key versions that may be read. Internal';
+
+CREATE FUNCTION prism_crypt._check_rotation_scope(from_version integer, keyset text) RETURNS void
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  key prism_crypt.data_key;
+BEGIN
+  IF _check_rotation_scope.from_version IS NOT NULL THEN
+    SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = from_version;
+    IF NOT FOUND THEN
+      RAISE undefined_object USING
+        MESSAGE = format('key version %s does not exist', from_version), HINT = 'prism_crypt.key_status lists them.';
+    ELSIF key.state = 'active' THEN
+      RAISE object_not_in_prerequisite_state USING
+        MESSAGE = format('key version %s is the active one of its keyset', from_version),
+        HINT = 'Call prism_crypt.rotate_key() first, so that there is another one to go to.';
+    END IF;
+  END IF;
+  IF _check_rotation_scope.keyset IS NOT NULL
+     AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = _check_rotation_scope.keyset) THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', _check_rotation_scope.keyset),
+      HINT = 'prism_crypt.key_status lists them. NULL is every keyset.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_rotation_scope(integer, text) IS
+  'Raises an error for a version or keyset that can''t be rotated away. Internal';
