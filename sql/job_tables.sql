@@ -104,3 +104,14 @@ COMMENT ON COLUMN prism_crypt.job_range.unreadable IS 'Whether it has values tha
 COMMENT ON COLUMN prism_crypt.job_range.worker_pid IS 'Process of the worker';
 COMMENT ON COLUMN prism_crypt.job_range.worker_started IS 'When the worker''s statement began';
 COMMENT ON COLUMN prism_crypt.job_range.updated_at IS 'When its last batch was committed';
+
+CREATE TABLE prism_crypt.job_worker (
+  job     bigint NOT NULL REFERENCES prism_crypt.job ON DELETE CASCADE,
+  pid     integer NOT NULL,
+  started timestamptz NOT NULL,
+  PRIMARY KEY (job, pid)
+);
+COMMENT ON TABLE prism_crypt.job_worker IS 'Sessions that work on a job, or did when they died';
+COMMENT ON COLUMN prism_crypt.job_worker.job IS 'The job';
+COMMENT ON COLUMN prism_crypt.job_worker.pid IS 'Process of the worker';
+COMMENT ON COLUMN prism_crypt.job_worker.started IS 'When the worker''s statement began';

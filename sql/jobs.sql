@@ -36,10 +36,15 @@ BEGIN
   END LOOP;
   INSERT INTO prism_crypt.job_part (job, relation) SELECT found_id, part FROM unnest(_open_job.parts) AS part
   ON CONFLICT DO NOTHING;
+  IF NOT _open_job.start THEN
+    RETURN found_id;
+  END IF;
+  INSERT INTO prism_crypt.job_worker (job, pid, started) VALUES (found_id, pg_backend_pid(), statement_timestamp())
+  ON CONFLICT (job, pid) DO UPDATE SET started = excluded.started;
   UPDATE prism_crypt.job AS j
   SET state = 'running', error = NULL, started_at = coalesce(j.started_at, clock_timestamp()),
       updated_at = clock_timestamp()
-  WHERE j.id = found_id AND j.state <> 'paused' AND _open_job.start;
+  WHERE j.id = found_id AND j.state <> 'paused';
   RETURN found_id;
 END $$;
 COMMENT ON FUNCTION prism_crypt._open_job(text, regclass, name, integer, text, regclass[], text, boolean) IS
@@ -216,6 +221,9 @@ BEGIN
       updated_at = clock_timestamp(), finished_at = clock_timestamp()
   WHERE j.id = _finish_part.job AND j.state IN ('running', 'paused')
     AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p WHERE p.job = j.id AND NOT p.finished);
+  IF FOUND THEN
+    DELETE FROM prism_crypt.job_worker AS w WHERE w.job = _finish_part.job;
+  END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._finish_part(bigint, regclass, bigint, bigint) IS 'Ends one table of a job. Internal';
 
@@ -227,11 +235,12 @@ BEGIN
   -- Nobody has to wait for what this session had taken.
   UPDATE prism_crypt.job_range AS r SET worker_started = '-infinity'
   WHERE r.job = _leave_job.job AND r.worker_pid = pg_backend_pid();
+  DELETE FROM prism_crypt.job_worker AS w WHERE w.job = _leave_job.job AND w.pid = pg_backend_pid();
   UPDATE prism_crypt.job AS j
   SET state = CASE WHEN _leave_job.error IS NULL THEN 'pending' ELSE 'failed' END, error = _leave_job.error,
       updated_at = clock_timestamp()
   WHERE j.id = _leave_job.job AND j.state = 'running'
-    AND NOT EXISTS (SELECT FROM prism_crypt.job_range AS r
-                    WHERE r.job = j.id AND prism_crypt._is_working(r.worker_pid, r.worker_started));
+    AND NOT EXISTS (SELECT FROM prism_crypt.job_worker AS w
+                    WHERE w.job = j.id AND prism_crypt._is_working(w.pid, w.started));
 END $$;
 COMMENT ON FUNCTION prism_crypt._leave_job(bigint, text) IS 'Stops this session''s work on a job. Internal';

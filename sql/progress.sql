@@ -10,11 +10,10 @@ CREATE FUNCTION prism_crypt._progress(
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH ranges AS (
     SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(r.busy_seconds) AS busy_seconds,
-           sum(greatest(r.end_block - prism_crypt._block(r.place), 0)) AS blocks_open, max(r.updated_at) AS updated_at,
-           array_agg(DISTINCT r.worker_pid) FILTER (WHERE prism_crypt._is_working(r.worker_pid, r.worker_started)) AS workers
+           sum(greatest(r.end_block - prism_crypt._block(r.place), 0)) AS blocks_open, max(r.updated_at) AS updated_at
     FROM prism_crypt.job_range AS r GROUP BY r.job, r.relation
   ), parts AS (
-    SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable, r.workers,
+    SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable,
            p.rows_done + coalesce(r.rows_done, 0) AS rows_done,
            p.busy_seconds + coalesce(r.busy_seconds, 0) AS busy_seconds,
            greatest(p.updated_at, r.updated_at) AS updated_at,
@@ -33,12 +32,14 @@ CREATE FUNCTION prism_crypt._progress(
            sum(p.left_unreadable)::bigint AS values_unreadable
     FROM parts AS p GROUP BY p.job
   ), working AS (
-    SELECT p.job, array_agg(DISTINCT w ORDER BY w) AS workers FROM parts AS p, unnest(p.workers) AS w GROUP BY p.job
+    SELECT w.job, array_agg(w.pid ORDER BY w.pid) AS workers
+    FROM prism_crypt.job_worker AS w WHERE prism_crypt._is_working(w.pid, w.started) GROUP BY w.job
   )
   SELECT j.id, j.kind,
          coalesce(prism_crypt._qualified_name(j.relation), format('dropped table (OID %s)', j.relation::oid))
            || CASE WHEN j.column_name IS NULL THEN '' ELSE format('.%I', j.column_name) END,
-         j.state, s.pass, coalesce(w.workers, '{}'), s.blocks_total, s.blocks_done, s.rows_done, s.rows_estimate,
+         CASE WHEN j.state = 'running' AND w.workers IS NULL THEN 'interrupted' ELSE j.state END, s.pass,
+         coalesce(w.workers, '{}'), s.blocks_total, s.blocks_done, s.rows_done, s.rows_estimate,
          CASE WHEN j.state IN ('finished', 'incomplete') THEN 100
               WHEN s.blocks_total > 0 THEN trunc(100.0 * s.blocks_done / s.blocks_total, 1) ELSE 0 END,
          round((s.rows_done / nullif(s.busy_seconds, 0) * greatest(cardinality(w.workers), 1))::numeric, 1),
@@ -57,7 +58,8 @@ COMMENT ON COLUMN prism_crypt.progress.id IS 'Number of the job, for pause_job()
 COMMENT ON COLUMN prism_crypt.progress.kind IS 'What is done: rotation';
 COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';
 COMMENT ON COLUMN prism_crypt.progress.state IS
-  'pending, running, paused, failed: a call goes on with it; cancelled, incomplete, finished: it is over';
+  'pending, running, interrupted (its workers are gone), paused, failed: a call goes on with it; '
+  'cancelled, incomplete, finished: it is over';
 COMMENT ON COLUMN prism_crypt.progress.pass IS 'Which walk over the table this is, from 1';
 COMMENT ON COLUMN prism_crypt.progress.workers IS 'Processes that work on it now';
 COMMENT ON COLUMN prism_crypt.progress.blocks_total IS 'Blocks of the table, and of its partitions, when the pass began';

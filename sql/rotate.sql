@@ -13,7 +13,7 @@ BEGIN
     RAISE invalid_parameter_value USING MESSAGE = 'batch_size must be at least 1';
   ELSIF limits.pause < '0' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'pause must not be negative';
-  ELSIF limits.max_rows_per_second <= 0 THEN
+  ELSIF limits.max_rows_per_second <= 0 OR limits.max_rows_per_second = 'NaN' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'max_rows_per_second must be more than 0';
   ELSIF limits.max_replica_lag < 0 THEN
     RAISE invalid_parameter_value USING MESSAGE = 'max_replica_lag must not be negative';
@@ -42,17 +42,13 @@ CREATE FUNCTION prism_crypt._describe_failure(failure prism_crypt._failure) RETU
 $$;
 COMMENT ON FUNCTION prism_crypt._describe_failure(prism_crypt._failure) IS 'An error, without values. Internal';
 
--- Raises an error again that ended a batch.
-CREATE FUNCTION prism_crypt._raise_failure(failure prism_crypt._failure) RETURNS void
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  RAISE EXCEPTION USING
-    ERRCODE = failure.code, MESSAGE = failure.message, DETAIL = coalesce(failure.detail, ''),
-    HINT = coalesce(failure.hint, ''), SCHEMA = coalesce(failure.schema_name, ''),
-    TABLE = coalesce(failure.table_name, ''), COLUMN = coalesce(failure.column_name, ''),
-    CONSTRAINT = coalesce(failure.constraint_name, ''), DATATYPE = coalesce(failure.datatype_name, '');
-END $$;
-COMMENT ON FUNCTION prism_crypt._raise_failure(prism_crypt._failure) IS 'Raises a recorded error. Internal';
+CREATE FUNCTION prism_crypt._raise_failure(
+  code text, message text, detail text, hint text, context text, schema_name text, table_name text, column_name text,
+  datatype_name text, constraint_name text
+) RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_raise_failure_wrapper';
+COMMENT ON FUNCTION prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text) IS
+  'Raises an error that was recorded. Internal';
 
 -- One job: each table in turn. Other sessions may work on it at the same time.
 CREATE PROCEDURE prism_crypt._rotate_job(
@@ -70,6 +66,8 @@ BEGIN
     walks := pg_catalog.array_append(
       walks, prism_crypt._plan_walk(NULL, target, column_name, key_version_column, from_version, keyset));
   END LOOP;
+  COMMIT;
+  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   job := prism_crypt._open_job('rotation', relation, column_name, from_version, keyset, targets, NULL, true);
   COMMIT;
   FOREACH walk IN ARRAY coalesce(walks, '{}') LOOP
@@ -116,7 +114,10 @@ BEGIN
   run.batches := 0;
   CALL prism_crypt._rotate_job(relation, column_name, key_version_column, from_version, keyset, limits, run);
   IF run.failure IS NOT NULL THEN
-    PERFORM prism_crypt._raise_failure(run.failure);
+    PERFORM prism_crypt._raise_failure(
+      (run.failure).code, (run.failure).message, (run.failure).detail, (run.failure).hint, (run.failure).context,
+      (run.failure).schema_name, (run.failure).table_name, (run.failure).column_name, (run.failure).datatype_name,
+      (run.failure).constraint_name);
   END IF;
 END $$;
 COMMENT ON PROCEDURE rotate_batch(

@@ -19,35 +19,6 @@ $$;
 COMMENT ON FUNCTION prism_crypt._key_version_index(regclass, text) IS
   'An index on the key version of a column; null where there is none. Internal';
 
-CREATE FUNCTION prism_crypt._check_key_version_column(
-  relation regclass, column_name name, key_version_column name
-) RETURNS void
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-  key_type oid;
-BEGIN
-  SELECT a.atttypid INTO key_type FROM pg_attribute AS a
-  WHERE a.attrelid = relation AND a.attname = key_version_column AND a.attnum > 0 AND NOT a.attisdropped;
-  IF column_name IS NULL THEN
-    RAISE invalid_parameter_value USING
-      MESSAGE = 'key_version_column needs a column_name', HINT = 'It is the key version of one column.';
-  ELSIF key_type IS NULL THEN
-    RAISE undefined_column USING
-      MESSAGE = format('column "%s" of relation "%s" does not exist', key_version_column, relation);
-  ELSIF key_type NOT IN ('int4'::regtype, 'int8'::regtype) THEN
-    RAISE datatype_mismatch USING
-      MESSAGE = format('column "%s" of relation "%s" is of type %s, not integer',
-                       key_version_column, relation, format_type(key_type, NULL));
-  ELSIF EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t JOIN pg_attribute AS a ON a.atttypid = t.type
-                WHERE a.attrelid = relation AND a.attname = column_name AND t.nested) THEN
-    RAISE datatype_mismatch USING
-      MESSAGE = format('column "%s" of relation "%s" may hold several key versions', column_name, relation);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._check_key_version_column(regclass, name, name) IS
-  'Raises an error for a column that can''t hold the key version of another. Internal';
-
 CREATE TYPE prism_crypt._walk AS (
   job           bigint,
   relation      regclass,
@@ -123,8 +94,7 @@ BEGIN
       HINT = 'A generated column follows the columns that it is made of.';
   END IF;
   condition := array_to_string(due, ' OR ');
-  IF key_version_column IS NOT NULL THEN
-    PERFORM prism_crypt._check_key_version_column(relation, column_name, key_version_column);
+  IF prism_crypt._sets_key_version_column(relation, column_name, key_version_column) THEN
     -- In one expression, so that value and version can't differ.
     changes := format(
       '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',

@@ -170,6 +170,8 @@ BEGIN
     place := claim.place;
     range_end := prism_crypt._tid(claim.end_block);
     WHILE place OPERATOR(pg_catalog.<) range_end LOOP
+      COMMIT;
+      -- The server's default may be a level at which a concurrent change is an error.
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
       PERFORM prism_crypt._begin_batch(limits);

@@ -154,3 +154,38 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotation_scope(integer, text) IS
   'Raises an error for a version or keyset that can''t be rotated away. Internal';
+
+-- A generated column follows by itself. Any other is set together with the value.
+CREATE FUNCTION prism_crypt._sets_key_version_column(
+  relation regclass, column_name name, key_version_column name
+) RETURNS boolean
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+  key_type oid;
+  generated "char";
+BEGIN
+  IF key_version_column IS NULL THEN
+    RETURN false;
+  ELSIF column_name IS NULL THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = 'key_version_column needs a column_name', HINT = 'It is the key version of one column.';
+  END IF;
+  SELECT a.atttypid, a.attgenerated INTO key_type, generated FROM pg_attribute AS a
+  WHERE a.attrelid = relation AND a.attname = key_version_column AND a.attnum > 0 AND NOT a.attisdropped;
+  IF key_type IS NULL THEN
+    RAISE undefined_column USING
+      MESSAGE = format('column "%s" of relation "%s" does not exist', key_version_column, relation);
+  ELSIF key_type NOT IN ('int4'::regtype, 'int8'::regtype) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" is of type %s, not integer',
+                       key_version_column, relation, format_type(key_type, NULL));
+  ELSIF EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t JOIN pg_attribute AS a ON a.atttypid = t.type
+                WHERE a.attrelid = relation AND a.attname = column_name AND t.nested) THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" may hold several key versions', column_name, relation);
+  END IF;
+  RETURN generated = '';
+END $$;
+COMMENT ON FUNCTION prism_crypt._sets_key_version_column(regclass, name, name) IS
+  'Whether a rotation sets a key-version column; an error where it is none. Internal';

@@ -13,8 +13,8 @@ CREATE TYPE prism_crypt._limits AS (
 COMMENT ON TYPE prism_crypt._limits IS 'How fast a session may work. Internal';
 
 CREATE TYPE prism_crypt._failure AS (
-  code text, message text, detail text, hint text, schema_name text, table_name text, column_name text,
-  constraint_name text, datatype_name text
+  code text, message text, detail text, hint text, context text, schema_name text, table_name text, column_name text,
+  datatype_name text, constraint_name text
 );
 COMMENT ON TYPE prism_crypt._failure IS 'An error that is recorded before it is raised. Internal';
 
@@ -74,7 +74,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
-    failure.hint = PG_EXCEPTION_HINT, failure.schema_name = SCHEMA_NAME, failure.table_name = TABLE_NAME,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME, failure.table_name = TABLE_NAME,
     failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
     failure.datatype_name = PG_DATATYPE_NAME;
 END $$;

@@ -50,7 +50,11 @@ extension_sql_file!("../sql/job_control.sql", name = "job_control", requires = [
 extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["job_control"]);
 extension_sql_file!("../sql/rotation_values.sql", name = "rotation_values", requires = ["progress"]);
 extension_sql_file!("../sql/rotation_targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
-extension_sql_file!("../sql/rotation_statements.sql", name = "rotation_statements", requires = ["rotation_targets"]);
+extension_sql_file!(
+    "../sql/rotation_statements.sql",
+    name = "rotation_statements",
+    requires = ["rotation_targets"]
+);
 extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation_statements"]);
 extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
 extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_table"]);

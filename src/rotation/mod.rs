@@ -1,5 +1,6 @@
 //! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
 
+mod failure;
 mod nested;
 mod session;
 mod values;

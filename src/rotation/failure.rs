@@ -1,0 +1,68 @@
+//! Raising an error a second time, after a job has recorded it.
+
+use crate::error::{Error, SqlResult};
+use pgrx::prelude::*;
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding catches the error and raises it anew, without the names of constraint, table and column.
+    fn ThrowErrorData(error: *mut pg_sys::ErrorData);
+}
+
+/// `prism_crypt._raise_failure(code, message, detail, hint, context, schema, table, column, datatype, constraint)`, all of
+/// type text: raises the error that they describe. Null and empty are left out.
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, reason = "the fields of an error")]
+fn _raise_failure(
+    code: &str,
+    message: &str,
+    detail: Option<&str>,
+    hint: Option<&str>,
+    context: Option<&str>,
+    schema_name: Option<&str>,
+    table_name: Option<&str>,
+    column_name: Option<&str>,
+    datatype_name: Option<&str>,
+    constraint_name: Option<&str>,
+) -> SqlResult<()> {
+    let Some(sqlerrcode) = sqlstate(code) else { return Err(Error::Internal("not an SQLSTATE").into()) };
+    let mut error = pg_sys::ErrorData {
+        elevel: pgrx::PgLogLevel::ERROR as c_int,
+        sqlerrcode,
+        message: copy(Some(message)),
+        detail: copy(detail),
+        hint: copy(hint),
+        context: copy(context),
+        schema_name: copy(schema_name),
+        table_name: copy(table_name),
+        column_name: copy(column_name),
+        datatype_name: copy(datatype_name),
+        constraint_name: copy(constraint_name),
+        // SAFETY: PostgreSQL's own memory context for errors.
+        assoc_context: unsafe { pg_sys::ErrorContext },
+        ..Default::default()
+    };
+    // SAFETY: PostgreSQL copies the strings. It does not come back, and nothing here has to be dropped.
+    unsafe { ThrowErrorData(&mut error) }
+    Ok(())
+}
+
+/// A string in the current memory context; null where it is empty.
+fn copy(text: Option<&str>) -> *mut c_char {
+    match text {
+        // SAFETY: a copy of that length, with its terminator.
+        Some(text) if !text.is_empty() => unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) },
+        _ => std::ptr::null_mut(),
+    }
+}
+
+/// The number that PostgreSQL packs five characters into, six bits each (`MAKE_SQLSTATE` of elog.h).
+fn sqlstate(code: &str) -> Option<c_int> {
+    let bytes: &[u8; 5] = code.as_bytes().try_into().ok()?;
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |packed, byte| (packed << 6) | (c_int::from(byte.wrapping_sub(b'0')) & 0x3f)),
+    )
+}
