@@ -37,6 +37,7 @@ BEGIN
         'prism_crypt._types_over(oid)',
         'prism_crypt._encrypted_types()',
         'prism_crypt._encrypted_columns()',
+        'prism_crypt._warn_of_foreign_tables(regclass)',
         'prism_crypt._is_rotatable_type(oid)',
         'prism_crypt._is_bytea(oid)',
         'prism_crypt._table_tree(regclass)',

@@ -21,8 +21,11 @@ BEGIN
       DETAIL = format('Its state is "%s".', found_state);
   END IF;
   UPDATE prism_crypt.job AS j
-  SET state = CASE WHEN _set_job_state.state = 'running' AND j.started_at IS NULL THEN 'pending'
-                   ELSE _set_job_state.state END,
+  SET state = CASE
+        WHEN _set_job_state.state = 'running' AND NOT EXISTS (
+          SELECT FROM prism_crypt.job_worker AS w WHERE w.job = j.id AND prism_crypt._is_working(w.pid, w.started))
+          THEN 'pending'
+        ELSE _set_job_state.state END,
       updated_at = clock_timestamp(),
       finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN clock_timestamp() END
   WHERE j.id = job_id AND j.state <> _set_job_state.state;

@@ -220,7 +220,9 @@ BEGIN
         ELSE 'finished' END,
       updated_at = clock_timestamp(), finished_at = clock_timestamp()
   WHERE j.id = _finish_part.job AND j.state IN ('running', 'paused')
-    AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p WHERE p.job = j.id AND NOT p.finished);
+    -- A partition that was dropped meanwhile has nothing left.
+    AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
+                    WHERE p.job = j.id AND NOT p.finished);
   IF FOUND THEN
     DELETE FROM prism_crypt.job_worker AS w WHERE w.job = _finish_part.job;
   END IF;

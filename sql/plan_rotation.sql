@@ -32,6 +32,7 @@ DECLARE
   rows_total double precision := (SELECT reltuples FROM pg_class WHERE oid = relation);
   copy regclass;
   walk prism_crypt._walk;
+  places tid[];
   began timestamptz;
 BEGIN
   EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (LIKE %s INCLUDING INDEXES INCLUDING STORAGE) ON COMMIT DROP',
@@ -41,10 +42,17 @@ BEGIN
                  prism_crypt._qualified_name(relation),
                  CASE WHEN rows_total > sample_rows THEN 100.0 * sample_rows / rows_total ELSE 100 END, sample_rows);
   GET DIAGNOSTICS sampled = ROW_COUNT;
+  IF sampled = 0 THEN
+    -- Few blocks, none of which was chosen.
+    EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT * FROM ONLY %s LIMIT %s',
+                   prism_crypt._qualified_name(relation), sample_rows);
+    GET DIAGNOSTICS sampled = ROW_COUNT;
+  END IF;
   walk := prism_crypt._plan_walk(NULL, copy, NULL, NULL, NULL, NULL);
   began := clock_timestamp();
-  EXECUTE walk.update_range USING prism_crypt._tid(0), prism_crypt._tid(
-    pg_relation_size(copy) / current_setting('block_size')::bigint);
+  EXECUTE walk.lock_range INTO places USING prism_crypt._tid(0), prism_crypt._tid(
+    pg_relation_size(copy) / current_setting('block_size')::bigint), sample_rows;
+  EXECUTE walk.update_locked USING places;
   GET DIAGNOSTICS due = ROW_COUNT;
   seconds_per_row := EXTRACT(epoch FROM clock_timestamp() - began) / nullif(due, 0);
   DROP TABLE pg_temp.prism_crypt_sample;
@@ -67,9 +75,10 @@ BEGIN
     RAISE invalid_parameter_value USING MESSAGE = 'sample_rows must be at least 1';
   END IF;
   FOR one IN
-    SELECT c.relation::regclass AS relation, c.relkind, array_agg(c.column_name) AS columns,
+    SELECT c.relation::regclass AS relation, c.relkind, array_agg(c.column_name ORDER BY a.attnum) AS columns,
            greatest(max(r.reltuples), 0)::bigint AS rows_estimate, max(r.relpages) AS relpages
     FROM prism_crypt._encrypted_columns() AS c JOIN pg_class AS r ON r.oid = c.relation
+    JOIN pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.column_name
     JOIN pg_namespace AS n ON n.oid = r.relnamespace
     WHERE c.relkind <> 'p' AND r.relpersistence <> 't' AND n.nspname <> 'prism_crypt'
     GROUP BY c.relation, c.relkind

@@ -33,12 +33,12 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_limits(prism_crypt._limits) IS
   'Raises an error for limits that make no sense. Internal';
 
--- What is kept of an error. Messages of other classes may quote values.
+-- What is kept of an error: its message, or a name that it gives, may quote values.
 CREATE FUNCTION prism_crypt._describe_failure(failure prism_crypt._failure) RETURNS text
-  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN left(($1).code, 2) IN ('25', '40', '42', '53', '54', '55', '57') THEN ($1).message || ' ' ELSE '' END
-    || format('(SQLSTATE %s%s)', ($1).code, CASE WHEN ($1).constraint_name <> ''
-       THEN format(', constraint "%s"', ($1).constraint_name) ELSE '' END)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('SQLSTATE %s', ($1).code) || coalesce((
+    SELECT format(', constraint "%s"', c.conname) FROM pg_constraint AS c
+    WHERE c.conname = ($1).constraint_name LIMIT 1), '')
 $$;
 COMMENT ON FUNCTION prism_crypt._describe_failure(prism_crypt._failure) IS 'An error, without values. Internal';
 
@@ -81,7 +81,7 @@ BEGIN
     COMMIT;
     CASE run.outcome
       WHEN 'stopped' THEN
-        RAISE NOTICE 'job % stopped after % batches', job, run.batches USING HINT = 'The next call goes on with it.';
+        RAISE NOTICE 'job % stopped; batches: %', job, run.batches USING HINT = 'The next call goes on with it.';
       WHEN 'cancelled' THEN
         run.failure.code := '57014';
         run.failure.message := pg_catalog.format('job %s was cancelled', job);
@@ -111,9 +111,11 @@ BEGIN
   PERFORM prism_crypt._require_no_transaction_block('rotate_batch()');
   PERFORM prism_crypt._check_limits(limits);
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
+  PERFORM prism_crypt._check_rotatable_table(relation);
+  PERFORM prism_crypt._warn_of_foreign_tables(relation);
   run.batches := 0;
   CALL prism_crypt._rotate_job(relation, column_name, key_version_column, from_version, keyset, limits, run);
-  IF run.failure IS NOT NULL THEN
+  IF (run.failure).code IS NOT NULL THEN
     PERFORM prism_crypt._raise_failure(
       (run.failure).code, (run.failure).message, (run.failure).detail, (run.failure).hint, (run.failure).context,
       (run.failure).schema_name, (run.failure).table_name, (run.failure).column_name, (run.failure).datatype_name,
@@ -165,12 +167,12 @@ BEGIN
   run.batches := 0;
   FOREACH relation IN ARRAY tables LOOP
     refusal := prism_crypt._refusal(relation);
-    IF refusal IS NULL THEN
+    IF (refusal).code IS NULL THEN
       CALL prism_crypt._rotate_job(relation, NULL, NULL, from_version, keyset, limits, run);
       EXIT WHEN run.outcome OPERATOR(pg_catalog.=) 'stopped';
       refusal := run.failure;
     END IF;
-    IF refusal IS NOT NULL THEN
+    IF (refusal).code IS NOT NULL THEN
       RAISE WARNING '%: %', relation, refusal.message USING DETAIL = coalesce(refusal.detail, ''), HINT = coalesce(refusal.hint, '');
       failed := pg_catalog.array_append(failed, relation::pg_catalog.text);
     END IF;

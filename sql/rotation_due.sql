@@ -4,7 +4,9 @@ CREATE FUNCTION prism_crypt.set_rotation_interval(keyset text, rotation_interval
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-  IF set_rotation_interval.rotation_interval <= '0' THEN
+  IF set_rotation_interval.keyset IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
+  ELSIF set_rotation_interval.rotation_interval <= '0' THEN
     RAISE invalid_parameter_value USING
       MESSAGE = 'rotation_interval must be more than 0', HINT = 'NULL is no limit.';
   END IF;
@@ -51,6 +53,7 @@ CREATE FUNCTION prism_crypt.emergency_rotation(reason text, OUT keyset text, OUT
 DECLARE
   relation regclass;
   jobs integer := 0;
+  rotated integer := 0;
 BEGIN
   IF coalesce(btrim(emergency_rotation.reason), '') = '' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'an emergency rotation needs a reason';
@@ -61,6 +64,7 @@ BEGIN
   LOOP
     BEGIN
       new_version := prism_crypt.rotate_key(keyset, emergency_rotation.reason);
+      rotated := rotated + 1;
     EXCEPTION WHEN object_not_in_prerequisite_state THEN
       -- Of a tenant, maybe, that brings its own master key. The others must not wait for it.
       new_version := NULL;
@@ -68,6 +72,10 @@ BEGIN
     END;
     RETURN NEXT;
   END LOOP;
+  IF rotated = 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'no keyset could be rotated', HINT = 'prism_crypt.status() says whether the master key is there.';
+  END IF;
   FOREACH relation IN ARRAY prism_crypt._rotation_roots() LOOP
     PERFORM prism_crypt._open_job('rotation', relation, NULL, NULL, NULL, ARRAY(
       SELECT t.member::regclass FROM prism_crypt._table_tree(relation) AS t

@@ -146,7 +146,7 @@ BEGIN
     SELECT format(
       'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s
          WHERE %s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s) LIMIT $1) AS x',
-      table_name, i.expression, scope, condition) INTO walk.find_by_index
+      table_name, i.expression, scope, opens[1]) INTO walk.find_by_index
     FROM prism_crypt._key_version_index(relation, names[1]) AS i WHERE i.expression IS NOT NULL;
   END IF;
   SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block

@@ -54,7 +54,7 @@ BEGIN
       rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) coalesce(batch.rotated, 0);
       run.rows_done := run.rows_done OPERATOR(pg_catalog.+) coalesce(batch.rotated, 0);
       run.batches := run.batches OPERATOR(pg_catalog.+) 1;
-      IF batch.failure IS NOT NULL THEN
+      IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;
         RETURN;
@@ -176,7 +176,7 @@ BEGIN
       batch_began := pg_catalog.clock_timestamp();
       PERFORM prism_crypt._begin_batch(limits);
       batch := prism_crypt._rotate_window(walk, place, range_end, limits.batch_size, run.careful, searching);
-      IF batch.failure IS NOT NULL THEN
+      IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;
         ROLLBACK;

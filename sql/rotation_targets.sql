@@ -81,10 +81,6 @@ BEGIN
       MESSAGE = format('relation "%s" has no encrypted column', name_of),
       HINT = 'Name a bytea column to re-encrypt what encrypt_bytes() made.';
   END IF;
-  IF foreign_tables IS NOT NULL THEN
-    RAISE WARNING 'foreign tables are not rotated: %', array_to_string(foreign_tables, ', ')
-      USING HINT = 'Rotate them on their own server.';
-  END IF;
   SELECT t INTO problem FROM unnest(tables) AS t WHERE row_security_active(t::oid) LIMIT 1;
   IF FOUND THEN
     RAISE insufficient_privilege USING
@@ -102,6 +98,20 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
   'Checks a rotation''s target and gives the tables that hold its rows. Internal';
+
+CREATE FUNCTION prism_crypt._warn_of_foreign_tables(relation regclass) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  foreign_tables text := (
+    SELECT string_agg(prism_crypt._qualified_name(t.member), ', ')
+    FROM prism_crypt._table_tree(relation) AS t WHERE t.relkind = 'f');
+BEGIN
+  IF foreign_tables IS NOT NULL THEN
+    RAISE WARNING 'foreign tables are not rotated: %', foreign_tables USING HINT = 'Rotate them on their own server.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._warn_of_foreign_tables(regclass) IS
+  'Says which partitions and children of a table are elsewhere. Internal';
 
 CREATE FUNCTION prism_crypt._is_rotatable_type(type oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

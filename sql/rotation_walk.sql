@@ -120,7 +120,7 @@ BEGIN
     rotated := coalesce(locked.rotated, 0);
     next_place := locked.next_place;
     failure := locked.failure;
-    IF failure IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR searching AND rotated OPERATOR(pg_catalog.=) 0) THEN
+    IF (failure).code IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR searching AND rotated OPERATOR(pg_catalog.=) 0) THEN
       EXECUTE walk.left_in_range INTO skipped, unreadable USING window_start, next_place;
     END IF;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
@@ -149,7 +149,7 @@ BEGIN
       locked := prism_crypt._update_locked(
         walk, prism_crypt._tid(block), prism_crypt._tid(block OPERATOR(pg_catalog.+) 1), batch_size);
       failure := locked.failure;
-      EXIT WHEN failure IS NOT NULL;
+      EXIT WHEN (failure).code IS NOT NULL;
       rotated := rotated OPERATOR(pg_catalog.+) locked.rotated;
     END LOOP;
   END IF;
