@@ -165,6 +165,9 @@ unsafe fn scan(relation: pg_sys::Relation, mut columns: Vec<Column>) -> Result<V
     unsafe {
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, snapshot, 0, null_mut());
+        let rows_a_reset =
+            if columns.iter().all(|column| nested::is_leaf(column.type_oid)) { 1024 } else { 1 };
+        let mut row: u64 = 0;
         let mut result = Ok(());
         while result.is_ok() {
             let tuple = pg_sys::systable_getnext(scan);
@@ -173,7 +176,11 @@ unsafe fn scan(relation: pg_sys::Relation, mut columns: Vec<Column>) -> Result<V
             }
             let mut see = || columns.iter_mut().try_for_each(|column| see(tuple, relation, column));
             result = memory.switch_to(|_| see());
-            memory.reset();
+            row += 1;
+            // A column that is not nested leaves a few bytes at most.
+            if row.is_multiple_of(rows_a_reset) {
+                memory.reset();
+            }
         }
         pg_sys::systable_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);

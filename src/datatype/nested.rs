@@ -14,7 +14,7 @@ use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
-pub use shape::holds;
+pub use shape::{holds, is_leaf};
 
 /// One value found, of which only the front is fetched.
 pub struct Leaf<'a> {

@@ -36,6 +36,11 @@ pub struct Holds {
     pub bytes: bool,
 }
 
+/// Whether the values of a type are `encrypted_text` or `bytea`, and not made of parts. Inside a transaction.
+pub fn is_leaf(type_oid: pg_sys::Oid) -> bool {
+    matches!(shape(type_oid).kind, Kind::Encrypted | Kind::Bytes)
+}
+
 /// What the values of a type can hold. Inside a transaction.
 pub fn holds(type_oid: pg_sys::Oid) -> Holds {
     match shape(type_oid).kind {
