@@ -66,7 +66,7 @@ COMMENT ON TABLE prism_crypt.data_key_usage IS
   'How many values each data key has sealed. Changed by the server, outside of transactions: never update it';
 COMMENT ON COLUMN prism_crypt.data_key_usage.version IS 'The key version';
 COMMENT ON COLUMN prism_crypt.data_key_usage.seals_reserved IS
-  'Seals that sessions have reserved: never less than were done, and less than twice as many or 4095 more a session';
+  'Seals that sessions have reserved: never less than were done, and less than twice as many';
 
 -- A dump carries the wrapped keys, and the sequence, so that a restore gives no version twice.
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_version_seq', '');

@@ -1,7 +1,7 @@
 //! How many values a key may still seal. SP 800-38D (section 8.3) allows 2^32 with random nonces of 96 bits.
 //!
 //! A backend reserves seals in blocks, and counts them when it reserves. So the count is never less than what was
-//! sealed, whatever happens to the backend, and it is less than twice that, or at most 4095 above it.
+//! sealed, whatever happens to the backend, and less than twice that, and each backend adds at most 16383 too many.
 
 use super::table::KeyTable;
 use super::usage::{self, Place};
@@ -14,13 +14,14 @@ use prism_envelope::KeyVersion;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Seals that one key may do (SP 800-38D, section 8.3).
 pub const SEAL_LIMIT: u64 = 1 << 32;
 /// Seals from which on a warning is given: half of them.
 pub const SEAL_WARNING: u64 = 1 << 31;
-/// The largest block. At a microsecond a value, one reservation every 4 ms.
-const MAX_BLOCK: u32 = 4096;
+/// The largest block. At 4 million values a second, one reservation every 4 ms.
+const MAX_BLOCK: u32 = 16_384;
 
 /// What this backend has reserved of one key.
 pub struct Budget {
@@ -54,12 +55,7 @@ impl Budget {
 
     /// Reserves the next block, and takes one seal of it. Fails only where the key has reached its limit; where nothing
     /// can be counted it goes on uncounted. `table` is `prism_crypt.data_key_usage`.
-    #[cold]
-    pub fn reserve(
-        &self,
-        version: KeyVersion,
-        table: Option<pg_sys::Oid>,
-    ) -> Result<Option<SealWarning>, Error> {
+    pub fn reserve(&self, version: KeyVersion, table: Option<pg_sys::Oid>) -> Result<(), Error> {
         let block = self.next_block.get();
         let owed = self.owed.get();
         let is_enforced = settings::enforces_seal_limit();
@@ -92,7 +88,10 @@ impl Budget {
         self.left.set(left);
         self.next_block.set(block.saturating_mul(2).min(MAX_BLOCK));
         let is_many = change.is_some_and(|change| change.after >= SEAL_WARNING);
-        Ok((is_many && !self.warned.replace(true)).then_some(SealWarning(version)))
+        if is_many && !self.warned.replace(true) {
+            TO_WARN_OF.store(version.get(), Relaxed);
+        }
+        Ok(())
     }
 }
 
@@ -123,17 +122,24 @@ impl Budgets {
     }
 }
 
-/// A key has come to half of its limit. Once a session and key.
-#[must_use]
-pub struct SealWarning(KeyVersion);
+/// A version that a warning is due of; 0: none.
+static TO_WARN_OF: AtomicU32 = AtomicU32::new(0);
 
-impl SealWarning {
-    /// To be called when the keyring is not borrowed: PostgreSQL may end the statement while it reports.
-    pub fn raise(self) {
-        let message = format!("key version {} has sealed half of the values that it may", self.0);
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-            .set_detail(format!("The limit is {SEAL_LIMIT} values."))
-            .set_hint("Call prism_crypt.rotate_key() to make the next key of its keyset.")
-            .report(PgLogLevel::WARNING);
+/// Warns that a key has come to half of its limit, if a reservation found that: once a session and key. To be called when
+/// the keyring is not borrowed: PostgreSQL may end the statement while it reports.
+#[inline]
+pub fn raise_warning() {
+    if TO_WARN_OF.load(Relaxed) != 0 {
+        warn_of(TO_WARN_OF.swap(0, Relaxed));
     }
+}
+
+#[cold]
+#[inline(never)]
+fn warn_of(version: u32) {
+    let message = format!("key version {version} has sealed half of the values that it may");
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
+        .set_detail(format!("The limit is {SEAL_LIMIT} values."))
+        .set_hint("Call prism_crypt.rotate_key() to make the next key of its keyset.")
+        .report(PgLogLevel::WARNING);
 }

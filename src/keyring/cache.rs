@@ -1,6 +1,6 @@
 //! What a backend keeps unlocked, and when it lets go of it.
 
-use super::budget::{Budget, Budgets, SealWarning};
+use super::budget::{Budget, Budgets};
 use super::invalidation;
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
@@ -23,16 +23,6 @@ impl Deref for UnlockedKey {
     fn deref(&self) -> &DataKey {
         &self.key
     }
-}
-
-/// What it takes to seal one value, which is counted already.
-pub struct Sealer<'a> {
-    /// The key.
-    pub key: Rc<UnlockedKey>,
-    /// Where the nonce comes from.
-    pub nonces: &'a mut NoncePool,
-    /// To be raised once the keyring is free again.
-    pub warning: Option<SealWarning>,
 }
 
 /// The unlocked keys of this backend. Dropping them wipes them.
@@ -89,8 +79,8 @@ impl Keyring {
         }
     }
 
-    /// For sealing a value with the active key of a keyset (`None`: of the session's).
-    pub fn sealer(&mut self, keyset: Option<&str>) -> Result<Sealer<'_>, Error> {
+    /// The active key of a keyset (`None`: of the session's), and the nonces to seal with. One value is counted.
+    pub fn sealing_key(&mut self, keyset: Option<&str>) -> Result<(Rc<UnlockedKey>, &mut NoncePool), Error> {
         let key = match (keyset, &self.current) {
             (None, Some(key)) => Rc::clone(key),
             (Some(keyset), _) => self.active_key(keyset)?,
@@ -102,7 +92,8 @@ impl Keyring {
                 key
             }
         };
-        self.counted(key)
+        self.count(&key)?;
+        Ok((key, &mut self.nonces))
     }
 
     /// The key of a version, if values of that version may be read.
@@ -113,8 +104,11 @@ impl Keyring {
         self.last_opened.as_ref().ok_or(Error::UnknownVersion(version))
     }
 
-    /// The key of a version, and for sealing with the active key of the same keyset.
-    pub fn resealer(&mut self, version: KeyVersion) -> Result<(Rc<UnlockedKey>, Sealer<'_>), Error> {
+    /// The key of a version, the active key of the same keyset, and the nonces to seal with. One value is counted.
+    pub fn resealing_keys(
+        &mut self,
+        version: KeyVersion,
+    ) -> Result<(Rc<UnlockedKey>, Rc<UnlockedKey>, &mut NoncePool), Error> {
         let (old, new) = match &self.last_resealed {
             Some((old, new)) if old.version() == version => (Rc::clone(old), Rc::clone(new)),
             _ => {
@@ -125,19 +119,21 @@ impl Keyring {
                 (old, new)
             }
         };
-        Ok((old, self.counted(new)?))
+        self.count(&new)?;
+        Ok((old, new, &mut self.nonces))
     }
 
     /// Counts one value that will be sealed with a key.
     #[inline]
-    fn counted(&mut self, key: Rc<UnlockedKey>) -> Result<Sealer<'_>, Error> {
-        let warning = if key.budget.take() {
-            None
-        } else {
-            let table = self.rows()?.usage_table();
-            key.budget.reserve(key.version(), table)?
-        };
-        Ok(Sealer { key, nonces: &mut self.nonces, warning })
+    fn count(&mut self, key: &UnlockedKey) -> Result<(), Error> {
+        if key.budget.take() { Ok(()) } else { self.reserve(key) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reserve(&mut self, key: &UnlockedKey) -> Result<(), Error> {
+        let table = self.rows()?.usage_table();
+        key.budget.reserve(key.version(), table)
     }
 
     /// The rows of the key table.

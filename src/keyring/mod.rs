@@ -12,7 +12,7 @@ mod usage;
 
 use crate::error::Error;
 use crate::varlena::Varlena;
-use cache::{Keyring, Sealer};
+use cache::Keyring;
 use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
 use std::cell::RefCell;
 use zeroize::Zeroize;
@@ -40,15 +40,12 @@ fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -
 /// Seals a plaintext under the active key of a keyset; `None` is the session's.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
-    let warning = with_keyring(|keyring| {
-        let Sealer { key, nonces, warning } = keyring.sealer(keyset)?;
+    with_keyring(|keyring| {
+        let (key, nonces) = keyring.sealing_key(keyset)?;
         key.seal_into(nonces, current_process_id(), attributes, plaintext, out.bytes_mut())
-            .map_err(|error| Error::seal(key.version(), error))?;
-        Ok(warning)
+            .map_err(|error| Error::seal(key.version(), error))
     })?;
-    if let Some(warning) = warning {
-        warning.raise();
-    }
+    budget::raise_warning();
     Ok(out)
 }
 
@@ -68,15 +65,12 @@ pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Va
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
     let version = envelope.key_version();
-    let warning = with_keyring(|keyring| {
-        let (old, Sealer { key: new, nonces, warning }) = keyring.resealer(version)?;
+    with_keyring(|keyring| {
+        let (old, new, nonces) = keyring.resealing_keys(version)?;
         new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, out.bytes_mut())
-            .map_err(|error| Error::seal(version, error))?;
-        Ok(warning)
+            .map_err(|error| Error::seal(version, error))
     })?;
-    if let Some(warning) = warning {
-        warning.raise();
-    }
+    budget::raise_warning();
     Ok(out)
 }
 

@@ -9,7 +9,7 @@ from harness.scenario import Scenario, set_key, wait_until
 
 COUNT = "SELECT seals_reserved FROM prism_crypt.key_status WHERE state = 'active' AND keyset = 'default'"
 # The largest block that a session reserves.
-BLOCK = 4096
+BLOCK = 16_384
 PARALLEL = ("SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; "
             "SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off;")
 
