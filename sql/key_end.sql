@@ -25,7 +25,7 @@ BEGIN
   SELECT string_agg(format('%s %s: %s', c.kind, c.location, c.ciphertexts), '; ' ORDER BY c.ciphertexts DESC)
            FILTER (WHERE c.ciphertexts > 0),
          sum(c.ciphertexts),
-         string_agg(c.location, ', ') FILTER (WHERE c.ciphertexts IS NULL AND c.kind = 'temporary table')
+         string_agg(format('%s: %s', c.location, c.remark), '; ') FILTER (WHERE c.ciphertexts IS NULL AND c.kind IN ('table', 'partition', 'materialized view'))
     INTO places, total, hidden
   FROM prism_crypt.census() AS c
   WHERE c.key_version = _require_no_ciphertext.version OR c.ciphertexts IS NULL;
@@ -36,8 +36,8 @@ BEGIN
       HINT = 'Re-encrypt them (rotate_batch(), prism_crypt.rotate_all()); set constants in catalogs anew.';
   ELSIF hidden IS NOT NULL THEN
     RAISE object_in_use USING
-      MESSAGE = format('key version %s may be in use in temporary tables of other sessions', version),
-      DETAIL = hidden, HINT = 'Wait until these sessions end.';
+      MESSAGE = format('key version %s may be in use where it can't be looked for', version),
+      DETAIL = hidden, HINT = 'A temporary table ends with its session.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
