@@ -52,6 +52,7 @@ BEGIN
         'prism_crypt._tid(bigint)',
         'prism_crypt._block(tid)',
         'prism_crypt._is_rotatable(@extschema@.encrypted_text, integer, text)',
+        'prism_crypt._is_rotatable(@extschema@.encrypted_text)',
         'prism_crypt._is_rotatable(bytea, integer, text)',
         'prism_crypt._can_rotate(@extschema@.encrypted_text, integer, text)',
         'prism_crypt._can_rotate(bytea, integer, text)',

@@ -139,7 +139,7 @@ BEGIN
   END IF;
 
   -- Small enough to share a table evenly, and so large that taking one costs nothing beside working on it.
-  end_block := least(part.next_block + least(greatest(part.end_block / 64, 128), 8192), part.end_block);
+  end_block := least(part.next_block + least(greatest(part.end_block / 32, 128), 8192), part.end_block);
   INSERT INTO prism_crypt.job_range (job, relation, place, end_block, worker_pid, worker_started)
   VALUES (_claim_range.job, _claim_range.relation, prism_crypt._tid(part.next_block), _claim_range.end_block,
           pg_backend_pid(), statement_timestamp())

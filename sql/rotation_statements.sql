@@ -69,14 +69,18 @@ BEGIN
   walk.target := table_name || CASE WHEN column_name IS NULL THEN '' ELSE format('.%I', column_name) END;
   FOR one IN
     SELECT quote_ident(a.attname) AS name, CASE WHEN t.nested THEN '_nested' ELSE '' END AS suffix,
-           coalesce(t.nested, false) AS nested, prism_crypt._is_bytea(a.atttypid) AS is_bytea
+           coalesce(t.nested, false) AS nested, NOT coalesce(t.nested, true) AS is_plain,
+           prism_crypt._is_bytea(a.atttypid) AS is_bytea
     FROM pg_attribute AS a LEFT JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
       AND CASE WHEN column_name IS NULL THEN t.type IS NOT NULL ELSE a.attname = column_name END
     ORDER BY a.attnum
   LOOP
     names := names || one.name;
-    due := due || format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.name, scope);
+    due := due || CASE
+      WHEN one.is_plain AND from_version IS NULL AND keyset IS NULL
+        THEN format('prism_crypt._is_rotatable(%s)', one.name)
+      ELSE format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.name, scope) END;
     opens := opens || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.name, scope);
     errors := errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.name, scope);
     IF one.nested THEN

@@ -149,6 +149,7 @@ BEGIN
   LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    PERFORM prism_crypt._begin_batch(limits);
     claim := prism_crypt._claim_range(walk.job, walk.relation);
     COMMIT;
     CASE claim.action

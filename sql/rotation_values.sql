@@ -5,6 +5,11 @@ CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text, from_version int
 COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text, integer, text) IS
   'Whether a value is under an old key that may be read. Internal';
 
+CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_at_all_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
+  'Whether a value is under an old key that may be read, of whatever version and keyset. Internal';
+
 CREATE FUNCTION prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) RETURNS boolean
   LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_bytes_wrapper';
 COMMENT ON FUNCTION prism_crypt._is_rotatable(bytea, integer, text) IS

@@ -20,6 +20,13 @@ fn _is_rotatable(
     Ok(is_rotatable(front.key_version(), Scope { from_version, keyset })?)
 }
 
+/// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: the same for all versions and keysets, which is the usual
+/// question, and asked of every value.
+#[pg_extern(sql = false)]
+fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
+    Ok(is_rotatable(front.key_version(), Scope { from_version: None, keyset: None })?)
+}
+
 /// `prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) → boolean`: likewise; other bytes are not.
 #[pg_extern(sql = false)]
 fn _is_rotatable_bytes(
