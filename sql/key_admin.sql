@@ -41,7 +41,8 @@ BEGIN
   WHERE k.keyset = rotate_key.keyset AND k.state = 'active';
   INSERT INTO prism_crypt.data_key (version, keyset, state, wrapped, master_fingerprint, reason)
   VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
-  INSERT INTO prism_crypt.data_key_usage (version) VALUES (new_version);
+  -- A count that is there already belongs to a row of data_key that somebody deleted. It stays: it may only be too high.
+  INSERT INTO prism_crypt.data_key_usage (version) VALUES (new_version) ON CONFLICT DO NOTHING;
   PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
   RETURN new_version;
 END $$;
