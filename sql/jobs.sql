@@ -10,6 +10,23 @@ $$;
 COMMENT ON FUNCTION prism_crypt._is_working(integer, timestamptz) IS
   'Whether a worker still runs the statement it began with. Internal';
 
+CREATE FUNCTION prism_crypt._caller() RETURNS oid
+  LANGUAGE c STABLE AS 'MODULE_PATHNAME', '_caller_wrapper';
+COMMENT ON FUNCTION prism_crypt._caller() IS 'The current role as it is outside of SECURITY DEFINER functions. Internal';
+
+-- These functions write for the caller to tables that nobody else may write to.
+CREATE FUNCTION prism_crypt._require_update(relation regclass) RETURNS void
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- Null: the table is gone.
+  IF NOT has_any_column_privilege(prism_crypt._caller(), relation::oid, 'UPDATE') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied for table %s', prism_crypt._qualified_name(relation));
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_update(regclass) IS
+  'Raises an error unless the caller may update a table. Internal';
+
 -- Finds the open job of this identity, or makes it; then it is running, unless somebody paused it.
 CREATE FUNCTION prism_crypt._open_job(
   kind text, relation regclass, column_name name, from_version integer, keyset text, parts regclass[], reason text,
@@ -39,6 +56,7 @@ BEGIN
   IF NOT _open_job.start THEN
     RETURN found_id;
   END IF;
+  PERFORM prism_crypt._require_update(part) FROM unnest(_open_job.parts) AS part;
   INSERT INTO prism_crypt.job_worker (job, pid, started) VALUES (found_id, pg_backend_pid(), statement_timestamp())
   ON CONFLICT (job, pid) DO UPDATE SET started = excluded.started;
   UPDATE prism_crypt.job AS j
@@ -69,6 +87,7 @@ DECLARE
   blocks bigint := pg_relation_size(_claim_range.relation) / current_setting('block_size')::bigint;
   waiting boolean;
 BEGIN
+  PERFORM prism_crypt._require_update(_claim_range.relation);
   SELECT j.state INTO action FROM prism_crypt.job AS j WHERE j.id = _claim_range.job;
   IF NOT FOUND THEN
     RAISE undefined_object USING MESSAGE = format('job %s does not exist', _claim_range.job);
@@ -207,6 +226,7 @@ CREATE FUNCTION prism_crypt._finish_part(job bigint, relation regclass, left_ove
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+  PERFORM prism_crypt._require_update(_finish_part.relation);
   -- Before the part: claims take the locks in this order too.
   PERFORM FROM prism_crypt.job AS j WHERE j.id = _finish_part.job FOR UPDATE;
   UPDATE prism_crypt.job_part AS p
@@ -225,6 +245,13 @@ BEGIN
                     WHERE p.job = j.id AND NOT p.finished);
   IF FOUND THEN
     DELETE FROM prism_crypt.job_worker AS w WHERE w.job = _finish_part.job;
+    -- Of calls that found nothing to do, one a target is kept: a call every minute must not fill the table.
+    DELETE FROM prism_crypt.job AS old USING prism_crypt.job AS new
+    WHERE new.id = _finish_part.job AND old.id < new.id AND old.state = 'finished' AND new.state = 'finished'
+      AND old.kind = new.kind AND old.relation = new.relation
+      AND old.column_name IS NOT DISTINCT FROM new.column_name
+      AND old.from_version IS NOT DISTINCT FROM new.from_version AND old.keyset IS NOT DISTINCT FROM new.keyset
+      AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p WHERE p.job IN (old.id, new.id) AND p.rows_done > 0);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._finish_part(bigint, regclass, bigint, bigint) IS 'Ends one table of a job. Internal';

@@ -36,7 +36,7 @@ BEGIN
       HINT = 'Re-encrypt them (rotate_batch(), prism_crypt.rotate_all()); set constants in catalogs anew.';
   ELSIF hidden IS NOT NULL THEN
     RAISE object_in_use USING
-      MESSAGE = format('key version %s may be in use where it can't be looked for', version),
+      MESSAGE = format('key version %s may be in use where it can''t be looked for', version),
       DETAIL = hidden, HINT = 'A temporary table ends with its session.';
   END IF;
 END $$;

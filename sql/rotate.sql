@@ -173,7 +173,8 @@ BEGIN
       refusal := run.failure;
     END IF;
     IF (refusal).code IS NOT NULL THEN
-      RAISE WARNING '%: %', relation, refusal.message USING DETAIL = coalesce(refusal.detail, ''), HINT = coalesce(refusal.hint, '');
+      RAISE WARNING '%: %', relation, refusal.message
+        USING HINT = coalesce(nullif(refusal.hint, ''), 'rotate_batch() on this table tells more.');
       failed := pg_catalog.array_append(failed, relation::pg_catalog.text);
     END IF;
     run.outcome := NULL;

@@ -18,3 +18,10 @@ fn _require_no_transaction_block(what: &str) -> SqlResult<()> {
 fn _saw_unreadable() -> bool {
     SAW_UNREADABLE.replace(false)
 }
+
+/// `prism_crypt._caller() → oid`: the current role as it is outside of SECURITY DEFINER functions.
+#[pg_extern(sql = false)]
+fn _caller() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this session.
+    unsafe { pg_sys::GetOuterUserId() }
+}
