@@ -128,7 +128,7 @@ BEGIN
     table_name, changes, condition);
   walk.lock_range := format(
     'SELECT pg_catalog.array_agg(ctid) FROM (SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1
-       AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3 FOR UPDATE SKIP LOCKED) AS chosen',
+       AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) AS chosen',
     table_name, array_to_string(opens, ' OR '));
   walk.update_locked := format(
     'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)', table_name, changes_locked);
