@@ -38,7 +38,9 @@ CREATE FUNCTION prism_crypt._progress(
   SELECT j.id, j.kind,
          coalesce(prism_crypt._qualified_name(j.relation), format('dropped table (OID %s)', j.relation::oid))
            || CASE WHEN j.column_name IS NULL THEN '' ELSE format('.%I', j.column_name) END,
-         CASE WHEN j.state = 'running' AND w.workers IS NULL THEN 'interrupted' ELSE j.state END, s.pass,
+         -- The workers are sessions of the primary.
+         CASE WHEN j.state = 'running' AND w.workers IS NULL AND NOT pg_is_in_recovery() THEN 'interrupted'
+              ELSE j.state END, s.pass,
          coalesce(w.workers, '{}'), s.blocks_total, s.blocks_done, s.rows_done, s.rows_estimate,
          CASE WHEN j.state IN ('finished', 'incomplete') THEN 100
               WHEN s.blocks_total > 0 THEN trunc(100.0 * s.blocks_done / s.blocks_total, 1) ELSE 0 END,

@@ -196,7 +196,7 @@ BEGIN
         RAISE NOTICE 'job % waits for a standby that is more than % bytes behind', walk.job, limits.max_replica_lag;
         said := 'lag';
       END IF;
-      seconds := 0.5;
+      seconds := 0.05;
     END IF;
     COMMIT;
     PERFORM pg_catalog.pg_sleep(LEAST(seconds, 0.5));
