@@ -1,4 +1,4 @@
-"""docs/errors.md lists every message of src/error.rs, and none that is not there."""
+"""docs/errors.md lists every message of src/error.rs and sql/*.sql, and none that is not there."""
 
 import re
 import unittest
@@ -31,6 +31,13 @@ class Errors(unittest.TestCase):
     def setUpClass(cls):
         text = (paths.ROOT / "docs/errors.md").read_text(encoding="utf-8")
         cls.first, *cls.others = re.split(r"^## ", text, flags=re.M)
+        cls.sql = "\n".join(path.read_text(encoding="utf-8") for path in sorted((paths.ROOT / "sql").glob("*.sql")))
+
+    def listed(self, title):
+        """What stands in backquotes in the first column of the tables of the section with this in its title."""
+        section = next(other for other in self.others if title in other.splitlines()[0])
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        return set().union(*(re.findall(r"`([^`]+)`", row) for row in rows))
 
     def test_every_message_of_the_code_is_listed(self):
         self.assertEqual(sorted(messages_of_the_code() - first_columns(self.first)), [])
@@ -39,15 +46,25 @@ class Errors(unittest.TestCase):
         self.assertEqual(sorted(first_columns(self.first) - messages_of_the_code()), [])
 
     def test_messages_of_the_sql_functions(self):
-        """Every MESSAGE of sql/*.sql, as format() has it, stands in the section on them."""
-        sql = "\n".join(path.read_text(encoding="utf-8") for path in sorted((paths.ROOT / "sql").glob("*.sql")))
-        raised = {m.replace("''", "'") for m in re.findall(r"MESSAGE = (?:pg_catalog\.)?(?:format\(\s*)?'((?:[^']|'')*)'", sql)}
-        self.assertEqual(len(re.findall(r"\bMESSAGE = ", sql)) > 5, True)
-        section = next(other for other in self.others if "SQL functions" in other.splitlines()[0])
-        listed = set().union(*(re.findall(r"`([^`]+)`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")))
-        listed |= {re.sub(r"\{[^}]*\}", "{}", m) for m in messages_of_the_code()}
-        self.assertEqual(sorted(raised - listed), [])
+        """Every MESSAGE of sql/*.sql, as format() has it, stands in the section on them, and nothing else does."""
+        raised = {
+            m.replace("''", "'")
+            for m in re.findall(r"\b(?:MESSAGE =|message :=) (?:pg_catalog\.)?(?:format\(\s*)?'((?:[^']|'')*)'", self.sql)}
+        self.assertEqual(len(raised) > 5, True)
+        listed = self.listed("SQL functions")
+        of_the_code = {re.sub(r"\{[^}]*\}", "{}", m) for m in messages_of_the_code()}
+        self.assertEqual(sorted(raised - listed - of_the_code), [])
+        self.assertEqual(sorted(listed - raised), [])
 
+    def test_no_message_is_written_in_another_way(self):
+        found = re.findall(r"\b(?:MESSAGE =|message :=) ((?:pg_catalog\.)?format\(\s*'|'|\S*)", self.sql)
+        self.assertEqual([start for start in found if not start.endswith("'")], [])
+        self.assertEqual(re.findall(r"\bRAISE (?:EXCEPTION )?'.*", self.sql), [])
+
+    def test_warnings_of_the_sql_functions(self):
+        """Every RAISE WARNING of sql/*.sql stands in the section on warnings."""
+        raised = {m.replace("''", "'") for m in re.findall(r"\bRAISE WARNING '((?:[^']|'')*)'", self.sql)}
+        self.assertEqual(sorted(raised - self.listed("Warnings")), [])
 
 if __name__ == "__main__":
     unittest.main()
