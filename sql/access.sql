@@ -107,7 +107,8 @@ BEGIN
         'prism_crypt.emergency_rotation(text)',
         'prism_crypt.set_rotation_interval(text, interval)',
         'prism_crypt.rotation_due()',
-        'prism_crypt.census(regclass)']::regprocedure[];
+        'prism_crypt.census(regclass)',
+        'prism_crypt._progress()']::regprocedure[];
     WHEN 'monitor' THEN
       RETURN ARRAY[
         'prism_crypt.status()',
@@ -150,7 +151,7 @@ BEGIN
   IF access IN ('monitor', 'key_admin') THEN
     EXECUTE format('GRANT SELECT ON prism_crypt.key_status, prism_crypt.audit_log TO %s', role);
   END IF;
-  IF access IN ('monitor', 'rotate') THEN
+  IF access IN ('monitor', 'rotate', 'key_admin') THEN
     EXECUTE format('GRANT SELECT ON prism_crypt.progress TO %s', role);
   END IF;
 END $$;
@@ -184,7 +185,7 @@ BEGIN
   IF NOT remaining && ARRAY['monitor', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.key_status, prism_crypt.audit_log FROM %s', role);
   END IF;
-  IF NOT remaining && ARRAY['monitor', 'rotate'] THEN
+  IF NOT remaining && ARRAY['monitor', 'rotate', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.progress FROM %s', role);
   END IF;
   IF remaining = '{}' THEN

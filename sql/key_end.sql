@@ -110,9 +110,9 @@ CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE NOTICE '%', what USING
-    DETAIL = 'Out of reach are copies of the wrapped key in dead rows of prism_crypt.data_key until VACUUM, in WAL and its '
+    DETAIL = 'Out of reach are copies of the wrapped key in dead rows of prism_crypt.data_key until VACUUM FULL, in WAL and its '
       'archives, and in dumps, backups and snapshots of disks; and old ciphertext in dead rows of tables.',
-    HINT = 'VACUUM prism_crypt.data_key, and let WAL and backups expire. Or rotate the master key and destroy the old one: '
+    HINT = 'VACUUM FULL prism_crypt.data_key, and let WAL and backups expire. Or rotate the master key and destroy the old one: '
       'then these copies are useless.';
 END $$;
 COMMENT ON FUNCTION prism_crypt._tell_what_remains(text) IS 'Says what a destruction does not reach. Internal';
