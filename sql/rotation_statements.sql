@@ -27,6 +27,8 @@ CREATE TYPE prism_crypt._walk AS (
   find          text,
   -- Re-encrypts a range: $1 < ctid < $2.
   update_range  text,
+  -- Re-encrypts one stripe of a range, by number: $3.
+  update_stripe text,
   -- Re-encrypts rows at places: $1.
   update_places text,
   -- Locks rows of a range that nobody else has locked and that open, at most $3.
@@ -39,7 +41,8 @@ CREATE TYPE prism_crypt._walk AS (
   rest          text,
   -- Places of rows to rotate, by an index: at most $1. Null where there is no such index.
   find_by_index text,
-  rows_per_block double precision
+  rows_per_block double precision,
+  stripes       integer
 );
 COMMENT ON TYPE prism_crypt._walk IS 'The statements that rotate one table. Internal';
 
@@ -117,12 +120,21 @@ BEGIN
     FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
   END IF;
 
+  SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block
+  FROM pg_class WHERE oid = relation;
+  -- Eight leave an eighth of the dead rows that one would, and an index of which a tenth is free does not split.
+  walk.stripes := least(8, greatest(1, floor(walk.rows_per_block / 2)));
+
   walk.find := format(
     'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
     table_name, condition);
   walk.update_range := format(
     'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s)',
     table_name, changes, condition);
+  walk.update_stripe := format(
+    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
+       AND prism_crypt._stripe(ctid, %s) OPERATOR(pg_catalog.=) $3 AND (%s)',
+    table_name, changes, walk.stripes, condition);
   walk.update_places := format(
     'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)',
     table_name, changes, condition);
@@ -153,8 +165,6 @@ BEGIN
       table_name, i.expression, scope, opens[1]) INTO walk.find_by_index
     FROM prism_crypt._key_version_index(relation, names[1]) AS i WHERE i.expression IS NOT NULL;
   END IF;
-  SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block
-  FROM pg_class WHERE oid = relation;
   RETURN walk;
 END $$;
 COMMENT ON FUNCTION prism_crypt._plan_walk(bigint, regclass, name, name, integer, text) IS

@@ -133,6 +133,7 @@ DECLARE
   place pg_catalog.tid;
   range_end pg_catalog.tid;
   searching boolean := false;
+  stripe integer := 0;
   done boolean := false;
 BEGIN
   run.rows_done := 0;
@@ -169,6 +170,7 @@ BEGIN
         CONTINUE;
     END CASE;
     place := claim.place;
+    stripe := 0;
     range_end := prism_crypt._tid(claim.end_block);
     WHILE place OPERATOR(pg_catalog.<) range_end LOOP
       COMMIT;
@@ -176,7 +178,7 @@ BEGIN
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
       PERFORM prism_crypt._begin_batch(limits);
-      batch := prism_crypt._rotate_window(walk, place, range_end, limits.batch_size, run.careful, searching);
+      batch := prism_crypt._rotate_window(walk, place, range_end, limits.batch_size, run.careful, searching, stripe);
       IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;
@@ -185,6 +187,7 @@ BEGIN
       END IF;
       place := batch.next_place;
       searching := batch.searching;
+      stripe := batch.stripe;
       run.careful := batch.careful;
       state := prism_crypt._advance_range(claim.range_id, place, batch.rotated,
         EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began),

@@ -66,6 +66,10 @@ CREATE FUNCTION prism_crypt._rotation_error_nested(value anyelement, from_versio
 COMMENT ON FUNCTION prism_crypt._rotation_error_nested(anyelement, integer, text) IS
   'As _rotation_error(), for the first problem in an array or composite value. Internal';
 
+CREATE FUNCTION prism_crypt._stripe(place tid, stripes integer) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_stripe_wrapper';
+COMMENT ON FUNCTION prism_crypt._stripe(tid, integer) IS 'Which of so many stripes of its block a row is in. Internal';
+
 CREATE FUNCTION prism_crypt._saw_unreadable() RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_saw_unreadable_wrapper';
 COMMENT ON FUNCTION prism_crypt._saw_unreadable() IS

@@ -30,26 +30,29 @@ CREATE TYPE prism_crypt._run AS (
 );
 COMMENT ON TYPE prism_crypt._run IS 'What a session has done in this call. Internal';
 
--- The fast way: one statement. Gives null where it did not get all of its rows: one is locked, or can't be opened, or
--- something else is wrong that the careful way finds again, and reports.
-CREATE FUNCTION prism_crypt._update_at_once(walk prism_crypt._walk, from_place tid, to_place tid, places tid[])
-  RETURNS integer
+-- The fast way: one statement, over a range, or one stripe of it, or places. Gives null where it did not get all of its
+-- rows: one is locked, or can't be opened, or something else is wrong that the careful way finds again, and reports.
+CREATE FUNCTION prism_crypt._update_at_once(
+  walk prism_crypt._walk, from_place tid, to_place tid, stripe integer, places tid[]
+) RETURNS integer
   -- Others that wait for rows of this batch must not wait long.
   LANGUAGE plpgsql VOLATILE SET lock_timeout = '10ms' AS $$
 DECLARE
   rotated integer;
 BEGIN
-  IF places IS NULL THEN
-    EXECUTE walk.update_range USING from_place, to_place;
-  ELSE
+  IF places IS NOT NULL THEN
     EXECUTE walk.update_places USING places;
+  ELSIF stripe IS NOT NULL THEN
+    EXECUTE walk.update_stripe USING from_place, to_place, stripe;
+  ELSE
+    EXECUTE walk.update_range USING from_place, to_place;
   END IF;
   GET DIAGNOSTICS rotated = ROW_COUNT;
   RETURN rotated;
 EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $$;
-COMMENT ON FUNCTION prism_crypt._update_at_once(prism_crypt._walk, tid, tid, tid[]) IS
+COMMENT ON FUNCTION prism_crypt._update_at_once(prism_crypt._walk, tid, tid, integer, tid[]) IS
   'Re-encrypts rows without locking them first. Internal';
 
 -- The careful way: locks up to batch_size rows that open and that nobody else has locked, then updates them. So none is
@@ -81,15 +84,24 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, integer) IS
   'Re-encrypts rows after locking them. Internal';
 
--- One batch between two places (both exclusive). While searching, it goes to the next row that is due; otherwise it takes
--- the next rows as they come, and where none was due the next call searches.
+-- One batch between two places (both exclusive).
+--
+-- While it searches, it goes to the next row that is due. Otherwise it takes the rows as they come: of as many blocks as
+-- hold `stripes` batches, one stripe after the other, each in a transaction of its own. What the first stripe leaves
+-- behind is dead by then, and makes room in the same blocks for the next, which so need neither new blocks nor new index
+-- entries (HOT). Where a first stripe had nothing that was due, the next call searches.
 CREATE FUNCTION prism_crypt._rotate_window(
-  walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer, INOUT careful integer, INOUT searching boolean,
+  walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer,
+  INOUT careful integer, INOUT searching boolean, INOUT stripe integer,
   OUT rotated integer, OUT next_place tid, OUT skipped boolean, OUT unreadable boolean, OUT failure prism_crypt._failure
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  blocks bigint := GREATEST(1, pg_catalog.floor(batch_size OPERATOR(pg_catalog./) walk.rows_per_block));
+  -- Exact, where a block has more rows than a batch may have.
   small boolean := batch_size OPERATOR(pg_catalog.<) walk.rows_per_block;
+  in_stripes boolean := NOT small AND NOT searching AND careful OPERATOR(pg_catalog.=) 0;
+  blocks bigint := GREATEST(1, pg_catalog.floor(
+    batch_size OPERATOR(pg_catalog.*) CASE WHEN in_stripes THEN walk.stripes ELSE 1 END
+    OPERATOR(pg_catalog./) walk.rows_per_block));
   window_start pg_catalog.tid := from_place;
   window_end pg_catalog.tid;
   place pg_catalog.tid;
@@ -109,29 +121,44 @@ BEGIN
   END IF;
   window_end := LEAST(prism_crypt._tid(prism_crypt._block(window_start) OPERATOR(pg_catalog.+) blocks), to_place);
   next_place := window_end;
-  IF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
-    rotated := prism_crypt._update_at_once(walk, window_start, window_end, NULL);
+  IF in_stripes THEN
+    -- The last stripe takes all that is left.
+    rotated := prism_crypt._update_at_once(walk, window_start, window_end, CASE
+      WHEN stripe OPERATOR(pg_catalog.<) (walk.stripes OPERATOR(pg_catalog.-) 1) THEN stripe END, NULL);
+    IF rotated IS NULL THEN
+      careful := 9;
+      stripe := 0;
+    ELSIF rotated OPERATOR(pg_catalog.=) 0 AND stripe OPERATOR(pg_catalog.=) 0 THEN
+      searching := true;
+      next_place := from_place;
+    ELSIF stripe OPERATOR(pg_catalog.<) (walk.stripes OPERATOR(pg_catalog.-) 1) THEN
+      stripe := stripe OPERATOR(pg_catalog.+) 1;
+      next_place := from_place;
+    ELSE
+      stripe := 0;
+    END IF;
+  ELSIF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
+    rotated := prism_crypt._update_at_once(walk, window_start, window_end, NULL, NULL);
     careful := CASE WHEN rotated IS NULL THEN 9 ELSE 0 END;
     -- It was found, and yet it stayed: changed meanwhile, or kept by a trigger.
-    skipped := searching AND rotated OPERATOR(pg_catalog.=) 0;
+    skipped := rotated OPERATOR(pg_catalog.=) 0;
+    -- Few: the next one is likely to be far.
+    searching := rotated OPERATOR(pg_catalog.<) (batch_size OPERATOR(pg_catalog./) 4);
   END IF;
   IF careful OPERATOR(pg_catalog.>) 0 OR small THEN
     locked := prism_crypt._update_locked(walk, window_start, window_end, batch_size);
     rotated := coalesce(locked.rotated, 0);
     next_place := locked.next_place;
     failure := locked.failure;
-    IF (failure).code IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR searching AND rotated OPERATOR(pg_catalog.=) 0) THEN
+    IF (failure).code IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR rotated OPERATOR(pg_catalog.=) 0) THEN
       EXECUTE walk.left_in_range INTO skipped, unreadable USING window_start, next_place;
     END IF;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
+    searching := rotated OPERATOR(pg_catalog.=) 0;
   END IF;
   unreadable := unreadable OR prism_crypt._saw_unreadable();
-  IF rotated OPERATOR(pg_catalog.=) 0 AND NOT searching THEN
-    next_place := from_place;
-  END IF;
-  searching := rotated OPERATOR(pg_catalog.=) 0;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_window(prism_crypt._walk, tid, tid, integer, integer, boolean) IS
+COMMENT ON FUNCTION prism_crypt._rotate_window(prism_crypt._walk, tid, tid, integer, integer, boolean, integer) IS
   'Re-encrypts one batch. Internal';
 
 -- One batch at places that an index gave.
@@ -142,7 +169,7 @@ DECLARE
   block bigint;
   locked record;
 BEGIN
-  rotated := prism_crypt._update_at_once(walk, NULL, NULL, places);
+  rotated := prism_crypt._update_at_once(walk, NULL, NULL, NULL, places);
   IF rotated IS NULL THEN
     rotated := 0;
     FOR block IN SELECT DISTINCT prism_crypt._block(place) FROM pg_catalog.unnest(places) AS place LOOP

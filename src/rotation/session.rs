@@ -25,3 +25,10 @@ fn _caller() -> pg_sys::Oid {
     // SAFETY: reads a variable of this session.
     unsafe { pg_sys::GetOuterUserId() }
 }
+
+/// `prism_crypt._stripe(place tid, stripes integer) → integer`: which of so many stripes of its block a row is in, by the
+/// number of its line pointer.
+#[pg_extern(sql = false)]
+fn _stripe(place: pg_sys::ItemPointerData, stripes: i32) -> i32 {
+    i32::from(place.ip_posid).checked_rem(stripes).unwrap_or(0)
+}
