@@ -11,6 +11,7 @@ CREATE TABLE prism_crypt.audit_log (
   detail      text
 );
 COMMENT ON TABLE prism_crypt.audit_log IS 'What was done to keys. Only the functions of prism_crypt write to it';
+COMMENT ON SEQUENCE prism_crypt.audit_log_id_seq IS 'Numbers of entries';
 COMMENT ON COLUMN prism_crypt.audit_log.id IS 'Number in order; a rollback leaves a gap';
 COMMENT ON COLUMN prism_crypt.audit_log.at IS 'When';
 COMMENT ON COLUMN prism_crypt.audit_log.role IS 'Session user who did it';
@@ -22,10 +23,19 @@ COMMENT ON COLUMN prism_crypt.audit_log.detail IS 'What else there is to know; n
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.audit_log', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.audit_log_id_seq', '');
 
+-- What was done to keys must outlast a crash, whatever synchronous_commit the session has: a destroyed key must not come
+-- back, and a master key that was rotated away may be gone by then.
 CREATE FUNCTION prism_crypt._audit(
   event text, keyset text, key_version integer, reason text, detail text DEFAULT NULL
 ) RETURNS void
-  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  INSERT INTO prism_crypt.audit_log (event, keyset, key_version, reason, detail) VALUES ($1, $2, $3, $4, $5)
-$$;
-COMMENT ON FUNCTION prism_crypt._audit(text, text, integer, text, text) IS 'Writes to the audit log. Internal';
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  INSERT INTO prism_crypt.audit_log (event, keyset, key_version, reason, detail)
+  VALUES (_audit.event, _audit.keyset, _audit.key_version, _audit.reason, _audit.detail);
+END $$;
+COMMENT ON FUNCTION prism_crypt._audit(text, text, integer, text, text) IS
+  'Writes to the audit log, and sees to it that the transaction outlasts a crash. Internal';

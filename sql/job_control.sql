@@ -9,7 +9,7 @@ BEGIN
   IF job_id IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'id must not be null';
   END IF;
-  SELECT j.state INTO found_state FROM prism_crypt.job AS j WHERE j.id = job_id FOR UPDATE;
+  SELECT j.state INTO found_state FROM prism_crypt.job AS j WHERE j.id = job_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RAISE undefined_object USING
       MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
@@ -29,6 +29,10 @@ BEGIN
       updated_at = clock_timestamp(),
       finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN clock_timestamp() END
   WHERE j.id = job_id AND j.state <> _set_job_state.state;
+  IF _set_job_state.state = 'cancelled' THEN
+    DELETE FROM prism_crypt.job_range AS r
+    WHERE r.job = job_id AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started);
+  END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._set_job_state(bigint, text) IS 'Pauses, resumes or cancels a job. Internal';
 

@@ -18,12 +18,15 @@ CREATE TABLE prism_crypt.job (
   created_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   started_at         timestamptz,
   updated_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-  finished_at        timestamptz
+  finished_at        timestamptz,
+  checker_pid        integer,
+  checker_started    timestamptz
 );
 CREATE UNIQUE INDEX job_open_idx ON prism_crypt.job
   (kind, relation, (coalesce(column_name, '')), (coalesce(from_version, 0)), (coalesce(keyset, '')))
   WHERE state IN ('pending', 'running', 'paused', 'failed');
 COMMENT ON TABLE prism_crypt.job IS 'Long work, open and done. prism_crypt.progress shows it';
+COMMENT ON COLUMN prism_crypt.job.id IS 'Number of the job';
 COMMENT ON COLUMN prism_crypt.job.kind IS 'What is done: rotation';
 COMMENT ON COLUMN prism_crypt.job.relation IS 'The table that was named; its partitions and children are parts of the job';
 COMMENT ON COLUMN prism_crypt.job.column_name IS 'The column; null is all encrypted columns';
@@ -38,6 +41,9 @@ COMMENT ON COLUMN prism_crypt.job.created_at IS 'When it was asked for';
 COMMENT ON COLUMN prism_crypt.job.started_at IS 'When work on it began';
 COMMENT ON COLUMN prism_crypt.job.updated_at IS 'When its state last changed';
 COMMENT ON COLUMN prism_crypt.job.finished_at IS 'When it was over';
+COMMENT ON COLUMN prism_crypt.job.checker_pid IS 'Process of the worker that looks whether anything is left';
+COMMENT ON COLUMN prism_crypt.job.checker_started IS 'When that worker''s statement began';
+COMMENT ON SEQUENCE prism_crypt.job_id_seq IS 'Numbers of jobs';
 
 CREATE TABLE prism_crypt.job_part (
   job             bigint NOT NULL REFERENCES prism_crypt.job ON DELETE CASCADE,
@@ -47,7 +53,6 @@ CREATE TABLE prism_crypt.job_part (
   end_block       bigint,
   rows_in_pass    bigint NOT NULL DEFAULT 0,
   rows_in_last    bigint,
-  skipped         boolean NOT NULL DEFAULT false,
   unreadable      boolean NOT NULL DEFAULT false,
   fruitless       integer NOT NULL DEFAULT 0,
   rows_done       bigint NOT NULL DEFAULT 0,
@@ -66,9 +71,8 @@ COMMENT ON COLUMN prism_crypt.job_part.next_block IS 'First block that no worker
 COMMENT ON COLUMN prism_crypt.job_part.end_block IS 'Length of the table in blocks when the pass began';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_pass IS 'Rows changed in this pass, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_last IS 'Rows changed in the pass before';
-COMMENT ON COLUMN prism_crypt.job_part.skipped IS 'Whether rows were left in this pass, locked or kept by a trigger';
 COMMENT ON COLUMN prism_crypt.job_part.unreadable IS 'Whether this pass met values that can''t be read';
-COMMENT ON COLUMN prism_crypt.job_part.fruitless IS 'Passes in a row that got no further';
+COMMENT ON COLUMN prism_crypt.job_part.fruitless IS 'Passes that got no further';
 COMMENT ON COLUMN prism_crypt.job_part.rows_done IS 'Rows changed so far, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.busy_seconds IS 'Time that workers spent, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.left_over IS 'At the end: values left, locked or kept by a trigger';
@@ -84,7 +88,6 @@ CREATE TABLE prism_crypt.job_range (
   end_block      bigint NOT NULL,
   rows_done      bigint NOT NULL DEFAULT 0,
   busy_seconds   double precision NOT NULL DEFAULT 0,
-  skipped        boolean NOT NULL DEFAULT false,
   unreadable     boolean NOT NULL DEFAULT false,
   worker_pid     integer NOT NULL,
   worker_started timestamptz NOT NULL,
@@ -93,13 +96,13 @@ CREATE TABLE prism_crypt.job_range (
 ) WITH (fillfactor = 20);
 COMMENT ON TABLE prism_crypt.job_range IS 'Blocks that a worker has taken and not finished';
 COMMENT ON COLUMN prism_crypt.job_range.id IS 'Number of the range';
+COMMENT ON SEQUENCE prism_crypt.job_range_id_seq IS 'Numbers of ranges';
 COMMENT ON COLUMN prism_crypt.job_range.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_range.relation IS 'The table';
 COMMENT ON COLUMN prism_crypt.job_range.place IS 'All before it is done';
 COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block behind the range';
 COMMENT ON COLUMN prism_crypt.job_range.rows_done IS 'Rows changed in it';
 COMMENT ON COLUMN prism_crypt.job_range.busy_seconds IS 'Time spent on it';
-COMMENT ON COLUMN prism_crypt.job_range.skipped IS 'Whether rows were left, locked or kept by a trigger';
 COMMENT ON COLUMN prism_crypt.job_range.unreadable IS 'Whether it has values that can''t be read';
 COMMENT ON COLUMN prism_crypt.job_range.worker_pid IS 'Process of the worker';
 COMMENT ON COLUMN prism_crypt.job_range.worker_started IS 'When the worker''s statement began';

@@ -50,53 +50,6 @@ CREATE FUNCTION prism_crypt._raise_failure(
 COMMENT ON FUNCTION prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text) IS
   'Raises an error that was recorded. Internal';
 
--- One job: each table in turn. Other sessions may work on it at the same time.
-CREATE PROCEDURE prism_crypt._rotate_job(
-  relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
-  limits prism_crypt._limits, INOUT run prism_crypt._run
-) LANGUAGE plpgsql AS $$
-DECLARE
-  targets pg_catalog.regclass[] := prism_crypt._rotation_targets(relation, column_name);
-  target pg_catalog.regclass;
-  walks prism_crypt._walk[];
-  walk prism_crypt._walk;
-  job bigint;
-BEGIN
-  FOREACH target IN ARRAY targets LOOP
-    walks := pg_catalog.array_append(
-      walks, prism_crypt._plan_walk(NULL, target, column_name, key_version_column, from_version, keyset));
-  END LOOP;
-  COMMIT;
-  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-  job := prism_crypt._open_job('rotation', relation, column_name, from_version, keyset, targets, NULL, true);
-  COMMIT;
-  FOREACH walk IN ARRAY coalesce(walks, '{}') LOOP
-    walk.job := job;
-    CALL prism_crypt._rotate_table(walk, limits, run);
-    EXIT WHEN run.outcome IS NOT NULL;
-  END LOOP;
-  IF run.outcome IS NOT NULL THEN
-    PERFORM prism_crypt._leave_job(
-      job, CASE run.outcome WHEN 'failed' THEN prism_crypt._describe_failure(run.failure) END);
-    COMMIT;
-    CASE run.outcome
-      WHEN 'stopped' THEN
-        RAISE NOTICE 'job % stopped; batches: %', job, run.batches USING HINT = 'The next call goes on with it.';
-      WHEN 'cancelled' THEN
-        run.failure.code := '57014';
-        run.failure.message := pg_catalog.format('job %s was cancelled', job);
-        run.failure.detail := pg_catalog.format('Rows re-encrypted in this call: %s. They stay so.', run.rows_done);
-      ELSE
-        NULL;
-    END CASE;
-  ELSIF walks IS NULL THEN
-    PERFORM prism_crypt._finish_part(job, relation, 0, 0);
-    COMMIT;
-  END IF;
-END $$;
-COMMENT ON PROCEDURE prism_crypt._rotate_job(regclass, name, name, integer, text, prism_crypt._limits, prism_crypt._run) IS
-  'Rotates one table with its partitions and children. Internal: call rotate_batch()';
-
 CREATE PROCEDURE rotate_batch(
   relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,

@@ -19,10 +19,17 @@ $$;
 COMMENT ON FUNCTION prism_crypt._key_version_index(regclass, text) IS
   'An index on the key version of a column; null where there is none. Internal';
 
+CREATE FUNCTION prism_crypt._target_name(relation regclass, column_name name) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._qualified_name($1) || CASE WHEN $2 IS NULL THEN '' ELSE format('.%I', $2) END
+$$;
+COMMENT ON FUNCTION prism_crypt._target_name(regclass, name) IS 'Table, or table and column, as reports name it. Internal';
+
 CREATE TYPE prism_crypt._walk AS (
   job           bigint,
   relation      regclass,
   target        text,
+  table_name    text,
   -- Whether a range has a row to rotate: $1 < ctid < $2.
   find          text,
   -- Re-encrypts a range: $1 < ctid < $2.
@@ -35,8 +42,8 @@ CREATE TYPE prism_crypt._walk AS (
   lock_range    text,
   -- Re-encrypts locked rows: $1.
   update_locked text,
-  -- Whether a range has values left that could be rotated, and such that could not: $1 < ctid < $2.
-  left_in_range text,
+  -- A row that is due and opens, anywhere in the table.
+  find_any      text,
   -- What is left, and why.
   rest          text,
   -- Places of rows to rotate, by an index: at most $1. Null where there is no such index.
@@ -66,10 +73,12 @@ DECLARE
   condition text;
   changes text;
   changes_locked text;
+  by_version text;
 BEGIN
   walk.job := job;
   walk.relation := relation;
-  walk.target := table_name || CASE WHEN column_name IS NULL THEN '' ELSE format('.%I', column_name) END;
+  walk.table_name := table_name;
+  walk.target := prism_crypt._target_name(relation, column_name);
   FOR one IN
     SELECT quote_ident(a.attname) AS name, CASE WHEN t.nested THEN '_nested' ELSE '' END AS suffix,
            coalesce(t.nested, false) AS nested, NOT coalesce(t.nested, true) AS is_plain,
@@ -144,12 +153,8 @@ BEGIN
     table_name, array_to_string(opens, ' OR '));
   walk.update_locked := format(
     'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)', table_name, changes_locked);
-  walk.left_in_range := format(
-    'SELECT coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.=) ''''), false),
-            coalesce(pg_catalog.bool_or(e.error OPERATOR(pg_catalog.<>) ''''), false)
-     FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
-     WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND e.error IS NOT NULL',
-    table_name, array_to_string(errors, '), ('));
+  walk.find_any := format(
+    'SELECT ctid FROM ONLY %s WHERE (%s) AND (%s) LIMIT 1', table_name, condition, array_to_string(opens, ' OR '));
   walk.rest := format(
     'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.=) ''''), 0),
             coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.<>) ''''), 0),
@@ -159,11 +164,15 @@ BEGIN
            WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
     table_name, array_to_string(errors, '), ('));
   IF cardinality(names) = 1 THEN
-    SELECT format(
-      'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s
-         WHERE %s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s) LIMIT $1) AS x',
-      table_name, i.expression, scope, opens[1]) INTO walk.find_by_index
-    FROM prism_crypt._key_version_index(relation, names[1]) AS i WHERE i.expression IS NOT NULL;
+    SELECT i.expression INTO by_version FROM prism_crypt._key_version_index(relation, names[1]) AS i;
+  END IF;
+  IF by_version IS NOT NULL THEN
+    by_version := format('%s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s)',
+                         by_version, scope, opens[1]);
+    walk.find_any := format('SELECT ctid FROM ONLY %s WHERE %s LIMIT 1', table_name, by_version);
+    walk.find_by_index := format(
+      'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s WHERE %s LIMIT $1) AS x',
+      table_name, by_version);
   END IF;
   RETURN walk;
 END $$;

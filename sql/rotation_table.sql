@@ -14,6 +14,59 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._notice_progress(prism_crypt._walk, prism_crypt._run) IS
   'Says how far a rotation is. Internal';
 
+-- What holds for one transaction of a walk. A batch that a crash takes back is done again, so its commit need not wait
+-- for the disk; the last commit of the call does, and with it all before.
+CREATE FUNCTION prism_crypt._begin_batch(walk prism_crypt._walk, limits prism_crypt._limits) RETURNS void
+  LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM prism_crypt._require_same_table(walk);
+  PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+  IF NOT limits.fire_triggers THEN
+    PERFORM pg_catalog.set_config('session_replication_role', 'replica', true);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._begin_batch(prism_crypt._walk, prism_crypt._limits) IS
+  'Sets what holds for one batch. Internal';
+
+-- The statements go by name. Another table may have taken it.
+CREATE FUNCTION prism_crypt._require_same_table(walk prism_crypt._walk) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF to_regclass(walk.table_name) IS DISTINCT FROM walk.relation THEN
+    RAISE undefined_table USING
+      MESSAGE = format('relation "%s" does not exist', walk.table_name),
+      DETAIL = format('It was dropped or renamed while job %s worked on it.', walk.job);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._walk) IS
+  'Raises an error where a name is another table''s by now. Internal';
+
+-- After a batch: counts it, waits as the limits ask for, and says when it is time to stop.
+CREATE PROCEDURE prism_crypt._end_batch(
+  walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, batch_rows integer,
+  batch_began timestamptz, state text
+) LANGUAGE plpgsql AS $$
+BEGIN
+  run.rows_done := run.rows_done OPERATOR(pg_catalog.+) batch_rows;
+  IF batch_rows OPERATOR(pg_catalog.>) 0 THEN
+    run.batches := run.batches OPERATOR(pg_catalog.+) 1;
+    IF run.batches OPERATOR(pg_catalog.>=) limits.max_batches THEN
+      run.outcome := 'stopped';
+      RETURN;
+    END IF;
+  END IF;
+  IF state OPERATOR(pg_catalog.<>) 'running' OR batch_rows OPERATOR(pg_catalog.>) 0 AND (
+       limits.pause IS NOT NULL OR limits.max_rows_per_second IS NOT NULL OR limits.max_replica_lag IS NOT NULL) THEN
+    CALL prism_crypt._wait_between_batches(walk.job, limits, batch_rows, batch_began, state);
+  END IF;
+  IF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
+    run.outcome := state;
+  END IF;
+  run.last_notice := prism_crypt._notice_progress(walk, run);
+END $$;
+COMMENT ON PROCEDURE prism_crypt._end_batch(
+  prism_crypt._walk, prism_crypt._limits, prism_crypt._run, integer, timestamptz, text) IS 'Ends one batch. Internal';
+
 -- Rows of an index that is on the key version, instead of a walk, where these are few.
 CREATE PROCEDURE prism_crypt._rotate_by_index(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, INOUT done boolean
@@ -22,107 +75,56 @@ DECLARE
   -- More than one row in twenty: then most blocks have one, and walking over them is cheaper.
   most integer := LEAST(GREATEST(1000, (SELECT reltuples FROM pg_catalog.pg_class
     WHERE oid OPERATOR(pg_catalog.=) walk.relation) OPERATOR(pg_catalog./) 20), 1000000);
-  max_fruitless CONSTANT integer := 10;
   places pg_catalog.tid[];
   batch record;
   batch_began timestamptz;
   state text;
   first integer;
   rotated_in_pass bigint;
-  fruitless integer := 0;
-  rest record;
 BEGIN
-  done := false;
   LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     EXECUTE walk.find_by_index INTO places USING most;
-    EXIT WHEN places IS NULL OR pg_catalog.cardinality(places) OPERATOR(pg_catalog.=) most
-      OR fruitless OPERATOR(pg_catalog.>) max_fruitless;
+    done := coalesce(pg_catalog.cardinality(places) OPERATOR(pg_catalog.<) most, true);
+    EXIT WHEN places IS NULL OR NOT done;
     rotated_in_pass := 0;
     first := 1;
     WHILE first OPERATOR(pg_catalog.<=) pg_catalog.cardinality(places) LOOP
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
-      PERFORM prism_crypt._begin_batch(limits);
+      PERFORM prism_crypt._begin_batch(walk, limits);
       batch := prism_crypt._rotate_places(
         walk, places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
-      state := prism_crypt._count_rows(walk.job, walk.relation, coalesce(batch.rotated, 0),
-        EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
-      COMMIT;
-      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) coalesce(batch.rotated, 0);
-      run.rows_done := run.rows_done OPERATOR(pg_catalog.+) coalesce(batch.rotated, 0);
-      run.batches := run.batches OPERATOR(pg_catalog.+) 1;
       IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;
-        RETURN;
-      ELSIF run.batches OPERATOR(pg_catalog.>=) limits.max_batches THEN
-        run.outcome := 'stopped';
+        ROLLBACK;
         RETURN;
       END IF;
-      CALL prism_crypt._wait_between_batches(walk, limits, batch.rotated, batch_began, state);
-      IF state OPERATOR(pg_catalog.=) 'cancelled' THEN
-        run.outcome := 'cancelled';
+      state := prism_crypt._count_rows(walk.job, walk.relation, batch.rotated,
+        EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
+      COMMIT;
+      rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) batch.rotated;
+      CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
+      IF run.outcome IS NOT NULL THEN
         RETURN;
       END IF;
-      run.last_notice := prism_crypt._notice_progress(walk, run);
       first := first OPERATOR(pg_catalog.+) limits.batch_size;
     END LOOP;
-    IF rotated_in_pass OPERATOR(pg_catalog.=) 0 THEN
-      fruitless := fruitless OPERATOR(pg_catalog.+) 1;
-      COMMIT;
-      PERFORM pg_catalog.pg_sleep(0.5);
-    END IF;
+    EXIT WHEN rotated_in_pass OPERATOR(pg_catalog.=) 0;
   END LOOP;
-  done := places IS NULL OR fruitless OPERATOR(pg_catalog.>) max_fruitless;
   IF done THEN
-    CALL prism_crypt._finish_table(
-      walk, run, fruitless OPERATOR(pg_catalog.>) 0 OR prism_crypt._has_unreadable_versions());
+    PERFORM prism_crypt._skip_walk(walk.job, walk.relation);
   END IF;
+  COMMIT;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._rotate_by_index(
   prism_crypt._walk, prism_crypt._limits, prism_crypt._run, boolean) IS 'Rotates what an index finds. Internal';
 
--- Counts what is left, if anything may be, and reports.
-CREATE PROCEDURE prism_crypt._finish_table(walk prism_crypt._walk, run prism_crypt._run, has_rest boolean)
-  LANGUAGE plpgsql AS $$
-DECLARE
-  rest record;
-BEGIN
-  SELECT 0::bigint AS left_over, 0::bigint AS left_unreadable, NULL::text AS reasons INTO rest;
-  IF has_rest THEN
-    EXECUTE walk.rest INTO rest.left_over, rest.left_unreadable, rest.reasons;
-  END IF;
-  PERFORM prism_crypt._finish_part(walk.job, walk.relation, rest.left_over, rest.left_unreadable);
-  COMMIT;
-  RAISE NOTICE '%: rows re-encrypted: %', walk.target, run.rows_done;
-  IF rest.left_unreadable OPERATOR(pg_catalog.>) 0 THEN
-    RAISE WARNING '%: values that can''t be read, left as they are: %', walk.target, rest.left_unreadable
-      USING DETAIL = rest.reasons;
-  END IF;
-  IF rest.left_over OPERATOR(pg_catalog.>) 0 THEN
-    RAISE WARNING '%: values that stayed as they were, locked by others or kept by a trigger: %',
-      walk.target, rest.left_over USING HINT = 'Call it again later.';
-  END IF;
-END $$;
-COMMENT ON PROCEDURE prism_crypt._finish_table(prism_crypt._walk, prism_crypt._run, boolean) IS
-  'Ends one table of a rotation. Internal';
-
--- What holds for one transaction. A batch that a crash takes back is done again, so its commit need not wait for the disk;
--- the last commit of the call does, and with it all before.
-CREATE FUNCTION prism_crypt._begin_batch(limits prism_crypt._limits) RETURNS void
-  LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-  IF NOT limits.fire_triggers THEN
-    PERFORM pg_catalog.set_config('session_replication_role', 'replica', true);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._begin_batch(prism_crypt._limits) IS 'Sets what holds for one batch. Internal';
-
-CREATE PROCEDURE prism_crypt._rotate_table(
+-- One pass over a table, or the ranges of it that nobody else has taken.
+CREATE PROCEDURE prism_crypt._walk_table(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -133,51 +135,42 @@ DECLARE
   place pg_catalog.tid;
   range_end pg_catalog.tid;
   searching boolean := false;
-  stripe integer := 0;
-  done boolean := false;
+  stripe integer;
+  by_index boolean := false;
 BEGIN
-  run.rows_done := 0;
-  run.careful := 0;
-  run.last_notice := pg_catalog.clock_timestamp();
-  state := prism_crypt._job_state(walk.job);
-  CALL prism_crypt._wait_between_batches(walk, limits, 0, run.last_notice, state);
   IF walk.find_by_index IS NOT NULL THEN
-    CALL prism_crypt._rotate_by_index(walk, limits, run, done);
-    IF done OR run.outcome IS NOT NULL THEN
+    CALL prism_crypt._rotate_by_index(walk, limits, run, by_index);
+    IF by_index OR run.outcome IS NOT NULL THEN
       RETURN;
     END IF;
   END IF;
   LOOP
     COMMIT;
+    -- The server's default may be a level at which a concurrent change is an error.
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    PERFORM prism_crypt._begin_batch(limits);
+    PERFORM prism_crypt._begin_batch(walk, limits);
     claim := prism_crypt._claim_range(walk.job, walk.relation);
     COMMIT;
     CASE claim.action
       WHEN 'range' THEN
-        NULL;
-      WHEN 'done' THEN
-        CALL prism_crypt._finish_table(walk, run, claim.has_rest);
+        place := claim.place;
+        range_end := prism_crypt._tid(claim.end_block);
+        stripe := 0;
+      WHEN 'walked' THEN
         RETURN;
-      WHEN 'cancelled' THEN
-        run.outcome := 'cancelled';
-        RETURN;
-      ELSE
-        -- wait, retry, paused
+      WHEN 'paused' THEN
         state := claim.action;
-        PERFORM pg_catalog.pg_sleep(CASE claim.action WHEN 'retry' THEN 0.5 ELSE 0.05 END);
-        CALL prism_crypt._wait_between_batches(walk, limits, 0, pg_catalog.clock_timestamp(), state);
+        CALL prism_crypt._wait_between_batches(walk.job, NULL, 0, pg_catalog.clock_timestamp(), state);
         CONTINUE;
+      ELSE
+        run.outcome := claim.action;
+        RETURN;
     END CASE;
-    place := claim.place;
-    stripe := 0;
-    range_end := prism_crypt._tid(claim.end_block);
     WHILE place OPERATOR(pg_catalog.<) range_end LOOP
       COMMIT;
-      -- The server's default may be a level at which a concurrent change is an error.
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
-      PERFORM prism_crypt._begin_batch(limits);
+      PERFORM prism_crypt._begin_batch(walk, limits);
       batch := prism_crypt._rotate_window(walk, place, range_end, limits.batch_size, run.careful, searching, stripe);
       IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
@@ -191,29 +184,14 @@ BEGIN
       run.careful := batch.careful;
       state := prism_crypt._advance_range(claim.range_id, place, batch.rotated,
         EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began),
-        batch.skipped, batch.unreadable);
+        prism_crypt._saw_unreadable());
       COMMIT;
-      run.rows_done := run.rows_done OPERATOR(pg_catalog.+) batch.rotated;
-      IF batch.rotated OPERATOR(pg_catalog.>) 0 THEN
-        run.batches := run.batches OPERATOR(pg_catalog.+) 1;
-        IF run.batches OPERATOR(pg_catalog.>=) limits.max_batches THEN
-          run.outcome := 'stopped';
-          RETURN;
-        END IF;
-        IF limits.pause IS NOT NULL OR limits.max_rows_per_second IS NOT NULL OR limits.max_replica_lag IS NOT NULL THEN
-          CALL prism_crypt._wait_between_batches(walk, limits, batch.rotated, batch_began, state);
-        END IF;
-      END IF;
-      IF state OPERATOR(pg_catalog.=) 'paused' THEN
-        CALL prism_crypt._wait_between_batches(walk, limits, 0, batch_began, state);
-      END IF;
-      IF state OPERATOR(pg_catalog.=) 'cancelled' THEN
-        run.outcome := 'cancelled';
+      CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
+      IF run.outcome IS NOT NULL THEN
         RETURN;
       END IF;
-      run.last_notice := prism_crypt._notice_progress(walk, run);
     END LOOP;
   END LOOP;
 END $$;
-COMMENT ON PROCEDURE prism_crypt._rotate_table(prism_crypt._walk, prism_crypt._limits, prism_crypt._run) IS
-  'Re-encrypts one table. Internal: call rotate_batch()';
+COMMENT ON PROCEDURE prism_crypt._walk_table(prism_crypt._walk, prism_crypt._limits, prism_crypt._run) IS
+  'One pass over a table. Internal';

@@ -16,12 +16,12 @@ COMMENT ON FUNCTION prism_crypt._is_rotatable(bytea, integer, text) IS
   'Whether a value is under an old key that may be read. Internal';
 
 CREATE FUNCTION prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) RETURNS boolean
-  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_wrapper';
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_can_rotate_wrapper';
 COMMENT ON FUNCTION prism_crypt._can_rotate(encrypted_text, integer, text) IS
   'Whether a value is under an old key and opens. Internal';
 
 CREATE FUNCTION prism_crypt._can_rotate(value bytea, from_version integer, keyset text) RETURNS boolean
-  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_bytes_wrapper';
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_can_rotate_bytes_wrapper';
 COMMENT ON FUNCTION prism_crypt._can_rotate(bytea, integer, text) IS
   'Whether a value is under an old key and opens. Internal';
 
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION prism_crypt._is_rotatable_nested(anyelement, integer, text) 
   'Whether an array or composite value holds a value that is rotatable. Internal';
 
 CREATE FUNCTION prism_crypt._can_rotate_nested(value anyelement, from_version integer, keyset text) RETURNS boolean
-  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_can_rotate_nested_wrapper';
+  LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_can_rotate_nested_wrapper';
 COMMENT ON FUNCTION prism_crypt._can_rotate_nested(anyelement, integer, text) IS
   'Whether an array or composite value holds a value that is rotatable and opens. Internal';
 

@@ -24,7 +24,7 @@ CREATE TYPE prism_crypt._run AS (
   -- Batches that lock first, after one that could not get its rows at once.
   careful      integer,
   last_notice  timestamptz,
-  -- finished, stopped (max_batches), cancelled or failed
+  -- Null while there is more to do: stopped (max_batches), cancelled, over or failed.
   outcome      text,
   failure      prism_crypt._failure
 );
@@ -74,7 +74,12 @@ BEGIN
       (SELECT pg_catalog.max(place) FROM pg_catalog.unnest(places) AS place
        WHERE place OPERATOR(pg_catalog.<) to_place), to_place);
   END IF;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION
+WHEN serialization_failure OR deadlock_detected THEN
+  -- A row went to another partition while it was locked, say. The next pass finds it.
+  rotated := 0;
+  next_place := to_place;
+WHEN OTHERS THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME, failure.table_name = TABLE_NAME,
@@ -93,7 +98,7 @@ COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, inte
 CREATE FUNCTION prism_crypt._rotate_window(
   walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer,
   INOUT careful integer, INOUT searching boolean, INOUT stripe integer,
-  OUT rotated integer, OUT next_place tid, OUT skipped boolean, OUT unreadable boolean, OUT failure prism_crypt._failure
+  OUT rotated integer, OUT next_place tid, OUT failure prism_crypt._failure
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   -- Exact, where a block has more rows than a batch may have.
@@ -108,13 +113,10 @@ DECLARE
   locked record;
 BEGIN
   rotated := 0;
-  skipped := false;
-  unreadable := false;
   IF searching THEN
     EXECUTE walk.find INTO place USING from_place, to_place;
     IF place IS NULL THEN
       next_place := to_place;
-      unreadable := prism_crypt._saw_unreadable();
       RETURN;
     END IF;
     window_start := GREATEST(from_place, prism_crypt._tid(prism_crypt._block(place)));
@@ -140,8 +142,6 @@ BEGIN
   ELSIF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
     rotated := prism_crypt._update_at_once(walk, window_start, window_end, NULL, NULL);
     careful := CASE WHEN rotated IS NULL THEN 9 ELSE 0 END;
-    -- It was found, and yet it stayed: changed meanwhile, or kept by a trigger.
-    skipped := rotated OPERATOR(pg_catalog.=) 0;
     -- Few: the next one is likely to be far.
     searching := rotated OPERATOR(pg_catalog.<) (batch_size OPERATOR(pg_catalog./) 4);
   END IF;
@@ -150,13 +150,9 @@ BEGIN
     rotated := coalesce(locked.rotated, 0);
     next_place := locked.next_place;
     failure := locked.failure;
-    IF (failure).code IS NULL AND (careful OPERATOR(pg_catalog.>) 0 OR rotated OPERATOR(pg_catalog.=) 0) THEN
-      EXECUTE walk.left_in_range INTO skipped, unreadable USING window_start, next_place;
-    END IF;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
     searching := rotated OPERATOR(pg_catalog.=) 0;
   END IF;
-  unreadable := unreadable OR prism_crypt._saw_unreadable();
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotate_window(prism_crypt._walk, tid, tid, integer, integer, boolean, integer) IS
   'Re-encrypts one batch. Internal';
@@ -196,23 +192,23 @@ COMMENT ON FUNCTION prism_crypt._replica_lag() IS 'How many bytes the last stand
 -- Waits between two batches, in slices, each in a transaction of its own: none holds back VACUUM, and a job that is paused
 -- or cancelled meanwhile is heard of.
 CREATE PROCEDURE prism_crypt._wait_between_batches(
-  walk prism_crypt._walk, limits prism_crypt._limits, batch_rows integer, batch_began timestamptz, INOUT state text
+  job bigint, limits prism_crypt._limits, batch_rows integer, batch_began timestamptz, INOUT state text
 ) LANGUAGE plpgsql AS $$
 DECLARE
   resume_at timestamptz := GREATEST(
     pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) coalesce(limits.pause, '0'),
     batch_began OPERATOR(pg_catalog.+) pg_catalog.make_interval(
-      secs => coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0)));
+      secs => LEAST(coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0), 1e9)));
   seconds double precision;
   said text;
 BEGIN
   LOOP
     seconds := EXTRACT(epoch FROM resume_at OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp());
-    IF state OPERATOR(pg_catalog.=) 'cancelled' THEN
+    IF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
       EXIT;
     ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
       IF said IS DISTINCT FROM 'paused' THEN
-        RAISE NOTICE 'job % is paused', walk.job USING HINT = 'prism_crypt.resume_job() lets it go on.';
+        RAISE NOTICE 'job % is paused', job USING HINT = 'prism_crypt.resume_job() lets it go on.';
         said := 'paused';
       END IF;
       seconds := 0.5;
@@ -220,7 +216,7 @@ BEGIN
       EXIT WHEN limits.max_replica_lag IS NULL
         OR prism_crypt._replica_lag() OPERATOR(pg_catalog.<=) limits.max_replica_lag;
       IF said IS DISTINCT FROM 'lag' THEN
-        RAISE NOTICE 'job % waits for a standby that is more than % bytes behind', walk.job, limits.max_replica_lag;
+        RAISE NOTICE 'job % waits for a standby that is more than % bytes behind', job, limits.max_replica_lag;
         said := 'lag';
       END IF;
       seconds := 0.05;
@@ -228,9 +224,9 @@ BEGIN
     COMMIT;
     PERFORM pg_catalog.pg_sleep(LEAST(seconds, 0.5));
     COMMIT;
-    state := prism_crypt._job_state(walk.job);
+    state := prism_crypt._job_state(job);
   END LOOP;
   COMMIT;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._wait_between_batches(
-  prism_crypt._walk, prism_crypt._limits, integer, timestamptz, text) IS 'Waits as the limits ask for. Internal';
+  bigint, prism_crypt._limits, integer, timestamptz, text) IS 'Waits as the limits ask for. Internal';

@@ -57,7 +57,8 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation_statements"]);
 extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
-extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_table"]);
+extension_sql_file!("../sql/rotation_job.sql", name = "rotation_job", requires = ["rotation_table"]);
+extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_job"]);
 extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
 extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
 extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);

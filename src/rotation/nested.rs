@@ -1,7 +1,7 @@
 //! The same questions for arrays, composite types and domains over them.
 
 use super::values::{is_rotatable, reencrypt_or_keep, rotation_error};
-use super::{Scope, Verdict};
+use super::{Scope, Verdict, note_unreadable};
 use crate::datatype::nested;
 use crate::error::{Error, SqlResult};
 use crate::keyring;
@@ -40,6 +40,9 @@ fn _can_rotate_nested(
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let errors = errors_in(value, Scope { from_version, keyset })?;
+    if errors.iter().any(|error| !error.is_empty()) {
+        note_unreadable();
+    }
     Ok(errors.iter().any(String::is_empty))
 }
 

@@ -111,7 +111,11 @@ pub fn is_rotatable(version: Result<KeyVersion, FormatError>, scope: Scope<'_>) 
 }
 
 fn can_rotate(envelope: Result<Envelope<'_>, Error>, scope: Scope<'_>) -> Result<bool, Error> {
-    Ok(rotation_error(envelope, scope)?.is_some_and(|error| error.is_empty()))
+    let error = rotation_error(envelope, scope)?;
+    if error.as_ref().is_some_and(|error| !error.is_empty()) {
+        note_unreadable();
+    }
+    Ok(error.is_some_and(|error| error.is_empty()))
 }
 
 /// The value under the active key of its keyset, or as it is where it can't be opened.
