@@ -48,9 +48,9 @@ COMMENT ON SEQUENCE prism_crypt.job_id_seq IS 'Numbers of jobs';
 CREATE TABLE prism_crypt.job_part (
   job             bigint NOT NULL REFERENCES prism_crypt.job ON DELETE CASCADE,
   relation        regclass NOT NULL,
-  pass            integer NOT NULL DEFAULT 1,
+  pass            integer NOT NULL DEFAULT 0,
   next_block      bigint NOT NULL DEFAULT 0,
-  end_block       bigint,
+  end_block       bigint DEFAULT 0,
   rows_in_pass    bigint NOT NULL DEFAULT 0,
   rows_in_last    bigint,
   unreadable      boolean NOT NULL DEFAULT false,
@@ -66,9 +66,10 @@ CREATE TABLE prism_crypt.job_part (
 COMMENT ON TABLE prism_crypt.job_part IS 'One table of a job';
 COMMENT ON COLUMN prism_crypt.job_part.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_part.relation IS 'The table';
-COMMENT ON COLUMN prism_crypt.job_part.pass IS 'Which walk over the table this is, from 1';
+COMMENT ON COLUMN prism_crypt.job_part.pass IS 'Which walk over the table this is; 0 before the first check';
 COMMENT ON COLUMN prism_crypt.job_part.next_block IS 'First block that no worker has taken in this pass';
-COMMENT ON COLUMN prism_crypt.job_part.end_block IS 'Length of the table in blocks when the pass began';
+COMMENT ON COLUMN prism_crypt.job_part.end_block IS
+  'Length of the table in blocks when the pass began; null when it begins with the next range';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_pass IS 'Rows changed in this pass, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_last IS 'Rows changed in the pass before';
 COMMENT ON COLUMN prism_crypt.job_part.unreadable IS 'Whether this pass met values that can''t be read';

@@ -181,9 +181,9 @@ BEGIN
     SET pass = p.pass + 1, next_block = 0, end_block = NULL, rows_in_last = p.rows_in_pass, rows_in_pass = 0,
         unreadable = false, updated_at = clock_timestamp(),
         -- A trigger that puts old values back makes every pass as long as the one before.
-        fruitless = p.fruitless + (p.rows_in_pass = 0 OR p.pass > 1 AND p.rows_in_pass * 2 > p.rows_in_last)::integer
+        fruitless = p.fruitless + (p.pass > 0 AND p.rows_in_pass = 0 OR p.pass > 1 AND p.rows_in_pass * 2 > p.rows_in_last)::integer
     WHERE p.job = _walk_again.job AND p.relation = ANY (relations) AND p.fruitless < max_fruitless
-    RETURNING p.rows_in_last > 0 AS moved
+    RETURNING p.pass = 1 OR p.rows_in_last > 0 AS moved
   )
   SELECT count(*), bool_or(a.moved) INTO reopened, moved FROM again AS a;
   UPDATE prism_crypt.job AS j SET checker_pid = NULL, checker_started = NULL

@@ -17,9 +17,9 @@ CREATE FUNCTION prism_crypt._progress(
            p.rows_done + coalesce(r.rows_done, 0) AS rows_done,
            p.busy_seconds + coalesce(r.busy_seconds, 0) AS busy_seconds,
            greatest(p.updated_at, r.updated_at) AS updated_at,
-           coalesce(p.end_block, c.relpages, 0) AS blocks_total,
+           coalesce(nullif(p.end_block, 0), c.relpages, 0) AS blocks_total,
            -- Later passes are quick; what counts is the first.
-           CASE WHEN p.finished OR p.pass > 1 THEN coalesce(p.end_block, c.relpages, 0)
+           CASE WHEN p.finished OR p.pass > 1 THEN coalesce(nullif(p.end_block, 0), c.relpages, 0)
                 ELSE p.next_block - coalesce(r.blocks_open, 0) END AS blocks_done,
            greatest(c.reltuples, 0) AS rows_estimate
     FROM prism_crypt.job_part AS p
@@ -62,7 +62,7 @@ COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';
 COMMENT ON COLUMN prism_crypt.progress.state IS
   'pending, running, interrupted (its workers are gone), paused, failed: a call goes on with it; '
   'cancelled, incomplete, finished: it is over';
-COMMENT ON COLUMN prism_crypt.progress.pass IS 'Which walk over the table this is, from 1';
+COMMENT ON COLUMN prism_crypt.progress.pass IS 'Which walk over the table this is; 0 before the first check';
 COMMENT ON COLUMN prism_crypt.progress.workers IS 'Processes that work on it now';
 COMMENT ON COLUMN prism_crypt.progress.blocks_total IS 'Blocks of the table, and of its partitions, when the pass began';
 COMMENT ON COLUMN prism_crypt.progress.blocks_done IS 'Blocks that are done';

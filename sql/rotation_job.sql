@@ -57,7 +57,7 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE prism_crypt._finish_table(prism_crypt._walk, boolean) IS 'Ends one table of a rotation. Internal';
 
--- Passes over all tables, until a check finds nothing left, or nothing that moves.
+-- Checks and passes over all tables in turn, until a check finds nothing left, or nothing that moves.
 CREATE PROCEDURE prism_crypt._work_on_job(
   job bigint, walks prism_crypt._walk[], limits prism_crypt._limits, INOUT run prism_crypt._run
 ) LANGUAGE plpgsql AS $$
@@ -70,32 +70,31 @@ DECLARE
   relations pg_catalog.regclass[] := ARRAY(SELECT w.relation FROM pg_catalog.unnest(walks) AS w);
 BEGIN
   LOOP
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    state := prism_crypt._claim_check(job, relations);
+    COMMIT;
+    IF state OPERATOR(pg_catalog.=) ANY (ARRAY['wait', 'paused']) THEN
+      PERFORM pg_catalog.pg_sleep(0.02);
+      CALL prism_crypt._wait_between_batches(job, NULL, 0, pg_catalog.clock_timestamp(), state);
+      CONTINUE;
+    ELSIF state OPERATOR(pg_catalog.=) 'check' THEN
+      CALL prism_crypt._check_tables(walks, due, unreadable);
+      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+      seconds := prism_crypt._walk_again(job, due);
+      COMMIT;
+      EXIT WHEN seconds IS NULL;
+      PERFORM pg_catalog.pg_sleep(seconds);
+    ELSIF state OPERATOR(pg_catalog.<>) 'walk' THEN
+      run.outcome := state;
+      RETURN;
+    END IF;
     FOREACH walk IN ARRAY walks LOOP
       CALL prism_crypt._walk_table(walk, limits, run);
       IF run.outcome IS NOT NULL THEN
         RETURN;
       END IF;
     END LOOP;
-    LOOP
-      COMMIT;
-      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      state := prism_crypt._claim_check(job, relations);
-      COMMIT;
-      EXIT WHEN state OPERATOR(pg_catalog.<>) ALL (ARRAY['wait', 'paused']);
-      PERFORM pg_catalog.pg_sleep(0.02);
-      CALL prism_crypt._wait_between_batches(job, NULL, 0, pg_catalog.clock_timestamp(), state);
-    END LOOP;
-    CONTINUE WHEN state OPERATOR(pg_catalog.=) 'walk';
-    IF state OPERATOR(pg_catalog.<>) 'check' THEN
-      run.outcome := state;
-      RETURN;
-    END IF;
-    CALL prism_crypt._check_tables(walks, due, unreadable);
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    seconds := prism_crypt._walk_again(job, due);
-    COMMIT;
-    EXIT WHEN seconds IS NULL;
-    PERFORM pg_catalog.pg_sleep(seconds);
   END LOOP;
   FOREACH walk IN ARRAY walks LOOP
     CALL prism_crypt._finish_table(

@@ -131,8 +131,8 @@ BEGIN
 
   SELECT greatest(CASE WHEN relpages > 0 AND reltuples > 0 THEN reltuples / relpages ELSE 50 END, 1) INTO walk.rows_per_block
   FROM pg_class WHERE oid = relation;
-  -- Eight leave an eighth of the dead rows that one would, and an index of which a tenth is free does not split.
-  walk.stripes := least(8, greatest(1, floor(walk.rows_per_block / 2)));
+  -- Four leave a quarter of the dead space that one would. More leave less, but each has to look at every row.
+  walk.stripes := least(4, greatest(1, floor(walk.rows_per_block / 2)));
 
   walk.find := format(
     'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
