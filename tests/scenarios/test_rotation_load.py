@@ -1,0 +1,126 @@
+"""A rotation among writers, also when it or the server is killed again and again, leaves what they wrote, under the new key."""
+
+import os
+import random
+import signal
+import time
+import unittest
+
+from harness import PgError
+from harness.scenario import Scenario, wait_until
+
+from rotation_load import SCHEMA, VERSIONS, WRONG, Load
+
+ROWS = 20000
+
+
+class RotationLoad(Scenario):
+    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "max_connections": "30"}
+    preload = True
+
+    def setUp(self):
+        self.seed = os.environ.get("PRISM_SEED") or str(random.randrange(1 << 32))
+        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
+        self.query(SCHEMA.format(rows=ROWS))
+        self.query("CREATE TABLE tick (n int); SELECT prism_crypt.rotate_key()")
+
+    def run(self, result=None):
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > before:
+            print(f"PRISM_SEED={self.seed}")
+
+    def query(self, sql):
+        return self.cluster.psql(sql, db=self.db)
+
+    def active(self):
+        return self.query("SELECT version FROM prism_crypt.key_status WHERE state = 'active'")
+
+    def job(self):
+        """(id, state, rows done) of the last job."""
+        number, state, rows = self.query("SELECT id, state, rows_done FROM prism_crypt.progress ORDER BY id DESC LIMIT 1").split("|")
+        return int(number), state, int(rows)
+
+    def test_a_rotation_among_writers(self):
+        dice = random.Random(self.seed)
+        rotating = self.session(self.db)
+        with Load(self.cluster, self.db, ROWS, self.seed) as load:
+            for column in ("NULL", "'v'", "NULL"):
+                rotating.run("SELECT prism_crypt.rotate_key();")
+                batch = dice.choice((50, 300, 1000))
+                said = rotating.run(f"CALL rotate_batch('t', {column}, {batch}, max_rows_per_second => 12000);", timeout=120)
+                self.assertNotIn("WARNING", said)
+                self.assertEqual(self.job()[1], "finished")
+                if column == "NULL":
+                    # Writers go on, but nobody writes the old version any more.
+                    self.assertEqual(self.query(VERSIONS), self.active())
+                else:
+                    self.assertEqual(self.query("SELECT DISTINCT key_version(v) FROM t"), self.active())
+        self.assertGreater(load.transactions, 500)
+        load.assert_right(self)
+        self.assertEqual(self.query(VERSIONS), self.active())
+
+    def kill(self, how, backend):
+        """Ends the worker that way; the server answers again afterwards."""
+        if how == "terminate":
+            self.query(f"SELECT pg_terminate_backend({backend})")
+        elif how == "backend":
+            os.kill(backend, signal.SIGKILL)
+        else:
+            self.cluster.stop({"immediate": "immediate", "postmaster": "kill"}[how])
+            self.cluster.start()
+
+    def answers(self):
+        try:
+            return self.query("SELECT 1") == "1"
+        except PgError:
+            return False
+
+    def test_killed_again_and_again(self):
+        dice = random.Random(self.seed)
+        kills = ["terminate", "backend", "postmaster", "immediate"] * 3
+        dice.shuffle(kills)
+        job = rows = None
+        interrupted = 0
+        with Load(self.cluster, self.db, ROWS, self.seed, writers=3, killed=True) as load:
+            for how in kills:
+                with self.subTest(how):
+                    session = self.session(self.db)
+                    backend = int(session.run("SELECT pg_backend_pid();"))
+                    session.start(f"CALL rotate_batch('t', batch_size => {dice.choice((20, 200))}, max_rows_per_second => 3000);")
+                    time.sleep(0.2 + dice.random())
+                    seen = self.job()
+                    # Commits of batches don't wait for the disk; with this one, all before it are there.
+                    self.query("INSERT INTO tick VALUES (1)")
+                    self.kill(how, backend)
+                    try:
+                        session.wait()
+                    except PgError:
+                        interrupted += 1
+                    wait_until(self.answers, "the server does not come back")
+                    now = self.job()
+                    self.assertEqual(now[0], seen[0])
+                    if job is not None:
+                        self.assertEqual(now[0], job)
+                        self.assertGreaterEqual(now[2], rows)
+                    self.assertGreaterEqual(now[2], seen[2])
+                    self.assertGreater(now[2], 0)
+                    job, rows = now[0], now[2]
+                    self.assertEqual(self.query(WRONG), "0")
+                    if now[1] == "finished":
+                        self.query("SELECT prism_crypt.rotate_key()")
+                        job = rows = None
+            self.query("CALL rotate_batch('t')")
+            if job is not None:
+                self.assertEqual(self.job()[:2], (job, "finished"))
+            self.assertEqual(self.query(VERSIONS), self.active())
+        # It may have been over just before.
+        self.assertGreater(interrupted, len(kills) // 2)
+        self.assertGreater(load.transactions, 200)
+        load.assert_right(self)
+        self.assertEqual(self.query(VERSIONS), self.active())
+        self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.job_range"), "0")
+
+
+if __name__ == "__main__":
+    unittest.main()
