@@ -96,7 +96,8 @@ class RotationStandby(Scenario):
         self.assertGreater(reads, 2)
         self.assertGreater(mixed, 0)
         # Nor does the standby say that nobody works on it.
-        self.assertEqual(states, {"running"})
+        self.assertIn("running", states)
+        self.assertNotIn("interrupted", states)
         session.wait()
         self.cluster.wait_caught_up(self.standby)
         # What was there when it began is still there to be read.
@@ -121,11 +122,12 @@ class RotationStandby(Scenario):
                 session.wait(5)
             self.assertEqual(caught.exception.sqlstate, "57014")
         with self.subTest("it goes on afterwards"):
-            session = self.start("max_replica_lag => 200000")
-            self.assertTrue(session.waiting(1))
+            session = self.start("max_replica_lag => 2000000")
+            self.assertTrue(session.waiting(2))
+            self.assertLess(self.job(self.primary)[2], ROWS - rows)
             self.on_standby("SELECT pg_wal_replay_resume()")
             said = session.wait(60)
-            self.assertRegex(said, r"job \d+ waits for a standby that is more than 200000 bytes behind")
+            self.assertRegex(said, r"job \d+ waits for a standby that is more than 2000000 bytes behind")
             self.assertEqual(self.job(self.primary)[1], "finished")
         self.cluster.wait_caught_up(self.standby)
         self.assertEqual(self.on_standby(self.right()), "t")
