@@ -153,6 +153,28 @@ class Destroy(Scenario):
         self.query("CALL rotate_batch('t')")
         self.assertEqual(self.query("SELECT key_version(v), count(*) FROM t GROUP BY 1 ORDER BY 1"), "1|5\n2|1")
 
+    def test_a_statement_under_way_stops(self):
+        self.query("SELECT prism_crypt.rotate_key()")
+        reader = self.session(self.db)
+        reader.start("SELECT count(decrypt_field(v)) FROM (SELECT t.v, pg_sleep(0.01) FROM t, generate_series(1, 400) OFFSET 0) AS x;")
+        self.assertTrue(reader.waiting(0.5))
+        self.query("SELECT prism_crypt.destroy_key(1, 'a test', true)")
+        with self.assertRaises(PgError) as caught:
+            reader.wait(2)
+        self.assertEqual(caught.exception.message, GONE)
+
+    def test_a_crash_does_not_bring_a_key_back(self):
+        """Whatever the session thinks of synchronous_commit."""
+        self.query("SELECT prism_crypt.rotate_key()")
+        self.addCleanup(self.cluster.psql, "ALTER SYSTEM RESET wal_writer_delay")
+        self.cluster.psql("ALTER SYSTEM SET wal_writer_delay = '10s'; SELECT pg_reload_conf(); SELECT pg_sleep(0.5)")
+        session = self.session(self.db)
+        session.run("SET synchronous_commit = off; SELECT prism_crypt.destroy_key(1, 'a test', true);")
+        self.cluster.kill9()
+        self.cluster.start()
+        self.assertEqual(self.query(STATE), "destroyed")
+        self.assertEqual(self.cluster.error(READ, db=self.db).message, GONE)
+
     def test_a_rolled_back_destruction(self):
         session = self.session(self.db)
         self.query("SELECT prism_crypt.rotate_key()")

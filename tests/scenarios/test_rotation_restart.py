@@ -153,6 +153,22 @@ class RotationRestart(Scenario):
             self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.key_status WHERE state NOT IN ('active', 'destroyed')"), "0")
 
 
+    def test_a_master_key_rotation_lasts(self):
+        """Who was told that it is done may throw the old key away."""
+        self.addCleanup(self.use, "main")
+        self.db = self.database("lasts")
+        self.query("CREATE TABLE t (v encrypted_text); INSERT INTO t VALUES ('numbat')")
+        self.addCleanup(self.cluster.psql, "ALTER SYSTEM RESET wal_writer_delay; SELECT pg_reload_conf()")
+        self.cluster.psql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        self.use("next", "main")
+        session = self.session(self.db)
+        session.run("SELECT pg_sleep(0.3); SET synchronous_commit = off; SELECT prism_crypt.rotate_master_key();")
+        set_key(self.cluster, "next")
+        self.cluster.kill9()
+        self.cluster.start()
+        self.assertEqual(self.query("SELECT decrypt_field(v) FROM t"), "numbat")
+
+
 class RotationRestartPreloaded(RotationRestart):
     preload = True
 

@@ -75,6 +75,33 @@ class RotationSessions(Scenario):
                 self.assert_done(version, version - 1)
         self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.job"), "2")
 
+    def test_different_jobs_on_one_table(self):
+        calls = ("rotate_batch('t')", "rotate_batch('t', 'v')", "rotate_batch('t', from_version => 1)", "prism_crypt.rotate_all(keyset => 'default')")
+        sessions = [self.session(self.db) for _ in calls]
+        for session, call in zip(sessions, calls):
+            session.start(f"CALL {call};")
+        for session, call in zip(sessions, calls):
+            self.assertNotIn("WARNING", session.wait(), call)
+        self.assertEqual(self.query("SELECT DISTINCT moved, key_version(v) FROM t"), "1|2")
+        self.assertEqual(self.query("SELECT count(*), count(*) FILTER (WHERE state = 'finished'), sum(rows_done) FROM prism_crypt.progress"), f"4|4|{ROWS}")
+
+    def test_rotate_all_in_two_sessions(self):
+        self.query("""
+            CREATE TABLE u AS SELECT id, v FROM t LIMIT 5000;
+            CREATE TABLE p (id int, l encrypted_text[]) PARTITION BY LIST (id);
+            CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+            CREATE TABLE p2 PARTITION OF p DEFAULT;
+            INSERT INTO p SELECT id % 2, ARRAY[v, NULL] FROM t LIMIT 5000""")
+        sessions = [self.session(self.db) for _ in range(2)]
+        for session in sessions:
+            session.start("CALL prism_crypt.rotate_all();")
+        for session in sessions:
+            self.assertNotIn("WARNING", session.wait())
+        self.assertEqual(self.query("SELECT DISTINCT moved, key_version(v) FROM t"), "1|2")
+        self.assertEqual(self.query("SELECT sum(ciphertexts) FROM prism_crypt.census() WHERE key_version = 2"), str(ROWS + 10000))
+        self.assertEqual(self.query("SELECT coalesce(sum(ciphertexts), 0) FROM prism_crypt.census() WHERE key_version = 1"), "0")
+        self.assertEqual(self.query("SELECT sum(rows_done), count(*) FILTER (WHERE state <> 'finished') FROM prism_crypt.progress"), f"{ROWS + 10000}|0")
+
     def test_a_worker_dies_and_others_take_over(self):
         sessions = [self.start(", batch_size => 100") for _ in range(3)]
         self.assertEqual(len(self.progress("workers").split(",")), 3)

@@ -136,6 +136,14 @@ class RotationStandby(Scenario):
             self.addCleanup(self.standby.start)
             self.query("SELECT prism_crypt.rotate_key(); CALL rotate_batch('t', max_replica_lag => 0)")
 
+    def test_a_key_destroyed_on_the_primary(self):
+        reader = self.session(self.db, cluster=self.standby)
+        self.assertEqual(reader.run(f"BEGIN ISOLATION LEVEL REPEATABLE READ; {self.right()};"), "t")
+        self.query("SELECT prism_crypt.destroy_key(1, 'a test', true)")
+        self.cluster.wait_caught_up(self.standby)
+        error = reader.error(self.right() + ";")
+        self.assertEqual((error.sqlstate, error.message), ("55000", "key version 1 is destroyed"))
+
     def test_refused_on_the_standby(self):
         self.query("CALL rotate_batch('t', max_batches => 1)")
         self.cluster.wait_caught_up(self.standby)
