@@ -1,5 +1,6 @@
 """An application that writes while keys are rotated, and knows what it wrote."""
 
+import os
 import random
 import threading
 import time
@@ -26,6 +27,17 @@ VERSIONS = """
     WHERE x IS NOT NULL ORDER BY 1"""
 
 HOT = 5
+
+
+class Seeded:
+    """A test with dice: PRISM_SEED, which a failure prints, repeats their throws."""
+
+    def run(self, result=None):
+        self.seed = os.environ.get("PRISM_SEED") or str(random.randrange(1 << 32))
+        before = len(result.failures) + len(result.errors) if result else 0
+        super().run(result)
+        if result and len(result.failures) + len(result.errors) > before:
+            print(f"{self.id()}: PRISM_SEED={self.seed}")
 
 
 class Load:

@@ -8,29 +8,21 @@ import time
 import unittest
 
 from harness import PgError
-from harness.libpq import Connection
 from harness.scenario import Scenario, wait_until
 
-from rotation_load import SCHEMA, VERSIONS, WRONG, Load
+from rotation_load import SCHEMA, VERSIONS, WRONG, Load, Seeded
 
 ROWS = 20000
 
 
-class RotationLoad(Scenario):
+class RotationLoad(Seeded, Scenario):
     conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "max_connections": "30"}
     preload = True
 
     def setUp(self):
-        self.seed = os.environ.get("PRISM_SEED") or str(random.randrange(1 << 32))
         self.db = self.database(self.id().rpartition(".")[2][:60].lower())
         self.query(SCHEMA.format(rows=ROWS))
         self.query("CREATE TABLE tick (n int); SELECT prism_crypt.rotate_key()")
-
-    def run(self, result=None):
-        before = len(result.failures) + len(result.errors) if result else 0
-        super().run(result)
-        if result and len(result.failures) + len(result.errors) > before:
-            print(f"PRISM_SEED={self.seed}")
 
     def query(self, sql):
         return self.cluster.psql(sql, db=self.db)
@@ -69,34 +61,6 @@ class RotationLoad(Scenario):
         self.assertGreater(load.transactions, 500)
         load.assert_right(self)
         self.assertEqual(self.query(VERSIONS), self.active())
-
-    def test_rows_that_move_between_partitions(self):
-        """Also to those that the rotation has left behind."""
-        self.query("""
-            CREATE TABLE p (id int, region int, v encrypted_text, shadow text) PARTITION BY LIST (region);
-            CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
-            CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);
-            CREATE TABLE p3 PARTITION OF p DEFAULT;
-            INSERT INTO p SELECT g, 1 + g % 3, encrypt_field('row ' || g), 'row ' || g FROM generate_series(1, 6000) AS g;
-            SELECT prism_crypt.rotate_key()""")
-        rotating = self.session(self.db)
-        rotating.start("CALL rotate_batch('p', batch_size => 100, max_rows_per_second => 1500);")
-        dice = random.Random(self.seed)
-        writer = Connection(self.cluster, self.db)
-        self.addCleanup(writer.close)
-        moves = 0
-        while rotating.waiting(0.01):
-            try:
-                writer.execute(f"UPDATE p SET region = {dice.randint(1, 3)} WHERE id BETWEEN {(row := dice.randint(1, 6000))} AND {row + 5}")
-                moves += 1
-            except PgError as error:
-                # What any UPDATE meets whose row another session changed and moved.
-                self.assertEqual(error.sqlstate, "40001")
-        self.assertNotIn("WARNING", rotating.wait())
-        self.assertGreater(moves, 50)
-        self.assertEqual(self.job()[1], "finished")
-        self.assertEqual(self.query("SELECT tableoid::regclass, key_version(v) FROM p GROUP BY 1, 2 ORDER BY 1"), f"p1|{self.active()}\np2|{self.active()}\np3|{self.active()}")
-        self.assertEqual(self.query("SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE decrypt_field(v) = shadow) FROM p"), "6000|6000|6000")
 
     def kill(self, how, backend):
         """Ends the worker that way; the server answers again afterwards."""
