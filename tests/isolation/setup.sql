@@ -6,6 +6,7 @@ ALTER DATABASE contrib_regression SET prism_crypt.master_key_env = 'PRISM_TEST_K
 CREATE PROCEDURE first_key() LANGUAGE plpgsql AS $$
 BEGIN
   DELETE FROM prism_crypt.data_key;
+  DELETE FROM prism_crypt.data_key_usage;
   ALTER SEQUENCE prism_crypt.data_key_version_seq RESTART;
   PERFORM prism_crypt.rotate_key();
 END $$;
