@@ -1,25 +1,41 @@
 -- One job, from its first pass to the report. See rotation_walk.sql on why every name is qualified.
 
+-- Nobody may rewrite a table while it is looked through, or give its name to another one. Gives null, or why not.
+CREATE FUNCTION prism_crypt._hold_tables(walks prism_crypt._walk[]) RETURNS prism_crypt._failure
+  LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  walk prism_crypt._walk;
+  failure prism_crypt._failure;
+BEGIN
+  FOREACH walk IN ARRAY walks LOOP
+    EXECUTE 'LOCK TABLE ONLY ' OPERATOR(pg_catalog.||) walk.table_name OPERATOR(pg_catalog.||) ' IN ACCESS SHARE MODE';
+    PERFORM prism_crypt._require_same_table(walk);
+  END LOOP;
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
+    failure.table_name = TABLE_NAME, failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
+  RETURN failure;
+END $$;
+COMMENT ON FUNCTION prism_crypt._hold_tables(prism_crypt._walk[]) IS 'Locks the tables of a job against DDL. Internal';
+
 -- Looks for values that are left, in all tables of a job, in one snapshot: a walk is not enough, for an UPDATE of another
 -- column copies old ciphertext, maybe to a block, or a partition, that the walk has left behind. Gives the tables that have
--- something left which could be rotated, and those that have something which could not.
-CREATE PROCEDURE prism_crypt._check_tables(
-  walks prism_crypt._walk[], INOUT due regclass[], INOUT unreadable regclass[]
-) LANGUAGE plpgsql AS $$
+-- something left which could be rotated, and those that have something which could not. STABLE, because such a function
+-- sees with one snapshot, that of its caller.
+CREATE FUNCTION prism_crypt._check_tables(
+  walks prism_crypt._walk[], OUT due regclass[], OUT unreadable regclass[], OUT failure prism_crypt._failure
+) LANGUAGE plpgsql STABLE AS $$
 DECLARE
   walk prism_crypt._walk;
   place pg_catalog.tid;
 BEGIN
   due := '{}';
   unreadable := '{}';
-  COMMIT;
-  SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
   FOREACH walk IN ARRAY walks LOOP
-    -- Before the snapshot: nobody may give the name to another table meanwhile, or rewrite the table.
-    EXECUTE 'LOCK TABLE ONLY ' OPERATOR(pg_catalog.||) walk.table_name OPERATOR(pg_catalog.||) ' IN ACCESS SHARE MODE';
-  END LOOP;
-  FOREACH walk IN ARRAY walks LOOP
-    PERFORM prism_crypt._require_same_table(walk);
     PERFORM prism_crypt._saw_unreadable();
     EXECUTE walk.find_any INTO place;
     IF place IS NOT NULL THEN
@@ -30,9 +46,14 @@ BEGIN
       unreadable := pg_catalog.array_append(unreadable, walk.relation);
     END IF;
   END LOOP;
-  COMMIT;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
+    failure.table_name = TABLE_NAME, failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
 END $$;
-COMMENT ON PROCEDURE prism_crypt._check_tables(prism_crypt._walk[], regclass[], regclass[]) IS
+COMMENT ON FUNCTION prism_crypt._check_tables(prism_crypt._walk[]) IS
   'Looks for values that a rotation has left. Internal';
 
 -- Counts what is left, if anything may be, and reports.
@@ -59,13 +80,12 @@ COMMENT ON PROCEDURE prism_crypt._finish_table(prism_crypt._walk, boolean) IS 'E
 
 -- Checks and passes over all tables in turn, until a check finds nothing left, or nothing that moves.
 CREATE PROCEDURE prism_crypt._work_on_job(
-  job bigint, walks prism_crypt._walk[], limits prism_crypt._limits, INOUT run prism_crypt._run
+  job bigint, target text, walks prism_crypt._walk[], limits prism_crypt._limits, INOUT run prism_crypt._run
 ) LANGUAGE plpgsql AS $$
 DECLARE
   walk prism_crypt._walk;
   state text;
-  due pg_catalog.regclass[];
-  unreadable pg_catalog.regclass[];
+  found record;
   seconds double precision;
   relations pg_catalog.regclass[] := ARRAY(SELECT w.relation FROM pg_catalog.unnest(walks) AS w);
 BEGIN
@@ -79,9 +99,21 @@ BEGIN
       CALL prism_crypt._wait_between_batches(job, NULL, 0, pg_catalog.clock_timestamp(), state);
       CONTINUE;
     ELSIF state OPERATOR(pg_catalog.=) 'check' THEN
-      CALL prism_crypt._check_tables(walks, due, unreadable);
+      COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      seconds := prism_crypt._walk_again(job, due);
+      run.failure := prism_crypt._hold_tables(walks);
+      IF (run.failure).code IS NULL THEN
+        found := prism_crypt._check_tables(walks);
+        run.failure := found.failure;
+      END IF;
+      COMMIT;
+      IF (run.failure).code IS NOT NULL THEN
+        run.outcome := 'failed';
+        RETURN;
+      END IF;
+      COMMIT;
+      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+      seconds := prism_crypt._walk_again(job, found.due);
       COMMIT;
       EXIT WHEN seconds IS NULL;
       PERFORM pg_catalog.pg_sleep(seconds);
@@ -96,12 +128,13 @@ BEGIN
       END IF;
     END LOOP;
   END LOOP;
+  RAISE NOTICE '%: rows re-encrypted: %', target, run.rows_done;
   FOREACH walk IN ARRAY walks LOOP
     CALL prism_crypt._finish_table(
-      walk, walk.relation OPERATOR(pg_catalog.=) ANY (due OPERATOR(pg_catalog.||) unreadable));
+      walk, walk.relation OPERATOR(pg_catalog.=) ANY (found.due OPERATOR(pg_catalog.||) found.unreadable));
   END LOOP;
 END $$;
-COMMENT ON PROCEDURE prism_crypt._work_on_job(bigint, prism_crypt._walk[], prism_crypt._limits, prism_crypt._run) IS
+COMMENT ON PROCEDURE prism_crypt._work_on_job(bigint, text, prism_crypt._walk[], prism_crypt._limits, prism_crypt._run) IS
   'Works on a job until it ends. Internal';
 
 CREATE PROCEDURE prism_crypt._rotate_job(
@@ -126,7 +159,7 @@ BEGIN
   run.rows_done := 0;
   run.careful := 0;
   run.last_notice := pg_catalog.clock_timestamp();
-  CALL prism_crypt._work_on_job(job, walks, limits, run);
+  CALL prism_crypt._work_on_job(job, prism_crypt._target_name(relation, column_name), walks, limits, run);
   IF targets OPERATOR(pg_catalog.=) '{}' THEN
     PERFORM prism_crypt._finish_part(job, relation, 0, 0);
   END IF;
@@ -142,10 +175,11 @@ BEGIN
       run.failure.code := '57014';
       run.failure.message := pg_catalog.format('job %s was cancelled', job);
       run.failure.detail := pg_catalog.format('Rows re-encrypted in this call: %s. They stay so.', run.rows_done);
-    WHEN 'failed' THEN
-      NULL;
-    ELSE
+    WHEN 'over' THEN
+      -- Another session looked last.
       RAISE NOTICE '%: rows re-encrypted: %', prism_crypt._target_name(relation, column_name), run.rows_done;
+    ELSE
+      NULL;
   END CASE;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._rotate_job(regclass, name, name, integer, text, prism_crypt._limits, prism_crypt._run) IS

@@ -14,33 +14,6 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._notice_progress(prism_crypt._walk, prism_crypt._run) IS
   'Says how far a rotation is. Internal';
 
--- What holds for one transaction of a walk. A batch that a crash takes back is done again, so its commit need not wait
--- for the disk; the last commit of the call does, and with it all before.
-CREATE FUNCTION prism_crypt._begin_batch(walk prism_crypt._walk, limits prism_crypt._limits) RETURNS void
-  LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM prism_crypt._require_same_table(walk);
-  PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-  IF NOT limits.fire_triggers THEN
-    PERFORM pg_catalog.set_config('session_replication_role', 'replica', true);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._begin_batch(prism_crypt._walk, prism_crypt._limits) IS
-  'Sets what holds for one batch. Internal';
-
--- The statements go by name. Another table may have taken it.
-CREATE FUNCTION prism_crypt._require_same_table(walk prism_crypt._walk) RETURNS void
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  IF to_regclass(walk.table_name) IS DISTINCT FROM walk.relation THEN
-    RAISE undefined_table USING
-      MESSAGE = format('relation "%s" does not exist', walk.table_name),
-      DETAIL = format('It was dropped or renamed while job %s worked on it.', walk.job);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._walk) IS
-  'Raises an error where a name is another table''s by now. Internal';
-
 -- After a batch: counts it, waits as the limits ask for, and says when it is time to stop.
 CREATE PROCEDURE prism_crypt._end_batch(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, batch_rows integer,
@@ -94,9 +67,8 @@ BEGIN
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
-      PERFORM prism_crypt._begin_batch(walk, limits);
       batch := prism_crypt._rotate_places(
-        walk, places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
+        walk, limits.fire_triggers, places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
       IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;
@@ -148,7 +120,7 @@ BEGIN
     COMMIT;
     -- The server's default may be a level at which a concurrent change is an error.
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    PERFORM prism_crypt._begin_batch(walk, limits);
+    PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
     claim := prism_crypt._claim_range(walk.job, walk.relation);
     COMMIT;
     CASE claim.action
@@ -170,8 +142,8 @@ BEGIN
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := pg_catalog.clock_timestamp();
-      PERFORM prism_crypt._begin_batch(walk, limits);
-      batch := prism_crypt._rotate_window(walk, place, range_end, limits.batch_size, run.careful, searching, stripe);
+      batch := prism_crypt._rotate_window(
+        walk, limits.fire_triggers, place, range_end, limits.batch_size, run.careful, searching, stripe);
       IF (batch.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
         run.failure := batch.failure;

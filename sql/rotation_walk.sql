@@ -30,6 +30,33 @@ CREATE TYPE prism_crypt._run AS (
 );
 COMMENT ON TYPE prism_crypt._run IS 'What a session has done in this call. Internal';
 
+-- What holds for one transaction of a walk. A batch that a crash takes back is done again, so its commit need not wait
+-- for the disk; the last commit of the call does, and with it all before.
+CREATE FUNCTION prism_crypt._begin_batch(walk prism_crypt._walk, fire_triggers boolean) RETURNS void
+  LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM prism_crypt._require_same_table(walk);
+  PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
+  IF NOT fire_triggers THEN
+    PERFORM pg_catalog.set_config('session_replication_role', 'replica', true);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._begin_batch(prism_crypt._walk, boolean) IS
+  'Sets what holds for one batch. Internal';
+
+-- The statements go by name. Another table may have taken it.
+CREATE FUNCTION prism_crypt._require_same_table(walk prism_crypt._walk) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF to_regclass(walk.table_name) IS DISTINCT FROM walk.relation THEN
+    RAISE undefined_table USING
+      MESSAGE = format('relation "%s" does not exist', walk.table_name),
+      DETAIL = format('It was dropped or renamed while job %s worked on it.', walk.job);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._walk) IS
+  'Raises an error where a name is another table''s by now. Internal';
+
 -- The fast way: one statement, over a range, or one stripe of it, or places. Gives null where it did not get all of its
 -- rows: one is locked, or can't be opened, or something else is wrong that the careful way finds again, and reports.
 CREATE FUNCTION prism_crypt._update_at_once(
@@ -59,7 +86,7 @@ COMMENT ON FUNCTION prism_crypt._update_at_once(prism_crypt._walk, tid, tid, int
 -- waited for, and none can change between the choice and the update.
 CREATE FUNCTION prism_crypt._update_locked(
   walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer,
-  OUT rotated integer, OUT next_place tid, OUT failure prism_crypt._failure
+  OUT rotated integer, OUT next_place tid
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   places pg_catalog.tid[];
@@ -74,17 +101,10 @@ BEGIN
       (SELECT pg_catalog.max(place) FROM pg_catalog.unnest(places) AS place
        WHERE place OPERATOR(pg_catalog.<) to_place), to_place);
   END IF;
-EXCEPTION
-WHEN serialization_failure OR deadlock_detected THEN
+EXCEPTION WHEN serialization_failure OR deadlock_detected THEN
   -- A row went to another partition while it was locked, say. The next pass finds it.
   rotated := 0;
   next_place := to_place;
-WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS
-    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
-    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME, failure.table_name = TABLE_NAME,
-    failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
-    failure.datatype_name = PG_DATATYPE_NAME;
 END $$;
 COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, integer) IS
   'Re-encrypts rows after locking them. Internal';
@@ -96,7 +116,7 @@ COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, inte
 -- behind is dead by then, and makes room in the same blocks for the next, which so need neither new blocks nor new index
 -- entries (HOT). Where a first stripe had nothing that was due, the next call searches.
 CREATE FUNCTION prism_crypt._rotate_window(
-  walk prism_crypt._walk, from_place tid, to_place tid, batch_size integer,
+  walk prism_crypt._walk, fire_triggers boolean, from_place tid, to_place tid, batch_size integer,
   INOUT careful integer, INOUT searching boolean, INOUT stripe integer,
   OUT rotated integer, OUT next_place tid, OUT failure prism_crypt._failure
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -112,6 +132,7 @@ DECLARE
   place pg_catalog.tid;
   locked record;
 BEGIN
+  PERFORM prism_crypt._begin_batch(walk, fire_triggers);
   rotated := 0;
   IF searching THEN
     EXECUTE walk.find INTO place USING from_place, to_place;
@@ -147,37 +168,49 @@ BEGIN
   END IF;
   IF careful OPERATOR(pg_catalog.>) 0 OR small THEN
     locked := prism_crypt._update_locked(walk, window_start, window_end, batch_size);
-    rotated := coalesce(locked.rotated, 0);
+    rotated := locked.rotated;
     next_place := locked.next_place;
-    failure := locked.failure;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
     searching := rotated OPERATOR(pg_catalog.=) 0;
   END IF;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
+    failure.table_name = TABLE_NAME, failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_window(prism_crypt._walk, tid, tid, integer, integer, boolean, integer) IS
+COMMENT ON FUNCTION prism_crypt._rotate_window(
+  prism_crypt._walk, boolean, tid, tid, integer, integer, boolean, integer) IS
   'Re-encrypts one batch. Internal';
 
 -- One batch at places that an index gave.
 CREATE FUNCTION prism_crypt._rotate_places(
-  walk prism_crypt._walk, places tid[], batch_size integer, OUT rotated integer, OUT failure prism_crypt._failure
+  walk prism_crypt._walk, fire_triggers boolean, places tid[], batch_size integer,
+  OUT rotated integer, OUT failure prism_crypt._failure
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   block bigint;
   locked record;
 BEGIN
+  PERFORM prism_crypt._begin_batch(walk, fire_triggers);
   rotated := prism_crypt._update_at_once(walk, NULL, NULL, NULL, places);
   IF rotated IS NULL THEN
     rotated := 0;
     FOR block IN SELECT DISTINCT prism_crypt._block(place) FROM pg_catalog.unnest(places) AS place LOOP
       locked := prism_crypt._update_locked(
         walk, prism_crypt._tid(block), prism_crypt._tid(block OPERATOR(pg_catalog.+) 1), batch_size);
-      failure := locked.failure;
-      EXIT WHEN (failure).code IS NOT NULL;
       rotated := rotated OPERATOR(pg_catalog.+) locked.rotated;
     END LOOP;
   END IF;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
+    failure.table_name = TABLE_NAME, failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_places(prism_crypt._walk, tid[], integer) IS
+COMMENT ON FUNCTION prism_crypt._rotate_places(prism_crypt._walk, boolean, tid[], integer) IS
   'Re-encrypts one batch that an index found. Internal';
 
 -- The furthest that a standby is behind, in bytes; 0 where none is connected.
