@@ -30,8 +30,7 @@ BEGIN
       finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN clock_timestamp() END
   WHERE j.id = job_id AND j.state <> _set_job_state.state;
   IF _set_job_state.state = 'cancelled' THEN
-    DELETE FROM prism_crypt.job_range AS r
-    WHERE r.job = job_id AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started);
+    PERFORM prism_crypt._drop_ranges(job_id);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._set_job_state(bigint, text) IS 'Pauses, resumes or cancels a job. Internal';

@@ -27,6 +27,29 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_update(regclass) IS
   'Raises an error unless the caller may update a table. Internal';
 
+CREATE FUNCTION prism_crypt._require_update_of_job(job bigint) RETURNS void
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._require_update(j.relation) FROM prism_crypt.job AS j WHERE j.id = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._require_update_of_job(bigint) IS
+  'Raises an error unless the caller may update the table of a job. Internal';
+
+-- Takes back ranges that nobody works on. What was done in them counts.
+CREATE FUNCTION prism_crypt._drop_ranges(job bigint) RETURNS void
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  WITH gone AS (
+    DELETE FROM prism_crypt.job_range AS r
+    WHERE r.job = $1 AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started)
+    RETURNING r.relation, r.rows_done, r.busy_seconds
+  )
+  UPDATE prism_crypt.job_part AS p
+  SET rows_done = p.rows_done + g.rows_done, rows_in_pass = p.rows_in_pass + g.rows_done,
+      busy_seconds = p.busy_seconds + g.busy_seconds
+  FROM (SELECT relation, sum(rows_done) AS rows_done, sum(busy_seconds) AS busy_seconds FROM gone GROUP BY relation) AS g
+  WHERE p.job = $1 AND p.relation = g.relation
+$$;
+COMMENT ON FUNCTION prism_crypt._drop_ranges(bigint) IS 'Takes back ranges that nobody works on. Internal';
+
 -- Finds the open job of this identity, or makes it; then it is running, unless somebody paused it.
 CREATE FUNCTION prism_crypt._open_job(
   kind text, relation regclass, column_name name, from_version integer, keyset text, parts regclass[], reason text,
@@ -132,66 +155,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._claim_range(bigint, regclass) IS 'What a worker does next on a table. Internal';
 
--- What a worker does that has found every range taken:
---   walk       goes on: there is something to take again
---   wait       others still work on ranges, or one of them checks
---   check      looks itself whether anything is left
---   paused, cancelled, over: as for _claim_range()
-CREATE FUNCTION prism_crypt._claim_check(job bigint, relations regclass[]) RETURNS text
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-  found_job prism_crypt.job;
-  state text := prism_crypt._job_state(_claim_check.job);
-BEGIN
-  IF state IN ('paused', 'cancelled', 'over') THEN
-    RETURN state;
-  END IF;
-  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = _claim_check.job FOR NO KEY UPDATE;
-  IF EXISTS (SELECT FROM prism_crypt.job_range AS r
-             WHERE r.job = _claim_check.job AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started))
-     OR EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
-                WHERE p.job = _claim_check.job AND p.relation = ANY (relations) AND (p.end_block IS NULL OR p.next_block < p.end_block)) THEN
-    RETURN 'walk';
-  ELSIF EXISTS (SELECT FROM prism_crypt.job_range AS r WHERE r.job = _claim_check.job)
-     OR prism_crypt._is_working(found_job.checker_pid, found_job.checker_started)
-        AND found_job.checker_pid <> pg_backend_pid() THEN
-    RETURN 'wait';
-  END IF;
-  UPDATE prism_crypt.job AS j SET checker_pid = pg_backend_pid(), checker_started = statement_timestamp()
-  WHERE j.id = _claim_check.job;
-  RETURN 'check';
-END $$;
-COMMENT ON FUNCTION prism_crypt._claim_check(bigint, regclass[]) IS 'What a worker does when every range is taken. Internal';
-
--- After a check: tables that have something left are walked again, until they have got no further too often. Gives null
--- where the job can end, otherwise the seconds to wait before the next walk.
-CREATE FUNCTION prism_crypt._walk_again(job bigint, relations regclass[]) RETURNS double precision
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-  max_fruitless CONSTANT integer := 10;
-  reopened integer;
-  moved boolean;
-BEGIN
-  PERFORM prism_crypt._require_update(r) FROM unnest(relations) AS r;
-  PERFORM FROM prism_crypt.job AS j WHERE j.id = _walk_again.job FOR NO KEY UPDATE;
-  WITH again AS (
-    UPDATE prism_crypt.job_part AS p
-    SET pass = p.pass + 1, next_block = 0, end_block = NULL, rows_in_last = p.rows_in_pass, rows_in_pass = 0,
-        unreadable = false, updated_at = clock_timestamp(),
-        -- A trigger that puts old values back makes every pass as long as the one before.
-        fruitless = p.fruitless + (p.pass > 0 AND p.rows_in_pass = 0 OR p.pass > 1 AND p.rows_in_pass * 2 > p.rows_in_last)::integer
-    WHERE p.job = _walk_again.job AND p.relation = ANY (relations) AND p.fruitless < max_fruitless
-    RETURNING p.pass = 1 OR p.rows_in_last > 0 AS moved
-  )
-  SELECT count(*), bool_or(a.moved) INTO reopened, moved FROM again AS a;
-  UPDATE prism_crypt.job AS j SET checker_pid = NULL, checker_started = NULL
-  WHERE j.id = _walk_again.job AND reopened > 0;
-  RETURN CASE WHEN reopened = 0 THEN NULL WHEN moved THEN 0 ELSE 0.5 END;
-END $$;
-COMMENT ON FUNCTION prism_crypt._walk_again(bigint, regclass[]) IS 'Begins the next pass over tables. Internal';
-
 -- Records a batch in its own transaction; gives the state of the job. A range that is done counts for its part.
 CREATE FUNCTION prism_crypt._advance_range(
   range_id bigint, place tid, rows_done bigint, busy_seconds double precision, unreadable boolean
@@ -246,9 +209,7 @@ CREATE FUNCTION prism_crypt._skip_walk(job bigint, relation regclass) RETURNS vo
 #variable_conflict use_column
 BEGIN
   PERFORM prism_crypt._require_update(_skip_walk.relation);
-  DELETE FROM prism_crypt.job_range AS r
-  WHERE r.job = _skip_walk.job AND r.relation = _skip_walk.relation
-    AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started);
+  PERFORM prism_crypt._drop_ranges(_skip_walk.job);
   UPDATE prism_crypt.job_part AS p SET end_block = coalesce(p.end_block, 0), next_block = coalesce(p.end_block, 0)
   WHERE p.job = _skip_walk.job AND p.relation = _skip_walk.relation;
 END $$;
@@ -261,63 +222,3 @@ CREATE FUNCTION prism_crypt._job_state(job bigint) RETURNS text
     FROM prism_crypt.job WHERE id = $1), 'over')
 $$;
 COMMENT ON FUNCTION prism_crypt._job_state(bigint) IS 'The state of a job; over where it ended or is gone. Internal';
-
--- Ends a part. Without numbers of what is left, nothing is.
-CREATE FUNCTION prism_crypt._finish_part(job bigint, relation regclass, left_over bigint, left_unreadable bigint)
-  RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-  PERFORM prism_crypt._require_update(_finish_part.relation);
-  -- Not FOR UPDATE, which foreign-key checks of other workers would wait for.
-  PERFORM FROM prism_crypt.job AS j WHERE j.id = _finish_part.job FOR NO KEY UPDATE;
-  DELETE FROM prism_crypt.job_range AS r WHERE r.job = _finish_part.job AND r.relation = _finish_part.relation;
-  UPDATE prism_crypt.job_part AS p
-  SET finished = true, left_over = coalesce(_finish_part.left_over, 0),
-      left_unreadable = coalesce(_finish_part.left_unreadable, 0), updated_at = clock_timestamp()
-  WHERE p.job = _finish_part.job AND p.relation = _finish_part.relation AND NOT p.finished;
-  UPDATE prism_crypt.job AS j
-  SET state = CASE
-        WHEN EXISTS (SELECT FROM prism_crypt.job_part AS p
-                     WHERE p.job = j.id AND (p.left_over > 0 OR p.left_unreadable > 0)) THEN 'incomplete'
-        ELSE 'finished' END,
-      updated_at = clock_timestamp(), finished_at = clock_timestamp()
-  WHERE j.id = _finish_part.job AND j.state IN ('running', 'paused')
-    -- A partition that was dropped meanwhile has nothing left.
-    AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
-                    WHERE p.job = j.id AND NOT p.finished);
-  IF FOUND THEN
-    DELETE FROM prism_crypt.job_worker AS w
-    WHERE w.job = _finish_part.job AND (w.pid = pg_backend_pid() OR NOT prism_crypt._is_working(w.pid, w.started));
-    -- Of calls that found nothing to do, one a target is kept: a call every minute must not fill the table.
-    DELETE FROM prism_crypt.job AS old USING prism_crypt.job AS new
-    WHERE new.id = _finish_part.job AND old.id < new.id
-      AND NOT EXISTS (SELECT FROM prism_crypt.job_worker AS w
-                      WHERE w.job = old.id AND prism_crypt._is_working(w.pid, w.started)) AND old.state = 'finished' AND new.state = 'finished'
-      AND old.kind = new.kind AND old.relation = new.relation
-      AND old.column_name IS NOT DISTINCT FROM new.column_name
-      AND old.from_version IS NOT DISTINCT FROM new.from_version AND old.keyset IS NOT DISTINCT FROM new.keyset
-      AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p WHERE p.job IN (old.id, new.id) AND p.rows_done > 0);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._finish_part(bigint, regclass, bigint, bigint) IS 'Ends one table of a job. Internal';
-
--- Ends this session's work on a job: where it is not over and nobody else works on it, the next call goes on with it.
-CREATE FUNCTION prism_crypt._leave_job(job bigint, error text, outcome text) RETURNS void
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-BEGIN
-  -- Nobody has to wait for what this session had taken.
-  UPDATE prism_crypt.job_range AS r SET worker_started = '-infinity'
-  WHERE r.job = _leave_job.job AND r.worker_pid = pg_backend_pid();
-  DELETE FROM prism_crypt.job_worker AS w WHERE w.job = _leave_job.job AND w.pid = pg_backend_pid();
-  UPDATE prism_crypt.job AS j
-  SET state = CASE WHEN _leave_job.error IS NULL THEN 'pending' ELSE 'failed' END, error = _leave_job.error,
-      checker_pid = NULL, checker_started = NULL, updated_at = clock_timestamp()
-  WHERE j.id = _leave_job.job AND j.state = 'running' AND _leave_job.outcome IS NOT NULL
-    AND NOT EXISTS (SELECT FROM prism_crypt.job_worker AS w
-                    WHERE w.job = j.id AND prism_crypt._is_working(w.pid, w.started));
-  DELETE FROM prism_crypt.job_range AS r USING prism_crypt.job AS j
-  WHERE j.id = _leave_job.job AND r.job = j.id AND j.state = 'cancelled' AND r.worker_started = '-infinity';
-END $$;
-COMMENT ON FUNCTION prism_crypt._leave_job(bigint, text, text) IS 'Ends this session''s work on a job. Internal';

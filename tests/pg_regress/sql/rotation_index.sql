@@ -3,7 +3,7 @@ CALL regress.fresh();
 \set SHOW_CONTEXT never
 -- How many blocks were walked over tells the way: 0 where an index gave the rows.
 CREATE FUNCTION last_way() RETURNS TABLE (target text, state text, way text, rows_done bigint) LANGUAGE sql AS $$
-  SELECT p.target, p.state, CASE WHEN j.next_block = 0 AND j.end_block IS NULL THEN 'index' ELSE 'walk' END, p.rows_done
+  SELECT p.target, p.state, CASE j.end_block WHEN 0 THEN 'index' ELSE 'walk' END, p.rows_done
   FROM prism_crypt.progress AS p JOIN prism_crypt.job_part AS j ON j.job = p.id ORDER BY p.id DESC LIMIT 1
 $$;
 
