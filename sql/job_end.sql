@@ -18,11 +18,14 @@ BEGIN
   END IF;
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = _claim_check.job FOR NO KEY UPDATE;
   IF EXISTS (SELECT FROM prism_crypt.job_range AS r
-             WHERE r.job = _claim_check.job AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started))
+             WHERE r.job = _claim_check.job AND r.relation = ANY (relations)
+               AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started))
      OR EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
-                WHERE p.job = _claim_check.job AND p.relation = ANY (relations) AND (p.end_block IS NULL OR p.next_block < p.end_block)) THEN
+                WHERE p.job = _claim_check.job AND p.relation = ANY (relations)
+                  AND (p.end_block IS NULL OR p.next_block < p.end_block)) THEN
     RETURN 'walk';
-  ELSIF EXISTS (SELECT FROM prism_crypt.job_range AS r WHERE r.job = _claim_check.job)
+  ELSIF EXISTS (SELECT FROM prism_crypt.job_range AS r
+                WHERE r.job = _claim_check.job AND r.relation = ANY (relations))
      OR prism_crypt._is_working(found_job.checker_pid, found_job.checker_started)
         AND found_job.checker_pid <> pg_backend_pid() THEN
     RETURN 'wait';
@@ -48,9 +51,10 @@ BEGIN
   WITH again AS (
     UPDATE prism_crypt.job_part AS p
     SET pass = p.pass + 1, next_block = 0, end_block = NULL, rows_in_last = p.rows_in_pass, rows_in_pass = 0,
-        unreadable = false, updated_at = clock_timestamp(),
+        updated_at = clock_timestamp(),
         -- A trigger that puts old values back makes every pass as long as the one before.
-        fruitless = p.fruitless + (p.pass > 0 AND p.rows_in_pass = 0 OR p.pass > 1 AND p.rows_in_pass * 2 > p.rows_in_last)::integer
+        fruitless = p.fruitless + (
+          p.pass > 0 AND p.rows_in_pass = 0 OR p.pass > 1 AND p.rows_in_pass * 2 > p.rows_in_last)::integer
     WHERE p.job = _walk_again.job AND p.relation = ANY (relations) AND p.fruitless < max_fruitless
     RETURNING p.pass = 1 OR p.rows_in_last > 0 AS moved
   )
@@ -91,7 +95,8 @@ BEGIN
     DELETE FROM prism_crypt.job AS old USING prism_crypt.job AS new
     WHERE new.id = _finish_part.job AND old.id < new.id
       AND NOT EXISTS (SELECT FROM prism_crypt.job_worker AS w
-                      WHERE w.job = old.id AND prism_crypt._is_working(w.pid, w.started)) AND old.state = 'finished' AND new.state = 'finished'
+                      WHERE w.job = old.id AND prism_crypt._is_working(w.pid, w.started))
+      AND old.state = 'finished' AND new.state = 'finished'
       AND old.kind = new.kind AND old.relation = new.relation
       AND old.column_name IS NOT DISTINCT FROM new.column_name
       AND old.from_version IS NOT DISTINCT FROM new.from_version AND old.keyset IS NOT DISTINCT FROM new.keyset

@@ -53,7 +53,6 @@ CREATE TABLE prism_crypt.job_part (
   end_block       bigint DEFAULT 0,
   rows_in_pass    bigint NOT NULL DEFAULT 0,
   rows_in_last    bigint,
-  unreadable      boolean NOT NULL DEFAULT false,
   fruitless       integer NOT NULL DEFAULT 0,
   rows_done       bigint NOT NULL DEFAULT 0,
   busy_seconds    double precision NOT NULL DEFAULT 0,
@@ -72,7 +71,6 @@ COMMENT ON COLUMN prism_crypt.job_part.end_block IS
   'Length of the table in blocks when the pass began; null when it begins with the next range';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_pass IS 'Rows changed in this pass, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.rows_in_last IS 'Rows changed in the pass before';
-COMMENT ON COLUMN prism_crypt.job_part.unreadable IS 'Whether this pass met values that can''t be read';
 COMMENT ON COLUMN prism_crypt.job_part.fruitless IS 'Passes that got no further';
 COMMENT ON COLUMN prism_crypt.job_part.rows_done IS 'Rows changed so far, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.busy_seconds IS 'Time that workers spent, in ranges that are done';
@@ -89,7 +87,6 @@ CREATE TABLE prism_crypt.job_range (
   end_block      bigint NOT NULL,
   rows_done      bigint NOT NULL DEFAULT 0,
   busy_seconds   double precision NOT NULL DEFAULT 0,
-  unreadable     boolean NOT NULL DEFAULT false,
   worker_pid     integer NOT NULL,
   worker_started timestamptz NOT NULL,
   updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -104,7 +101,6 @@ COMMENT ON COLUMN prism_crypt.job_range.place IS 'All before it is done';
 COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block behind the range';
 COMMENT ON COLUMN prism_crypt.job_range.rows_done IS 'Rows changed in it';
 COMMENT ON COLUMN prism_crypt.job_range.busy_seconds IS 'Time spent on it';
-COMMENT ON COLUMN prism_crypt.job_range.unreadable IS 'Whether it has values that can''t be read';
 COMMENT ON COLUMN prism_crypt.job_range.worker_pid IS 'Process of the worker';
 COMMENT ON COLUMN prism_crypt.job_range.worker_started IS 'When the worker''s statement began';
 COMMENT ON COLUMN prism_crypt.job_range.updated_at IS 'When its last batch was committed';

@@ -138,8 +138,9 @@ BEGIN
   END IF;
 
   part.end_block := coalesce(part.end_block, blocks);
-  -- Small enough to share a table evenly, and so large that taking one costs nothing beside working on it.
-  end_block := least(part.next_block + least(greatest(part.end_block / 32, 128), 8192), part.end_block);
+  -- Small enough to share a table evenly and to stay in memory between two stripes, and so large that taking one costs
+  -- nothing beside working on it: 1 to 16 MiB with blocks of 8 KiB.
+  end_block := least(part.next_block + least(greatest(part.end_block / 32, 128), 2048), part.end_block);
   UPDATE prism_crypt.job_part AS p
   SET next_block = _claim_range.end_block, end_block = part.end_block, updated_at = clock_timestamp()
   WHERE p.job = _claim_range.job AND p.relation = _claim_range.relation;
@@ -157,7 +158,7 @@ COMMENT ON FUNCTION prism_crypt._claim_range(bigint, regclass) IS 'What a worker
 
 -- Records a batch in its own transaction; gives the state of the job. A range that is done counts for its part.
 CREATE FUNCTION prism_crypt._advance_range(
-  range_id bigint, place tid, rows_done bigint, busy_seconds double precision, unreadable boolean
+  range_id bigint, place tid, rows_done bigint, busy_seconds double precision
 ) RETURNS text
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -166,8 +167,7 @@ DECLARE
 BEGIN
   UPDATE prism_crypt.job_range AS r
   SET place = _advance_range.place, rows_done = r.rows_done + _advance_range.rows_done,
-      busy_seconds = r.busy_seconds + _advance_range.busy_seconds,
-      unreadable = r.unreadable OR _advance_range.unreadable, updated_at = clock_timestamp()
+      busy_seconds = r.busy_seconds + _advance_range.busy_seconds, updated_at = clock_timestamp()
   WHERE r.id = range_id AND r.worker_pid = pg_backend_pid()
   RETURNING * INTO changed;
   IF NOT FOUND THEN
@@ -178,13 +178,12 @@ BEGIN
     DELETE FROM prism_crypt.job_range AS r WHERE r.id = range_id;
     UPDATE prism_crypt.job_part AS p
     SET rows_in_pass = p.rows_in_pass + changed.rows_done, rows_done = p.rows_done + changed.rows_done,
-        busy_seconds = p.busy_seconds + changed.busy_seconds,
-        unreadable = p.unreadable OR changed.unreadable, updated_at = clock_timestamp()
+        busy_seconds = p.busy_seconds + changed.busy_seconds, updated_at = clock_timestamp()
     WHERE p.job = changed.job AND p.relation = changed.relation;
   END IF;
   RETURN prism_crypt._job_state(changed.job);
 END $$;
-COMMENT ON FUNCTION prism_crypt._advance_range(bigint, tid, bigint, double precision, boolean) IS
+COMMENT ON FUNCTION prism_crypt._advance_range(bigint, tid, bigint, double precision) IS
   'Records a batch of a worker. Internal';
 
 -- Records rows that were found by an index, not by a walk.

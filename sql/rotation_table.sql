@@ -95,19 +95,69 @@ END $$;
 COMMENT ON PROCEDURE prism_crypt._rotate_by_index(
   prism_crypt._walk, prism_crypt._limits, prism_crypt._run, boolean) IS 'Rotates what an index finds. Internal';
 
+-- One range, stripe after stripe. The position that counts moves with the last one.
+CREATE PROCEDURE prism_crypt._walk_range(
+  walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, range_id bigint, range_start tid,
+  range_end tid
+) LANGUAGE plpgsql AS $$
+DECLARE
+  last_stripe integer := walk.stripes OPERATOR(pg_catalog.-) 1;
+  -- Where a batch is less than a block, rows are counted exactly, and stripes would not be.
+  alone boolean := last_stripe OPERATOR(pg_catalog.=) 0 OR limits.batch_size OPERATOR(pg_catalog.<) walk.rows_per_block;
+  stripe integer := CASE WHEN alone THEN last_stripe ELSE 0 END;
+  searching boolean := false;
+  place pg_catalog.tid := range_start;
+  batch record;
+  batch_began timestamptz;
+  state text;
+BEGIN
+  WHILE place OPERATOR(pg_catalog.<) range_end LOOP
+    COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    batch_began := pg_catalog.clock_timestamp();
+    batch := prism_crypt._rotate_window(
+      walk, limits.fire_triggers, place, range_end, limits.batch_size, stripe, alone, run.careful, searching);
+    IF (batch.failure).code IS NOT NULL THEN
+      run.outcome := 'failed';
+      run.failure := batch.failure;
+      ROLLBACK;
+      RETURN;
+    END IF;
+    run.careful := batch.careful;
+    searching := batch.searching;
+    IF stripe OPERATOR(pg_catalog.=) 0 AND last_stripe OPERATOR(pg_catalog.>) 0
+       AND batch.rotated OPERATOR(pg_catalog.=) 0 AND place OPERATOR(pg_catalog.=) range_start THEN
+      -- Nothing at once: few rows are due here, if any.
+      stripe := last_stripe;
+      alone := true;
+      searching := true;
+    ELSE
+      place := batch.next_place;
+    END IF;
+    state := prism_crypt._advance_range(
+      range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END, batch.rotated,
+      EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
+    COMMIT;
+    CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
+    IF run.outcome IS NOT NULL THEN
+      RETURN;
+    END IF;
+    IF stripe OPERATOR(pg_catalog.<) last_stripe AND place OPERATOR(pg_catalog.>=) range_end THEN
+      stripe := stripe OPERATOR(pg_catalog.+) 1;
+      place := range_start;
+    END IF;
+  END LOOP;
+END $$;
+COMMENT ON PROCEDURE prism_crypt._walk_range(
+  prism_crypt._walk, prism_crypt._limits, prism_crypt._run, bigint, tid, tid) IS 'Rotates one range. Internal';
+
 -- One pass over a table, or the ranges of it that nobody else has taken.
 CREATE PROCEDURE prism_crypt._walk_table(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run
 ) LANGUAGE plpgsql AS $$
 DECLARE
   claim record;
-  batch record;
-  batch_began timestamptz;
   state text;
-  place pg_catalog.tid;
-  range_end pg_catalog.tid;
-  searching boolean := false;
-  stripe integer;
   by_index boolean := false;
 BEGIN
   IF walk.find_by_index IS NOT NULL THEN
@@ -125,44 +175,20 @@ BEGIN
     COMMIT;
     CASE claim.action
       WHEN 'range' THEN
-        place := claim.place;
-        range_end := prism_crypt._tid(claim.end_block);
-        stripe := 0;
+        CALL prism_crypt._walk_range(
+          walk, limits, run, claim.range_id, claim.place, prism_crypt._tid(claim.end_block));
+        IF run.outcome IS NOT NULL THEN
+          RETURN;
+        END IF;
       WHEN 'walked' THEN
         RETURN;
       WHEN 'paused' THEN
         state := claim.action;
         CALL prism_crypt._wait_between_batches(walk.job, NULL, 0, pg_catalog.clock_timestamp(), state);
-        CONTINUE;
       ELSE
         run.outcome := claim.action;
         RETURN;
     END CASE;
-    WHILE place OPERATOR(pg_catalog.<) range_end LOOP
-      COMMIT;
-      SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      batch_began := pg_catalog.clock_timestamp();
-      batch := prism_crypt._rotate_window(
-        walk, limits.fire_triggers, place, range_end, limits.batch_size, run.careful, searching, stripe);
-      IF (batch.failure).code IS NOT NULL THEN
-        run.outcome := 'failed';
-        run.failure := batch.failure;
-        ROLLBACK;
-        RETURN;
-      END IF;
-      place := batch.next_place;
-      searching := batch.searching;
-      stripe := batch.stripe;
-      run.careful := batch.careful;
-      state := prism_crypt._advance_range(claim.range_id, place, batch.rotated,
-        EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began),
-        prism_crypt._saw_unreadable());
-      COMMIT;
-      CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
-      IF run.outcome IS NOT NULL THEN
-        RETURN;
-      END IF;
-    END LOOP;
   END LOOP;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._walk_table(prism_crypt._walk, prism_crypt._limits, prism_crypt._run) IS

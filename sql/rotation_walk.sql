@@ -111,21 +111,21 @@ COMMENT ON FUNCTION prism_crypt._update_locked(prism_crypt._walk, tid, tid, inte
 
 -- One batch between two places (both exclusive).
 --
--- While it searches, it goes to the next row that is due. Otherwise it takes the rows as they come: of as many blocks as
--- hold `stripes` batches, one stripe after the other, each in a transaction of its own. What the first stripe leaves
--- behind is dead by then, and makes room in the same blocks for the next, which so need neither new blocks nor new index
--- entries (HOT). Where a first stripe had nothing that was due, the next call searches.
+-- A range is gone over in stripes, all but the last of which take only every so manieth row of a block. What the first
+-- stripe leaves behind is dead by the time that the second one comes, and makes room in the same blocks for it, which so
+-- needs neither new blocks nor new index entries (HOT). The last stripe, or one that comes alone, takes all that is left;
+-- while it searches it goes to the next row that is due, otherwise it takes the rows as they come.
 CREATE FUNCTION prism_crypt._rotate_window(
   walk prism_crypt._walk, fire_triggers boolean, from_place tid, to_place tid, batch_size integer,
-  INOUT careful integer, INOUT searching boolean, INOUT stripe integer,
+  stripe integer, alone boolean, INOUT careful integer, INOUT searching boolean,
   OUT rotated integer, OUT next_place tid, OUT failure prism_crypt._failure
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+  is_last boolean := stripe OPERATOR(pg_catalog.>=) (walk.stripes OPERATOR(pg_catalog.-) 1);
   -- Exact, where a block has more rows than a batch may have.
   small boolean := batch_size OPERATOR(pg_catalog.<) walk.rows_per_block;
-  in_stripes boolean := NOT small AND NOT searching AND careful OPERATOR(pg_catalog.=) 0;
   blocks bigint := GREATEST(1, pg_catalog.floor(
-    batch_size OPERATOR(pg_catalog.*) CASE WHEN in_stripes THEN walk.stripes ELSE 1 END
+    batch_size OPERATOR(pg_catalog.*) CASE WHEN alone THEN 1 ELSE walk.stripes END
     OPERATOR(pg_catalog./) walk.rows_per_block));
   window_start pg_catalog.tid := from_place;
   window_end pg_catalog.tid;
@@ -144,34 +144,24 @@ BEGIN
   END IF;
   window_end := LEAST(prism_crypt._tid(prism_crypt._block(window_start) OPERATOR(pg_catalog.+) blocks), to_place);
   next_place := window_end;
-  IF in_stripes THEN
-    -- The last stripe takes all that is left.
-    rotated := prism_crypt._update_at_once(walk, window_start, window_end, CASE
-      WHEN stripe OPERATOR(pg_catalog.<) (walk.stripes OPERATOR(pg_catalog.-) 1) THEN stripe END, NULL);
-    IF rotated IS NULL THEN
-      careful := 9;
-      stripe := 0;
-    ELSIF rotated OPERATOR(pg_catalog.=) 0 AND stripe OPERATOR(pg_catalog.=) 0 THEN
-      searching := true;
-      next_place := from_place;
-    ELSIF stripe OPERATOR(pg_catalog.<) (walk.stripes OPERATOR(pg_catalog.-) 1) THEN
-      stripe := stripe OPERATOR(pg_catalog.+) 1;
-      next_place := from_place;
-    ELSE
-      stripe := 0;
-    END IF;
-  ELSIF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
-    rotated := prism_crypt._update_at_once(walk, window_start, window_end, NULL, NULL);
+  IF careful OPERATOR(pg_catalog.=) 0 AND NOT small THEN
+    rotated := prism_crypt._update_at_once(
+      walk, window_start, window_end, CASE WHEN NOT is_last THEN stripe END, NULL);
     careful := CASE WHEN rotated IS NULL THEN 9 ELSE 0 END;
-    -- Few: the next one is likely to be far.
-    searching := rotated OPERATOR(pg_catalog.<) (batch_size OPERATOR(pg_catalog./) 4);
   END IF;
   IF careful OPERATOR(pg_catalog.>) 0 OR small THEN
     locked := prism_crypt._update_locked(walk, window_start, window_end, batch_size);
     rotated := locked.rotated;
     next_place := locked.next_place;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
-    searching := rotated OPERATOR(pg_catalog.=) 0;
+  END IF;
+  IF is_last THEN
+    IF rotated OPERATOR(pg_catalog.=) 0 AND NOT searching THEN
+      -- Not known why. The search tells.
+      next_place := from_place;
+    END IF;
+    -- Few: the next one is likely to be far.
+    searching := rotated OPERATOR(pg_catalog.<=) (batch_size OPERATOR(pg_catalog./) 4);
   END IF;
 EXCEPTION WHEN OTHERS THEN
   GET STACKED DIAGNOSTICS
@@ -181,7 +171,7 @@ EXCEPTION WHEN OTHERS THEN
     failure.datatype_name = PG_DATATYPE_NAME;
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotate_window(
-  prism_crypt._walk, boolean, tid, tid, integer, integer, boolean, integer) IS
+  prism_crypt._walk, boolean, tid, tid, integer, integer, boolean, integer, boolean) IS
   'Re-encrypts one batch. Internal';
 
 -- One batch at places that an index gave.

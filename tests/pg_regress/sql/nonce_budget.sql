@@ -1,5 +1,6 @@
 -- How many values each data key has sealed: counted, warned of, refused.
 CALL regress.fresh();
+\set SHOW_CONTEXT never
 \c
 CREATE FUNCTION seals() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT string_agg(format('%s: %s', version, coalesce(seals_reserved::text, 'none')), ', ' ORDER BY version) FROM prism_crypt.key_status
