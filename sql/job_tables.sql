@@ -84,6 +84,7 @@ CREATE TABLE prism_crypt.job_range (
   job            bigint NOT NULL,
   relation       regclass NOT NULL,
   place          tid NOT NULL,
+  share_done     double precision NOT NULL DEFAULT 0,
   end_block      bigint NOT NULL,
   rows_done      bigint NOT NULL DEFAULT 0,
   busy_seconds   double precision NOT NULL DEFAULT 0,
@@ -98,6 +99,7 @@ COMMENT ON SEQUENCE prism_crypt.job_range_id_seq IS 'Numbers of ranges';
 COMMENT ON COLUMN prism_crypt.job_range.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_range.relation IS 'The table';
 COMMENT ON COLUMN prism_crypt.job_range.place IS 'All before it is done';
+COMMENT ON COLUMN prism_crypt.job_range.share_done IS 'Share of the rest that is done, in stripes: 0 to 1';
 COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block behind the range';
 COMMENT ON COLUMN prism_crypt.job_range.rows_done IS 'Rows changed in it';
 COMMENT ON COLUMN prism_crypt.job_range.busy_seconds IS 'Time spent on it';

@@ -158,7 +158,7 @@ COMMENT ON FUNCTION prism_crypt._claim_range(bigint, regclass) IS 'What a worker
 
 -- Records a batch in its own transaction; gives the state of the job. A range that is done counts for its part.
 CREATE FUNCTION prism_crypt._advance_range(
-  range_id bigint, place tid, rows_done bigint, busy_seconds double precision
+  range_id bigint, place tid, share_done double precision, rows_done bigint, busy_seconds double precision
 ) RETURNS text
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -166,7 +166,7 @@ DECLARE
   changed prism_crypt.job_range;
 BEGIN
   UPDATE prism_crypt.job_range AS r
-  SET place = _advance_range.place, rows_done = r.rows_done + _advance_range.rows_done,
+  SET place = _advance_range.place, share_done = _advance_range.share_done, rows_done = r.rows_done + _advance_range.rows_done,
       busy_seconds = r.busy_seconds + _advance_range.busy_seconds, updated_at = clock_timestamp()
   WHERE r.id = range_id AND r.worker_pid = pg_backend_pid()
   RETURNING * INTO changed;
@@ -183,7 +183,7 @@ BEGIN
   END IF;
   RETURN prism_crypt._job_state(changed.job);
 END $$;
-COMMENT ON FUNCTION prism_crypt._advance_range(bigint, tid, bigint, double precision) IS
+COMMENT ON FUNCTION prism_crypt._advance_range(bigint, tid, double precision, bigint, double precision) IS
   'Records a batch of a worker. Internal';
 
 -- Records rows that were found by an index, not by a walk.

@@ -10,7 +10,7 @@ CREATE FUNCTION prism_crypt._progress(
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH ranges AS (
     SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(r.busy_seconds) AS busy_seconds,
-           sum(greatest(r.end_block - prism_crypt._block(r.place), 0)) AS blocks_open, max(r.updated_at) AS updated_at
+           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::bigint AS blocks_open, max(r.updated_at) AS updated_at
     FROM prism_crypt.job_range AS r GROUP BY r.job, r.relation
   ), parts AS (
     SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable,

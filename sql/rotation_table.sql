@@ -95,6 +95,20 @@ END $$;
 COMMENT ON PROCEDURE prism_crypt._rotate_by_index(
   prism_crypt._walk, prism_crypt._limits, prism_crypt._run, boolean) IS 'Rotates what an index finds. Internal';
 
+-- Of the blocks from the position that counts to the end of a range, the share that is done.
+CREATE FUNCTION prism_crypt._share_done(
+  stripes integer, stripe integer, alone boolean, range_start tid, range_end tid, place tid
+) RETURNS double precision
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN alone THEN 0
+    WHEN stripe = stripes - 1 THEN stripe::double precision / stripes
+    ELSE (stripe + (prism_crypt._block(place) - prism_crypt._block(range_start))::double precision
+                   / greatest(prism_crypt._block(range_end) - prism_crypt._block(range_start), 1)) / stripes END
+$$;
+COMMENT ON FUNCTION prism_crypt._share_done(integer, integer, boolean, tid, tid, tid) IS
+  'How much of a range is done while it is gone over in stripes. Internal';
+
 -- One range, stripe after stripe. The position that counts moves with the last one.
 CREATE PROCEDURE prism_crypt._walk_range(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, range_id bigint, range_start tid,
@@ -135,7 +149,8 @@ BEGIN
       place := batch.next_place;
     END IF;
     state := prism_crypt._advance_range(
-      range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END, batch.rotated,
+      range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END,
+      prism_crypt._share_done(walk.stripes, stripe, alone, range_start, range_end, place), batch.rotated,
       EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
     COMMIT;
     CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);

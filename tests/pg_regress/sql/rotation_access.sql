@@ -153,7 +153,7 @@ CALL regress.fails('SELECT prism_crypt._open_job(''rotation'', ''foreign_to_it''
 CALL regress.fails('SELECT prism_crypt._claim_range(id, ''foreign_to_it'') FROM regress.job');
 CALL regress.fails('SELECT prism_crypt._finish_part(id, ''foreign_to_it'', 0, 0) FROM regress.job');
 CALL regress.fails('SELECT prism_crypt._count_rows(id, ''foreign_to_it'', 5, 1) FROM regress.job');
-CALL regress.fails('SELECT prism_crypt._advance_range(range, ''(9,0)'', 5, 1) FROM regress.job WHERE range IS NOT NULL');
+CALL regress.fails('SELECT prism_crypt._advance_range(range, ''(9,0)'', 0, 5, 1) FROM regress.job WHERE range IS NOT NULL');
 CALL regress.fails('SELECT prism_crypt._leave_job(id, ''said so'', ''failed'') FROM regress.job');
 RESET ROLE;
 SELECT target, state, rows_done, error FROM prism_crypt.progress WHERE id = (SELECT id FROM regress.job);
