@@ -45,7 +45,7 @@ BEGIN
         'prism_crypt._rotation_roots()',
         'prism_crypt._not_rotated("char")',
         'prism_crypt._refusal(regclass)',
-        'prism_crypt._key_version_index(regclass, text)',
+        'prism_crypt._indexed_key_version(regclass, text)',
         'prism_crypt._rotatable_versions(integer, text)',
         'prism_crypt._has_unreadable_versions()',
         'prism_crypt._qualified_name(regclass)',

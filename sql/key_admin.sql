@@ -99,29 +99,41 @@ END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
   'Wraps the data keys of a keyset (default: of all) under the first master key; gives their number. Touches no value';
 
-CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason text) RETURNS void
+-- A key that is not the active one, and not destroyed, locked for a change of its state.
+CREATE FUNCTION prism_crypt._lock_old_key(version integer, hint_if_active text) RETURNS prism_crypt.data_key
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   key prism_crypt.data_key;
 BEGIN
-  IF _set_key_state.version IS NULL THEN
+  IF _lock_old_key.version IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
   END IF;
-  SELECT * INTO key
-  FROM prism_crypt.data_key AS k WHERE k.version = _set_key_state.version FOR UPDATE;
+  SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = _lock_old_key.version FOR UPDATE;
   IF NOT FOUND THEN
     RAISE undefined_object USING
-      MESSAGE = format('key version %s does not exist', _set_key_state.version),
+      MESSAGE = format('key version %s does not exist', _lock_old_key.version),
       HINT = 'prism_crypt.key_status lists them.';
   ELSIF key.state = 'active' THEN
     RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('key version %s is the active one of its keyset', _set_key_state.version),
-      HINT = 'Call prism_crypt.rotate_key() first: new values need a key.';
+      MESSAGE = format('key version %s is the active one of its keyset', _lock_old_key.version),
+      HINT = hint_if_active;
   ELSIF key.state = 'destroyed' THEN
     RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('key version %s is destroyed', _set_key_state.version);
+      MESSAGE = format('key version %s is destroyed', _lock_old_key.version);
   END IF;
+  RETURN key;
+END $$;
+COMMENT ON FUNCTION prism_crypt._lock_old_key(integer, text) IS
+  'Locks a key that may change its state; an error for any other. Internal';
+
+CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason text) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  key prism_crypt.data_key := prism_crypt._lock_old_key(
+    version, 'Call prism_crypt.rotate_key() first: new values need a key.');
+BEGIN
   UPDATE prism_crypt.data_key AS k
   SET state = _set_key_state.state,
       disabled_at = CASE _set_key_state.state WHEN 'disabled' THEN clock_timestamp() END,

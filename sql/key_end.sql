@@ -121,26 +121,11 @@ CREATE FUNCTION prism_crypt.destroy_key(version integer, reason text DEFAULT NUL
   RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
-DECLARE
-  key prism_crypt.data_key;
 BEGIN
-  IF destroy_key.version IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
-  END IF;
   PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
-  SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('key version %s does not exist', destroy_key.version),
-      HINT = 'prism_crypt.key_status lists them.';
-  ELSIF key.state = 'active' THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('key version %s is the active one of its keyset', destroy_key.version),
-      HINT = 'Call prism_crypt.rotate_key() first; or prism_crypt.destroy_keyset(), which ends the whole keyset.';
-  ELSIF key.state = 'destroyed' THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('key version %s is destroyed', destroy_key.version);
-  END IF;
+  PERFORM prism_crypt._lock_old_key(
+    destroy_key.version,
+    'Call prism_crypt.rotate_key() first; or prism_crypt.destroy_keyset(), which ends the whole keyset.');
   IF NOT force THEN
     PERFORM prism_crypt._prove_unused(destroy_key.version);
   END IF;

@@ -76,7 +76,7 @@ BEGIN
   END IF;
   FOR one IN
     SELECT c.relation::regclass AS relation, c.relkind, array_agg(c.column_name ORDER BY a.attnum) AS columns,
-           greatest(max(r.reltuples), 0)::bigint AS rows_estimate, max(r.relpages) AS relpages
+           greatest(max(r.reltuples), 0)::bigint AS rows_estimate
     FROM prism_crypt._encrypted_columns() AS c JOIN pg_class AS r ON r.oid = c.relation
     JOIN pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.column_name
     JOIN pg_namespace AS n ON n.oid = r.relnamespace

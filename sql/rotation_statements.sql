@@ -1,11 +1,10 @@
 -- The statements that rotate one table.
 
--- An index by which values of a column are found by key version: on key_version(column), or on a column that is generated
+-- What to search by, where an index is on the key version of a column: key_version(column), or a column that is generated
 -- as that. Others may be wrong, and are not relied on.
-CREATE FUNCTION prism_crypt._key_version_index(
-  relation regclass, quoted_column text, OUT found_index regclass, OUT expression text
-) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT i.indexrelid::regclass, pg_get_indexdef(i.indexrelid, 1, false)
+CREATE FUNCTION prism_crypt._indexed_key_version(relation regclass, quoted_column text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_get_indexdef(i.indexrelid, 1, false)
   FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
   WHERE i.indrelid = $1 AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL
     AND (i.indkey[0] = 0 AND pg_get_indexdef(i.indexrelid, 1, false) = format('@extschema@.key_version(%s)', $2)
@@ -16,8 +15,8 @@ CREATE FUNCTION prism_crypt._key_version_index(
              AND pg_get_expr(d.adbin, d.adrelid) = format('@extschema@.key_version(%s)', $2)))
   ORDER BY i.indexrelid LIMIT 1
 $$;
-COMMENT ON FUNCTION prism_crypt._key_version_index(regclass, text) IS
-  'An index on the key version of a column; null where there is none. Internal';
+COMMENT ON FUNCTION prism_crypt._indexed_key_version(regclass, text) IS
+  'An indexed expression that is the key version of a column; null where there is none. Internal';
 
 CREATE FUNCTION prism_crypt._target_name(relation regclass, column_name name) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -164,7 +163,7 @@ BEGIN
            WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
     table_name, array_to_string(errors, '), ('));
   IF cardinality(names) = 1 THEN
-    SELECT i.expression INTO by_version FROM prism_crypt._key_version_index(relation, names[1]) AS i;
+    by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN
     by_version := format('%s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s)',
