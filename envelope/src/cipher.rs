@@ -1,7 +1,8 @@
 //! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
 
 use crate::{
-    Attributes, ContextHash, Envelope, KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError, TAG_LEN,
+    Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError,
+    TAG_LEN,
 };
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
@@ -91,10 +92,12 @@ impl DataKey {
     }
 
     /// Opens `envelope` with `old` and seals it again with this key under `attributes`, which the caller derives from the
-    /// envelope's own. The plaintext exists only inside `out`, for as long as this call runs.
+    /// envelope's own. With an index key, a search tag in them only says that there is to be one: it is made anew. The
+    /// plaintext exists only inside `out`, for as long as this call runs.
     ///
     /// # Errors
     /// [`SealError`]. On an error `out` holds no plaintext.
+    #[allow(clippy::too_many_arguments, reason = "the two sides of a reseal")]
     pub fn reseal_into(
         &self,
         nonces: &mut NoncePool,
@@ -102,6 +105,7 @@ impl DataKey {
         old: &DataKey,
         envelope: &Envelope<'_>,
         attributes: &Attributes,
+        index_key: Option<&IndexKey>,
         out: &mut [u8],
     ) -> Result<(), SealError> {
         if out.len() != attributes.envelope_len(envelope.plaintext_len()) {
@@ -111,7 +115,9 @@ impl DataKey {
         let nonce = nonces.take(process_id)?;
         let (header, body, tag) = split_mut(attributes, out)?;
         old.open_any_context(envelope, body)?;
-        attributes.write_header(self.version, &nonce, header);
+        let search_tag =
+            attributes.search_tag.map(|tag| index_key.map_or(tag, |index_key| index_key.search_tag(body)));
+        Attributes { search_tag, ..*attributes }.write_header(self.version, &nonce, header);
         *tag = self
             .cipher
             .encrypt_inout_detached(&nonce.into(), header, body.into())

@@ -58,17 +58,21 @@ pub enum Content {
     Bytes,
 }
 
-/// The search tag: one byte for the generation of the index key, then 128 bits of keyed hash.
+/// The search tag: one byte for the generation of the index key, then 128 bits of keyed hash. [`crate::IndexKey`] makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SearchTag([u8; Self::LEN]);
 
 impl SearchTag {
     /// Length in bytes.
-    pub const LEN: usize = 17;
+    pub const LEN: usize = 1 + Self::HASH_LEN;
+    /// Length of the keyed hash in bytes: 128 bits.
+    pub const HASH_LEN: usize = 16;
+    /// The least generation of an index key.
+    pub const FIRST_GENERATION: u8 = 1;
 
     /// A tag of this index-key generation.
     #[must_use]
-    pub fn new(generation: u8, hash: [u8; 16]) -> Self {
+    pub fn new(generation: u8, hash: [u8; Self::HASH_LEN]) -> Self {
         let mut bytes = [generation; Self::LEN];
         bytes[1..].copy_from_slice(&hash);
         Self(bytes)
@@ -78,6 +82,13 @@ impl SearchTag {
     #[must_use]
     pub fn generation(&self) -> u8 {
         self.0[0]
+    }
+
+    /// The keyed hash.
+    #[must_use]
+    pub fn hash(&self) -> &[u8; Self::HASH_LEN] {
+        let [_generation, hash @ ..] = &self.0;
+        hash
     }
 
     /// The bytes as they stand in the header.
@@ -174,6 +185,8 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     /// Bytes of the front that [`Envelope::peek_key_version`] looks at.
     pub const PEEK_LEN: usize = NONCE_AT;
+    /// Bytes of the front that [`Envelope::peek_search_tag`] looks at.
+    pub const PEEK_TAG_LEN: usize = FIXED_LEN + SearchTag::LEN;
 
     /// Reads an envelope of any origin. Total: every input is an envelope or an error.
     ///
@@ -244,6 +257,17 @@ impl<'a> Envelope<'a> {
         let optional = if flags & FLAG_SEARCH_TAG == 0 { 0 } else { SearchTag::LEN }
             + if flags & FLAG_CONTEXT == 0 { 0 } else { ContextHash::LEN };
         if length < MIN_OVERHEAD + optional { Err(FormatError::Truncated) } else { Ok(key_version) }
+    }
+
+    /// The search tag, from the first [`Envelope::PEEK_TAG_LEN`] bytes alone (or all, where there are fewer). Nothing else is
+    /// looked at; `None` also where there is no room for a tag.
+    #[must_use]
+    #[inline]
+    pub fn peek_search_tag(front: &[u8]) -> Option<SearchTag> {
+        if front.get(FLAGS_AT)? & FLAG_SEARCH_TAG == 0 {
+            return None;
+        }
+        front.get(FIXED_LEN..)?.first_chunk().map(|tag| SearchTag(*tag))
     }
 
     /// The attributes it was sealed with.

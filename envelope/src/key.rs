@@ -4,6 +4,9 @@ use crate::RandomnessError;
 use crate::nonce::fill_random;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// Length of every key in bytes: 256 bits.
@@ -67,6 +70,22 @@ impl KeyBytes {
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
         let mut key = Self::zeroed();
         (bytes.len() == KEY_LEN).then(|| key.0.copy_from_slice(bytes))?;
+        Some(key)
+    }
+
+    /// HMAC-SHA-256 (RFC 2104) under this key.
+    pub(crate) fn hmac(&self) -> Hmac<Sha256> {
+        // HMAC's key block: the key, filled up with zeros.
+        let mut block = Zeroizing::new([0; 64]);
+        block[..KEY_LEN].copy_from_slice(self.as_bytes());
+        <Hmac<Sha256> as KeyInit>::new((&*block).into())
+    }
+
+    /// The key that HKDF-Expand (RFC 5869 section 2.3) makes of this one for a use. `None` never happens: both have the
+    /// length of the hash.
+    pub(crate) fn derive(&self, label: &[u8]) -> Option<Self> {
+        let mut key = Self::zeroed();
+        Hkdf::<Sha256>::from_prk(self.as_bytes()).ok()?.expand(label, key.0.as_mut_slice()).ok()?;
         Some(key)
     }
 

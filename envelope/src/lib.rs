@@ -6,6 +6,7 @@
 //! * [`Envelope`] and [`Attributes`]: the header, read and written.
 //! * [`DataKey`]: seal, open and reseal.
 //! * [`MasterKey`]: wrap and unwrap data keys, fingerprint.
+//! * [`IndexKey`]: search tags and blind indexes.
 //! * [`armor`]: the text form `prism:v<key version>:<base64>`.
 //! * [`KeyBytes`]: parse and generate 256-bit keys.
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@ mod cipher;
 mod class;
 mod context;
 mod header;
+mod index;
 mod key;
 mod nonce;
 mod wrap;
@@ -30,6 +32,7 @@ pub use header::{
     Attributes, Content, Envelope, FORMAT_V1, FormatError, KeyVersion, MAX_OVERHEAD, MIN_OVERHEAD, NONCE_LEN,
     SearchTag, TAG_LEN,
 };
+pub use index::{DerivationError, IndexKey, MAX_BLIND_INDEX_BITS};
 pub use key::{KEY_LEN, KeyBytes, KeyError, parse_keys};
 pub use nonce::{NoncePool, RandomnessError};
-pub use wrap::{Fingerprint, MasterKey, UnwrapError, WRAPPED_LEN};
+pub use wrap::{Fingerprint, KeyIdentity, MasterKey, UnwrapError, WRAPPED_LEN};

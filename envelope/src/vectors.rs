@@ -1,10 +1,14 @@
 //! Holds the code to the published test vectors, in both directions.
 
 use crate::header::{Content, SearchTag};
-use crate::{Attributes, ContextHash, DataKey, Envelope, FieldClass, KeyBytes, KeyVersion, MasterKey, armor};
+use crate::{
+    Attributes, ContextHash, DataKey, Envelope, FieldClass, IndexKey, KeyBytes, KeyIdentity, KeyVersion,
+    MasterKey, armor,
+};
 use serde::Deserialize;
 
 const ENVELOPES: &str = include_str!("../tests/vectors/envelopes.json");
+const INDEX_KEYS: &str = include_str!("../tests/vectors/index_keys.json");
 const WRAPPED_KEYS: &str = include_str!("../tests/vectors/wrapped_keys.json");
 const INVALID: &str = include_str!("../tests/vectors/invalid.json");
 
@@ -28,11 +32,24 @@ struct WrappedKeyVector {
     comment: String,
     master_key: String,
     fingerprint: String,
-    key_version: u32,
+    key_version: Option<u32>,
+    generation: Option<u8>,
     keyset: String,
     nonce: String,
-    data_key: String,
+    key: String,
     wrapped: String,
+}
+
+#[derive(Deserialize)]
+struct IndexKeyVector {
+    comment: String,
+    index_key: String,
+    generation: u8,
+    plaintext: String,
+    context: Option<String>,
+    bits: usize,
+    search_tag: String,
+    blind_index: String,
 }
 
 #[derive(Deserialize)]
@@ -104,14 +121,42 @@ fn wrapped_keys() -> Result<()> {
     let vectors: Vec<WrappedKeyVector> = serde_json::from_str(WRAPPED_KEYS)?;
     assert!(vectors.len() >= 2);
     for vector in vectors {
-        let version = KeyVersion::new(vector.key_version).ok_or("version")?;
+        let identity = match (vector.key_version.and_then(KeyVersion::new), vector.generation) {
+            (Some(version), None) => KeyIdentity::Data(version, &vector.keyset),
+            (None, Some(generation)) => KeyIdentity::Index(generation, &vector.keyset),
+            _ => return Err("neither a data key nor an index key".into()),
+        };
         let master = MasterKey::new(&KeyBytes::parse(&vector.master_key)?);
-        let data_key = KeyBytes::parse(&vector.data_key)?;
+        let key = KeyBytes::parse(&vector.key)?;
         assert_eq!(master.fingerprint().to_string(), vector.fingerprint, "{}", vector.comment);
-        let wrapped = master.wrap_with_nonce(&bytes(&vector.nonce)?, version, &vector.keyset, &data_key);
+        let wrapped = master.wrap_with_nonce(&bytes(&vector.nonce)?, identity, &key);
         assert_eq!(hex::encode(wrapped), vector.wrapped, "{}", vector.comment);
-        let unwrapped = master.unwrap(version, &vector.keyset, &wrapped)?;
-        assert_eq!(*unwrapped.to_hex(), vector.data_key, "{}", vector.comment);
+        let unwrapped = master.unwrap(identity, &wrapped)?;
+        assert_eq!(*unwrapped.to_hex(), vector.key, "{}", vector.comment);
+        for other in [
+            KeyIdentity::Data(KeyVersion::new(3).ok_or("version")?, &vector.keyset),
+            KeyIdentity::Index(3, &vector.keyset),
+            KeyIdentity::Index(1, "another"),
+        ] {
+            assert!(master.unwrap(other, &wrapped).is_err(), "{}", vector.comment);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn index_keys() -> Result<()> {
+    let vectors: Vec<IndexKeyVector> = serde_json::from_str(INDEX_KEYS)?;
+    assert!(vectors.len() >= 4);
+    for vector in vectors {
+        let key = IndexKey::new(vector.generation, &KeyBytes::parse(&vector.index_key)?)?;
+        let plaintext = hex::decode(&vector.plaintext)?;
+        let tag = key.search_tag(&plaintext);
+        assert_eq!(hex::encode(tag.as_bytes()), vector.search_tag, "{}", vector.comment);
+        assert_eq!((tag.generation(), tag.hash().len()), (vector.generation, 16));
+        let context = vector.context.as_ref().map(String::as_bytes);
+        let index = key.blind_index(&plaintext, context, vector.bits).ok_or("bits")?;
+        assert_eq!(hex::encode(index), vector.blind_index, "{}", vector.comment);
     }
     Ok(())
 }

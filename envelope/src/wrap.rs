@@ -3,15 +3,15 @@
 use crate::key::KEY_LEN;
 use crate::{KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError, TAG_LEN};
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 use zeroize::Zeroizing;
 
-/// Length in bytes of a wrapped data key: format byte, nonce, encrypted key, tag.
+/// Length in bytes of a wrapped key: format byte, nonce, encrypted key, tag.
 pub const WRAPPED_LEN: usize = 1 + NONCE_LEN + KEY_LEN + TAG_LEN;
 
 const WRAP_V1: u8 = 0x01;
-const WRAP_LABEL: &[u8] = b"prism_crypt data key v1\0";
+const DATA_KEY_LABEL: &[u8] = b"prism_crypt data key v1\0";
+const INDEX_KEY_LABEL: &[u8] = b"prism_crypt index key v1\0";
 const FINGERPRINT_LABEL: &[u8] = b"prism_crypt master key fingerprint v1";
 
 /// Why a wrapped key could not be unwrapped.
@@ -21,7 +21,7 @@ pub enum UnwrapError {
     /// Not [`WRAPPED_LEN`] bytes that begin with a known format byte.
     #[error("the wrapped key is malformed")]
     Malformed,
-    /// Another master key wrapped it, or it belongs to another version or keyset, or it was changed.
+    /// Another master key wrapped it, or it is another key, or it was changed.
     #[error("authentication failed")]
     Authentication,
 }
@@ -37,6 +37,27 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
+/// Which key a wrapped key is. It is associated data, so wrapped keys can't be swapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyIdentity<'a> {
+    /// The data key of a version.
+    Data(KeyVersion, &'a str),
+    /// The index key of a generation.
+    Index(u8, &'a str),
+}
+
+impl KeyIdentity<'_> {
+    /// `label ‖ version (u32, big-endian) or generation (u8) ‖ keyset (UTF-8)`.
+    fn associated_data(self) -> Vec<u8> {
+        match self {
+            Self::Data(version, keyset) => {
+                [DATA_KEY_LABEL, &version.get().to_be_bytes(), keyset.as_bytes()].concat()
+            }
+            Self::Index(generation, keyset) => [INDEX_KEY_LABEL, &[generation], keyset.as_bytes()].concat(),
+        }
+    }
+}
+
 /// A master key (key-encryption key). Wiped when dropped; has no `Debug`, no `Clone`.
 pub struct MasterKey {
     cipher: Aes256Gcm,
@@ -47,7 +68,7 @@ impl MasterKey {
     /// Expands a key.
     #[must_use]
     pub fn new(key: &KeyBytes) -> Self {
-        let mac = <Hmac<Sha256> as KeyInit>::new((&*hmac_block(key)).into()).chain_update(FINGERPRINT_LABEL);
+        let mac = key.hmac().chain_update(FINGERPRINT_LABEL);
         let digest = mac.finalize().into_bytes();
         let mut fingerprint = [0; 8];
         fingerprint.copy_from_slice(&digest[..8]);
@@ -60,7 +81,7 @@ impl MasterKey {
         self.fingerprint
     }
 
-    /// Wraps a data key. Version and keyset are associated data, so wrapped keys can't be swapped.
+    /// Wraps a key.
     ///
     /// # Errors
     /// [`RandomnessError`] when there is no nonce to be had.
@@ -68,18 +89,17 @@ impl MasterKey {
         &self,
         nonces: &mut NoncePool,
         process_id: u32,
-        version: KeyVersion,
-        keyset: &str,
+        identity: KeyIdentity<'_>,
         key: &KeyBytes,
     ) -> Result<[u8; WRAPPED_LEN], RandomnessError> {
-        Ok(self.wrap_with_nonce(&nonces.take(process_id)?, version, keyset, key))
+        Ok(self.wrap_with_nonce(&nonces.take(process_id)?, identity, key))
     }
 
-    /// Unwraps a data key.
+    /// Unwraps a key.
     ///
     /// # Errors
     /// [`UnwrapError`].
-    pub fn unwrap(&self, version: KeyVersion, keyset: &str, wrapped: &[u8]) -> Result<KeyBytes, UnwrapError> {
+    pub fn unwrap(&self, identity: KeyIdentity<'_>, wrapped: &[u8]) -> Result<KeyBytes, UnwrapError> {
         let wrapped = <&[u8; WRAPPED_LEN]>::try_from(wrapped).map_err(|_| UnwrapError::Malformed)?;
         let [WRAP_V1, rest @ ..] = wrapped else {
             return Err(UnwrapError::Malformed);
@@ -91,7 +111,7 @@ impl MasterKey {
         self.cipher
             .decrypt_inout_detached(
                 nonce.into(),
-                &associated_data(version, keyset),
+                &identity.associated_data(),
                 key.as_mut_slice().into(),
                 tag.into(),
             )
@@ -102,8 +122,7 @@ impl MasterKey {
     pub(crate) fn wrap_with_nonce(
         &self,
         nonce: &[u8; NONCE_LEN],
-        version: KeyVersion,
-        keyset: &str,
+        identity: KeyIdentity<'_>,
         key: &KeyBytes,
     ) -> [u8; WRAPPED_LEN] {
         let mut out = [0; WRAPPED_LEN];
@@ -111,24 +130,11 @@ impl MasterKey {
         out[1..=NONCE_LEN].copy_from_slice(nonce);
         let (body, tag) = out[1 + NONCE_LEN..].split_at_mut(KEY_LEN);
         body.copy_from_slice(key.as_bytes());
-        match self.cipher.encrypt_inout_detached(nonce.into(), &associated_data(version, keyset), body.into())
-        {
+        match self.cipher.encrypt_inout_detached(nonce.into(), &identity.associated_data(), body.into()) {
             Ok(computed) => tag.copy_from_slice(&computed),
             // GCM refuses only texts over 2^36 bytes. Without a tag nothing unwraps, so even that fails closed.
             Err(_) => body.fill(0),
         }
         out
     }
-}
-
-/// `label ‖ version (u32, big-endian) ‖ keyset (UTF-8)`.
-fn associated_data(version: KeyVersion, keyset: &str) -> Vec<u8> {
-    [WRAP_LABEL, &version.get().to_be_bytes(), keyset.as_bytes()].concat()
-}
-
-/// HMAC's key block: the key, filled up with zeros as RFC 2104 says.
-fn hmac_block(key: &KeyBytes) -> Zeroizing<[u8; 64]> {
-    let mut block = Zeroizing::new([0; 64]);
-    block[..KEY_LEN].copy_from_slice(key.as_bytes());
-    block
 }

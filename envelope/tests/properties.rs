@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use prism_envelope::{
-    Attributes, Content, ContextHash, DataKey, Envelope, FieldClass, KeyBytes, KeyVersion, MasterKey,
-    NoncePool, OpenError, SearchTag, armor, parse_keys,
+    Attributes, Content, ContextHash, DataKey, Envelope, FieldClass, IndexKey, KeyBytes, KeyIdentity,
+    KeyVersion, MasterKey, NoncePool, OpenError, SearchTag, armor, parse_keys,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,6 +45,13 @@ fn attributes() -> impl Strategy<Value = Attributes> {
 }
 
 /// The front and the length tell the same as all bytes do.
+fn peeks_the_tag_it_parses(bytes: &[u8]) -> bool {
+    let front = &bytes[..bytes.len().min(Envelope::PEEK_TAG_LEN)];
+    Envelope::parse(bytes)
+        .is_ok_and(|envelope| Envelope::peek_search_tag(front) == envelope.attributes().search_tag)
+}
+
+/// The front and the length tell the same as all bytes do.
 fn peeks_as_it_parses(bytes: &[u8]) -> bool {
     let front = &bytes[..bytes.len().min(Envelope::PEEK_LEN)];
     Envelope::peek(front, bytes.len()) == Envelope::parse(bytes).map(|envelope| envelope.key_version())
@@ -58,6 +65,7 @@ proptest! {
         prop_assert_eq!(envelope.attributes(), &attributes);
         prop_assert_eq!(envelope.key_version(), KEY.version());
         prop_assert_eq!(Envelope::peek_key_version(&sealed[..Envelope::PEEK_LEN]).unwrap(), KEY.version());
+        prop_assert!(peeks_the_tag_it_parses(&sealed));
         prop_assert_eq!(open(&KEY, &sealed, attributes.context.as_ref()), Some(plaintext));
         prop_assert_eq!(open(&data_key(7), &sealed, attributes.context.as_ref()), None);
         prop_assert_eq!(open(&KEY, &sealed, Some(&ContextHash::of(b"another context, longer than any"))), None);
@@ -89,6 +97,7 @@ proptest! {
     fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..200), text in ".{0,80}") {
         let _ = Envelope::parse(&bytes);
         let _ = Envelope::peek_key_version(&bytes);
+        let _ = Envelope::peek_search_tag(&bytes);
         prop_assert!(peeks_as_it_parses(&bytes));
         let _ = parse_keys(&text);
         let armored = [b"prism:v1:", text.as_bytes()].concat();
@@ -130,13 +139,30 @@ proptest! {
         let sealed = seal(&KEY, &attributes, &plaintext);
         let mut resealed = vec![0; sealed.len()];
         let envelope = Envelope::parse(&sealed).unwrap();
-        new.reseal_into(&mut NoncePool::new(), 1, &KEY, &envelope, &attributes, &mut resealed).unwrap();
-        prop_assert_eq!(open(&new, &resealed, attributes.context.as_ref()), Some(plaintext));
+        new.reseal_into(&mut NoncePool::new(), 1, &KEY, &envelope, &attributes, None, &mut resealed).unwrap();
+        prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));
         let envelope = Envelope::parse(&resealed).unwrap();
         prop_assert_eq!(envelope.attributes(), &attributes);
         let envelope = Envelope::parse(&sealed).unwrap();
         let wrong = data_key(7);
-        prop_assert!(new.reseal_into(&mut NoncePool::new(), 1, &wrong, &envelope, &attributes, &mut resealed).is_err());
+        prop_assert!(new.reseal_into(&mut NoncePool::new(), 1, &wrong, &envelope, &attributes, None, &mut resealed).is_err());
+
+        // With an index key the tag is made anew, if there is to be one.
+        let index_key = IndexKey::new(9, &KeyBytes::generate().unwrap()).unwrap();
+        new.reseal_into(&mut NoncePool::new(), 1, &KEY, &envelope, &attributes, Some(&index_key), &mut resealed).unwrap();
+        prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));
+        let tagged = Envelope::parse(&resealed).unwrap().attributes().search_tag;
+        prop_assert_eq!(tagged, attributes.search_tag.map(|_| index_key.search_tag(&plaintext)));
+    }
+
+    #[test]
+    fn tags_are_equal_where_key_and_plaintext_are(one in vec(any::<u8>(), 0..3), other in vec(any::<u8>(), 0..3)) {
+        let secret = KeyBytes::generate().unwrap();
+        let key = |generation, secret| IndexKey::new(generation, secret).unwrap();
+        prop_assert_eq!(key(1, &secret).search_tag(&one) == key(1, &secret).search_tag(&other), one == other);
+        prop_assert!(key(1, &secret).search_tag(&one).hash() == key(2, &secret).search_tag(&one).hash());
+        let another = KeyBytes::generate().unwrap();
+        prop_assert_ne!(key(1, &secret).search_tag(&one), key(1, &another).search_tag(&one));
     }
 
     #[test]
@@ -144,14 +170,16 @@ proptest! {
         let master = MasterKey::new(&KeyBytes::generate().unwrap());
         let key = KeyBytes::generate().unwrap();
         let version = KeyVersion::new(version).unwrap();
-        let mut wrapped = master.wrap(&mut NoncePool::new(), 1, version, &keyset, &key).unwrap();
-        prop_assert!(master.unwrap(version, &keyset, &wrapped).is_ok_and(|k| k.to_hex() == key.to_hex()));
-        prop_assert!(master.unwrap(KeyVersion::new(version.get() + 1).unwrap(), &keyset, &wrapped).is_err());
-        prop_assert!(master.unwrap(version, &(keyset.clone() + "x"), &wrapped).is_err());
-        prop_assert!(MasterKey::new(&key).unwrap(version, &keyset, &wrapped).is_err());
-        prop_assert!(master.unwrap(version, &keyset, &wrapped[..60]).is_err());
+        let identity = KeyIdentity::Data(version, &keyset);
+        let longer = keyset.clone() + "x";
+        let mut wrapped = master.wrap(&mut NoncePool::new(), 1, identity, &key).unwrap();
+        prop_assert!(master.unwrap(identity, &wrapped).is_ok_and(|k| k.to_hex() == key.to_hex()));
+        prop_assert!(master.unwrap(KeyIdentity::Data(KeyVersion::new(version.get() + 1).unwrap(), &keyset), &wrapped).is_err());
+        prop_assert!(master.unwrap(KeyIdentity::Data(version, &longer), &wrapped).is_err());
+        prop_assert!(MasterKey::new(&key).unwrap(identity, &wrapped).is_err());
+        prop_assert!(master.unwrap(identity, &wrapped[..60]).is_err());
         wrapped[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(master.unwrap(version, &keyset, &wrapped).is_err());
+        prop_assert!(master.unwrap(identity, &wrapped).is_err());
     }
 }
 

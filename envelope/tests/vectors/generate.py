@@ -41,13 +41,42 @@ def vector(comment, key, version, nonce, plaintext, **options):
     }
 
 
-def wrapped(comment, master, version, keyset, nonce, data_key):
-    aad = b"prism_crypt data key v1\0" + struct.pack(">I", version) + keyset.encode()
+def expand(index_key, use):
+    """HKDF-Expand (RFC 5869) to one block."""
+    return hmac.new(index_key, use + b"\x01", hashlib.sha256).digest()
+
+
+def search_tag(index_key, generation, plaintext):
+    key = expand(index_key, b"prism_crypt search tag v1")
+    return bytes([generation]) + hmac.new(key, plaintext, hashlib.sha256).digest()[:16]
+
+
+def blind_index(index_key, value, context, bits):
+    key = expand(index_key, b"prism_crypt blind index v1")
+    front = b"\0" if context is None else b"\1" + struct.pack(">Q", len(context.encode())) + context.encode()
+    number = int.from_bytes(hmac.new(key, front + value, hashlib.sha256).digest(), "big") >> (256 - bits)
+    length = (bits + 7) // 8
+    return (number << (8 * length - bits)).to_bytes(length, "big")
+
+
+def index_vector(comment, index_key, generation, plaintext, context, bits):
+    return {
+        "comment": comment, "index_key": index_key.hex(), "generation": generation, "plaintext": plaintext.hex(),
+        "context": context, "bits": bits, "search_tag": search_tag(index_key, generation, plaintext).hex(),
+        "blind_index": blind_index(index_key, plaintext, context, bits).hex(),
+    }
+
+
+def wrapped(comment, master, keyset, nonce, key, version=None, generation=None):
+    if version is not None:
+        aad = b"prism_crypt data key v1\0" + struct.pack(">I", version) + keyset.encode()
+    else:
+        aad = b"prism_crypt index key v1\0" + bytes([generation]) + keyset.encode()
     fingerprint = hmac.new(master, b"prism_crypt master key fingerprint v1", hashlib.sha256).hexdigest()[:16]
     return {
         "comment": comment, "master_key": master.hex(), "fingerprint": fingerprint, "key_version": version,
-        "keyset": keyset, "nonce": nonce.hex(), "data_key": data_key.hex(),
-        "wrapped": (b"\x01" + nonce + AESGCM(master).encrypt(nonce, data_key, aad)).hex(),
+        "generation": generation, "keyset": keyset, "nonce": nonce.hex(), "key": key.hex(),
+        "wrapped": (b"\x01" + nonce + AESGCM(master).encrypt(nonce, key, aad)).hex(),
     }
 
 
@@ -59,7 +88,7 @@ def main():
     key = bytes(range(32))
     other = bytes(range(255, 223, -1))
     nonce = bytes(range(0xA0, 0xAC))
-    tag = bytes([3]) + bytes(range(16))
+    tag = search_tag(key, 3, b"bob@example.com")
     envelopes = [
         vector("empty text", key, 1, nonce, b""),
         vector("ASCII", key, 1, nonce, b"alice@example.com"),
@@ -73,8 +102,18 @@ def main():
                context="ctx", search_tag=tag),
     ]
     wrapped_keys = [
-        wrapped("default keyset", key, 1, "default", nonce, other),
-        wrapped("tenant keyset", other, 70000, "tenant_42", nonce, key),
+        wrapped("default keyset", key, "default", nonce, other, version=1),
+        wrapped("tenant keyset", other, "tenant_42", nonce, key, version=70000),
+        wrapped("index key", key, "default", nonce, other, generation=1),
+        wrapped("index key of a tenant, last generation", other, "tenant_42", nonce, key, generation=255),
+    ]
+    index_keys = [
+        index_vector("empty text", key, 1, b"", None, 128),
+        index_vector("ASCII", key, 1, b"alice@example.com", "users.email", 128),
+        index_vector("another key", other, 1, b"alice@example.com", "users.email", 128),
+        index_vector("several scripts, 20 bits", other, 255, "Ζωή Ðørte 山田太郎 🙂".encode(), "Ζ", 20),
+        index_vector("empty context, 1 bit", key, 2, b"x", "", 1),
+        index_vector("longer than a block, all bits", key, 2, bytes(range(256)), None, 256),
     ]
     good = seal(key, 1, nonce, b"x")
 
@@ -103,7 +142,8 @@ def main():
         invalid("version 0 inside", changed(6, 0), "the key version is out of range"),
         invalid("context flag, no room for a context", changed(1, 2), "it is shorter than an envelope can be"),
     ]
-    for name, content in [("envelopes", envelopes), ("wrapped_keys", wrapped_keys), ("invalid", invalids)]:
+    for name, content in [("envelopes", envelopes), ("wrapped_keys", wrapped_keys),
+                          ("index_keys", index_keys), ("invalid", invalids)]:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (HERE / f"{name}.json").write_text(text, encoding="utf-8")
 
