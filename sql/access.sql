@@ -102,6 +102,7 @@ BEGIN
         'prism_crypt.plan_rotation(integer)',
         'prism_crypt._rotate_sample(regclass, integer)',
         'prism_crypt._rotation_blockers(regclass)',
+        'prism_crypt._has_retagged()',
         'prism_crypt._older_transactions(timestamptz)',
         'prism_crypt._last_pace(regclass)']::regprocedure[];
     WHEN 'load' THEN
@@ -116,6 +117,8 @@ BEGIN
         'prism_crypt.enable_key(integer, text)',
         'prism_crypt.destroy_key(integer, text, boolean)',
         'prism_crypt.destroy_keyset(text, text, boolean)',
+        'prism_crypt.rotate_index_key(text, text, integer, interval, double precision, bigint, boolean)',
+        'prism_crypt._replace_index_key(text, text)',
         'prism_crypt.emergency_rotation(text)',
         'prism_crypt.set_rotation_interval(text, interval)',
         'prism_crypt.rotation_due()',
@@ -128,12 +131,30 @@ BEGIN
         'prism_crypt.census(regclass)',
         'prism_crypt._progress()']::regprocedure[];
     WHEN 'search' THEN
-      RAISE feature_not_supported USING
-        MESSAGE = 'searchable columns are not supported by this version of prism_crypt';
+      RETURN ARRAY[
+        '@extschema@.blind_index(text, text, integer)',
+        '@extschema@.encrypted_text_eq(@extschema@.encrypted_text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_ne(@extschema@.encrypted_text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_eq(@extschema@.encrypted_text, text)',
+        '@extschema@.encrypted_text_ne(@extschema@.encrypted_text, text)',
+        '@extschema@.encrypted_text_eq(text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_ne(text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_eq(@extschema@.encrypted_text, name)',
+        '@extschema@.encrypted_text_ne(@extschema@.encrypted_text, name)',
+        '@extschema@.encrypted_text_eq(name, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_ne(name, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_hash(@extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_hash(@extschema@.encrypted_text, bigint)',
+        '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, text)',
+        '@extschema@.encrypted_text_cmp(text, @extschema@.encrypted_text)',
+        'prism_crypt._hash_text(text)',
+        'prism_crypt._hash_text(text, bigint)',
+        'prism_crypt._same_text(text, text)']::regprocedure[];
     ELSE
       RAISE invalid_parameter_value USING
         MESSAGE = format('access "%s" is not known', access),
-        HINT = 'Known: decrypt, mask, rotate, load, key_admin, monitor.';
+        HINT = 'Known: decrypt, mask, search, rotate, load, key_admin, monitor.';
   END CASE;
 END $$;
 COMMENT ON FUNCTION prism_crypt._access_functions(text) IS 'The functions that belong to a kind of access. Internal';
@@ -161,14 +182,14 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', function, role);
   END LOOP;
   IF access IN ('monitor', 'key_admin') THEN
-    EXECUTE format('GRANT SELECT ON prism_crypt.key_status, prism_crypt.audit_log TO %s', role);
+    EXECUTE format('GRANT SELECT ON prism_crypt.key_status, prism_crypt.index_key_status, prism_crypt.audit_log TO %s', role);
   END IF;
   IF access IN ('monitor', 'rotate', 'key_admin') THEN
     EXECUTE format('GRANT SELECT ON prism_crypt.progress TO %s', role);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.grant_access(regrole, text) IS
-  'Grants a role the functions of one kind of access: decrypt, mask, rotate, load, key_admin or monitor';
+  'Grants a role the functions of one kind of access: decrypt, mask, search, rotate, load, key_admin or monitor';
 
 CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -180,7 +201,7 @@ BEGIN
   PERFORM prism_crypt._check_role(role);
   -- Some functions belong to several kinds.
   SELECT coalesce(array_agg(kind), '{}') INTO kept
-  FROM unnest(ARRAY['decrypt', 'mask', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
   WHERE kind <> access AND NOT EXISTS (
     SELECT FROM unnest(prism_crypt._access_functions(kind)) AS f (oid)
     WHERE NOT EXISTS (
@@ -190,12 +211,12 @@ BEGIN
   END LOOP;
   PERFORM prism_crypt.grant_access(role, kind) FROM unnest(kept) AS kind;
   SELECT coalesce(array_agg(kind), '{}') INTO remaining
-  FROM unnest(ARRAY['decrypt', 'mask', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
   WHERE EXISTS (
     SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS granted
     WHERE p.oid = ANY (prism_crypt._access_functions(kind)::oid[]) AND granted.grantee = role);
   IF NOT remaining && ARRAY['monitor', 'key_admin'] THEN
-    EXECUTE format('REVOKE SELECT ON prism_crypt.key_status, prism_crypt.audit_log FROM %s', role);
+    EXECUTE format('REVOKE SELECT ON prism_crypt.key_status, prism_crypt.index_key_status, prism_crypt.audit_log FROM %s', role);
   END IF;
   IF NOT remaining && ARRAY['monitor', 'rotate', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.progress FROM %s', role);

@@ -15,6 +15,29 @@ CREATE FUNCTION prism_crypt._rewrap_key(
 COMMENT ON FUNCTION prism_crypt._rewrap_key(integer) IS
   'A data key, wrapped anew under the first master key. Internal';
 
+CREATE FUNCTION prism_crypt._wrap_new_index_key(
+  generation integer, keyset text, OUT wrapped bytea, OUT master_fingerprint text
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_wrap_new_index_key_wrapper';
+COMMENT ON FUNCTION prism_crypt._wrap_new_index_key(integer, text) IS
+  'A new index key, wrapped under the first master key. Internal';
+
+CREATE FUNCTION prism_crypt._rewrap_index_key(
+  keyset text, OUT wrapped bytea, OUT master_fingerprint text
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_rewrap_index_key_wrapper';
+COMMENT ON FUNCTION prism_crypt._rewrap_index_key(text) IS
+  'The index key of a keyset, wrapped anew under the first master key. Internal';
+
+-- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
+CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  INSERT INTO prism_crypt.index_key (keyset, generation, state, wrapped, master_fingerprint, reason)
+  SELECT $1, $2, 'active', w.wrapped, w.master_fingerprint, $3
+  FROM prism_crypt._wrap_new_index_key($2, $1) AS w
+$$;
+COMMENT ON FUNCTION prism_crypt._make_index_key(text, integer, text) IS 'Makes an index key of a keyset. Internal';
+
 CREATE FUNCTION prism_crypt.rotate_key(keyset text DEFAULT 'default', reason text DEFAULT NULL) RETURNS integer
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -43,6 +66,12 @@ BEGIN
   VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
   -- A count that is there already belongs to a row of data_key that somebody deleted. It stays: it may only be too high.
   INSERT INTO prism_crypt.data_key_usage (version) VALUES (new_version) ON CONFLICT DO NOTHING;
+  IF NOT EXISTS (SELECT FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset AND i.state = 'active') THEN
+    PERFORM prism_crypt._make_index_key(
+      rotate_key.keyset,
+      (SELECT coalesce(max(i.generation), 0) + 1 FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset),
+      rotate_key.reason);
+  END IF;
   PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
   RETURN new_version;
 END $$;
@@ -76,7 +105,7 @@ DECLARE
   rewrapped integer;
 BEGIN
   -- No key may be added under the old master key meanwhile.
-  LOCK TABLE prism_crypt.data_key IN SHARE ROW EXCLUSIVE MODE;
+  LOCK TABLE prism_crypt.data_key, prism_crypt.index_key IN SHARE ROW EXCLUSIVE MODE;
   IF rotate_master_key.keyset IS NOT NULL
      AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN
     RAISE undefined_object USING
@@ -93,11 +122,19 @@ BEGIN
   FROM new_wrapping AS n
   WHERE k.version = n.version;
   GET DIAGNOSTICS rewrapped = ROW_COUNT;
+  WITH new_wrapping AS MATERIALIZED (
+    SELECT i.keyset, w.wrapped, w.master_fingerprint
+    FROM prism_crypt.index_key AS i, LATERAL prism_crypt._rewrap_index_key(i.keyset) AS w
+    WHERE i.state = 'active' AND (rotate_master_key.keyset IS NULL OR i.keyset = rotate_master_key.keyset)
+  )
+  UPDATE prism_crypt.index_key AS i SET wrapped = n.wrapped, master_fingerprint = n.master_fingerprint
+  FROM new_wrapping AS n
+  WHERE i.keyset = n.keyset AND i.state = 'active';
   PERFORM prism_crypt._audit('rotate_master_key', rotate_master_key.keyset, NULL, NULL, format('keys: %s', rewrapped));
   RETURN rewrapped;
 END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
-  'Wraps the data keys of a keyset (default: of all) under the first master key; gives their number. Touches no value';
+  'Wraps the data and index keys of a keyset (default: of all) under the first master key; gives the number of data keys. Touches no value';
 
 -- A key that is not the active one, and not destroyed, locked for a change of its state.
 CREATE FUNCTION prism_crypt._lock_old_key(version integer, hint_if_active text) RETURNS prism_crypt.data_key

@@ -106,6 +106,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrites a wrapped key. Internal';
 
+CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp()
+  WHERE i.keyset = $1 AND i.state = 'active'
+$$;
+COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
+
 CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -171,6 +178,8 @@ BEGIN
   FOREACH version IN ARRAY versions LOOP
     PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
   END LOOP;
+  -- Without it nobody can guess at the plaintexts by their search tags.
+  PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
   PERFORM prism_crypt._tell_what_remains(
     format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
   RETURN cardinality(versions);

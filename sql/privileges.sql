@@ -27,5 +27,8 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text(encrypted_text, integer, boolean), encrypted_text(bytea, integer, boolean), "bytea"(encrypted_text),
   encrypt_field(text, text, text, text), encrypt_bytes(bytea, text, text, text),
   key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea),
-  prism_crypt.class_name(integer)
+  prism_crypt.class_name(integer),
+  -- These only say that there is no order.
+  encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
+  encrypted_text_no_order(text, encrypted_text)
 TO PUBLIC;

@@ -162,7 +162,8 @@ BEGIN
      FROM (SELECT e.error, pg_catalog.count(*) AS rows FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
            WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
     table_name, array_to_string(errors, '), ('));
-  IF cardinality(names) = 1 THEN
+  -- An outdated search tag is not found by the key version.
+  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT prism_crypt._has_retagged()) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN

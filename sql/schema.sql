@@ -55,6 +55,35 @@ COMMENT ON COLUMN prism_crypt.data_key.disabled_at IS 'When it was disabled; nul
 COMMENT ON COLUMN prism_crypt.data_key.destroyed_at IS 'When it was destroyed';
 COMMENT ON COLUMN prism_crypt.data_key.reason IS 'Why its state was last changed';
 
+-- One at a time: a new one takes the place of the old one in every index at once, and what was made with the old one is
+-- made anew from the plaintext, so nothing needs the old one any more.
+CREATE TABLE prism_crypt.index_key (
+  keyset             text NOT NULL,
+  generation         integer NOT NULL CHECK (generation BETWEEN 1 AND 255),
+  state              text NOT NULL CHECK (state IN ('active', 'destroyed')),
+  wrapped            bytea NOT NULL,
+  master_fingerprint text NOT NULL,
+  created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
+  created_by         text NOT NULL DEFAULT SESSION_USER,
+  destroyed_at       timestamptz,
+  reason             text,
+  PRIMARY KEY (keyset, generation)
+);
+CREATE UNIQUE INDEX index_key_active_idx ON prism_crypt.index_key (keyset) WHERE state = 'active';
+COMMENT ON TABLE prism_crypt.index_key IS
+  'Keys that search tags and blind indexes are made with, wrapped like the data keys. Belongs to the data, as they do';
+COMMENT ON COLUMN prism_crypt.index_key.keyset IS 'Keyset it belongs to';
+COMMENT ON COLUMN prism_crypt.index_key.generation IS 'The generation that every search tag carries';
+COMMENT ON COLUMN prism_crypt.index_key.state IS 'active: in use; destroyed: gone';
+COMMENT ON COLUMN prism_crypt.index_key.wrapped IS
+  'AES-256-GCM under the master key, with generation and keyset as associated data: 61 bytes; none once it is destroyed';
+COMMENT ON COLUMN prism_crypt.index_key.master_fingerprint IS
+  'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
+COMMENT ON COLUMN prism_crypt.index_key.created_at IS 'When it was made';
+COMMENT ON COLUMN prism_crypt.index_key.created_by IS 'Session user that made it';
+COMMENT ON COLUMN prism_crypt.index_key.destroyed_at IS 'When it was destroyed';
+COMMENT ON COLUMN prism_crypt.index_key.reason IS 'Why it was made';
+
 -- The server adds to seals_reserved in place, in the buffer of the row (src/keyring/usage.rs), so that seals of a
 -- transaction that is rolled back count too. Therefore it is a heap, both columns are of fixed width, and no SQL updates
 -- a row while values are sealed: an UPDATE copies the row, and what is added to the old one meanwhile would be lost.
@@ -72,6 +101,7 @@ COMMENT ON COLUMN prism_crypt.data_key_usage.seals_reserved IS
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_version_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.keyset', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key', '');
+SELECT pg_catalog.pg_extension_config_dump('prism_crypt.index_key', '');
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.data_key_usage', '');
 
 CREATE FUNCTION prism_crypt._data_key_changed() RETURNS trigger
@@ -91,6 +121,17 @@ ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_truncated;
 COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
 COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
 
+CREATE TRIGGER index_key_changed
+  AFTER INSERT OR UPDATE OR DELETE ON prism_crypt.index_key
+  FOR EACH ROW EXECUTE FUNCTION prism_crypt._data_key_changed();
+CREATE TRIGGER index_key_truncated
+  AFTER TRUNCATE ON prism_crypt.index_key
+  FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._data_key_changed();
+ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER index_key_changed;
+ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER index_key_truncated;
+COMMENT ON TRIGGER index_key_changed ON prism_crypt.index_key IS 'Makes sessions drop the keys that they keep unlocked';
+COMMENT ON TRIGGER index_key_truncated ON prism_crypt.index_key IS 'Makes sessions drop the keys that they keep unlocked';
+
 CREATE VIEW prism_crypt.key_status AS
   SELECT k.version, k.keyset, k.state, k.master_fingerprint, k.created_at, k.created_by, k.retired_at, k.disabled_at,
          k.destroyed_at, k.reason,
@@ -99,3 +140,8 @@ CREATE VIEW prism_crypt.key_status AS
   FROM prism_crypt.data_key AS k;
 COMMENT ON VIEW prism_crypt.key_status IS
   'The data keys without the wrapped key material, and how many values each has sealed at most';
+
+CREATE VIEW prism_crypt.index_key_status AS
+  SELECT i.keyset, i.generation, i.state, i.master_fingerprint, i.created_at, i.created_by, i.destroyed_at, i.reason
+  FROM prism_crypt.index_key AS i;
+COMMENT ON VIEW prism_crypt.index_key_status IS 'The index keys without the wrapped key material';

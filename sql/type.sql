@@ -22,7 +22,7 @@ COMMENT ON FUNCTION encrypted_text_send(encrypted_text) IS 'I/O: the envelope, o
 
 CREATE FUNCTION encrypted_text_typmod_in(cstring[]) RETURNS integer
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_typmod_in_wrapper';
-COMMENT ON FUNCTION encrypted_text_typmod_in(cstring[]) IS 'I/O: reads a type modifier, the field class';
+COMMENT ON FUNCTION encrypted_text_typmod_in(cstring[]) IS 'I/O: reads a type modifier: field class, searchable';
 
 CREATE FUNCTION encrypted_text_typmod_out(integer) RETURNS cstring
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_typmod_out_wrapper';
@@ -30,7 +30,7 @@ COMMENT ON FUNCTION encrypted_text_typmod_out(integer) IS 'I/O: shows a type mod
 
 CREATE FUNCTION encrypted_text_typanalyze(internal) RETURNS boolean
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'encrypted_text_typanalyze_wrapper';
-COMMENT ON FUNCTION encrypted_text_typanalyze(internal) IS 'ANALYZE: nulls and width; needs no key';
+COMMENT ON FUNCTION encrypted_text_typanalyze(internal) IS 'ANALYZE: nulls, width and, by search tags, distinct values; needs no key';
 
 CREATE TYPE encrypted_text (
   INPUT = encrypted_text_in,
@@ -48,4 +48,4 @@ CREATE TYPE encrypted_text (
   CATEGORY = 'S'
 );
 COMMENT ON TYPE encrypted_text IS
-  'Text, stored as AES-256-GCM ciphertext that carries its key version. encrypted_text(''email'') gives it a field class';
+  'Text, stored as AES-256-GCM ciphertext that carries its key version. encrypted_text(''email'', ''searchable'') gives it a field class and search tags';

@@ -25,9 +25,21 @@ pub enum Error {
     #[error("the environment variable that prism_crypt.master_key_env names is not set")]
     KeyEnvironment,
     #[error("encryption key mismatch")]
-    KeyMismatch { version: KeyVersion, keyset: String, expected: String, loaded: Vec<String> },
+    KeyMismatch { key: KeyName, keyset: String, expected: String, loaded: Vec<String> },
     #[error("data key version {0} is damaged")]
     DataKeyDamaged(KeyVersion),
+    #[error("the index key of keyset \"{0}\" is damaged")]
+    IndexKeyDamaged(String),
+    #[error("no index key in keyset \"{0}\"")]
+    NoIndexKey(String),
+    #[error("the index key of keyset \"{0}\" is destroyed")]
+    IndexKeyDestroyed(String),
+    #[error("permission denied to search encrypted values")]
+    SearchDenied,
+    #[error("bits must be between 1 and {}", prism_envelope::MAX_BLIND_INDEX_BITS)]
+    BlindIndexBits,
+    #[error("values of type encrypted_text have no order")]
+    NoOrder,
     #[error("no active data key in keyset \"{0}\"")]
     NoDataKey(String),
     #[error("keyset \"{0}\" does not exist")]
@@ -58,8 +70,8 @@ pub enum Error {
     UnknownClass(String),
     #[error("invalid type modifier for encrypted_text")]
     TypeModifier,
-    #[error("searchable columns are not supported by this version of prism_crypt")]
-    Searchable,
+    #[error("a value without a search tag can't be loaded into a searchable column")]
+    NotSearchable,
     #[error("the value holds bytes, not text")]
     NotText(KeyVersion),
     #[error("the value is not valid text")]
@@ -76,6 +88,22 @@ pub enum Error {
     TransactionBlock { what: String },
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+/// A key that a master key wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyName {
+    Data(KeyVersion),
+    Index(u8),
+}
+
+impl std::fmt::Display for KeyName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Data(version) => write!(f, "Key version {version}"),
+            Self::Index(generation) => write!(f, "Index key generation {generation}"),
+        }
+    }
 }
 
 impl Error {
@@ -119,25 +147,31 @@ impl Error {
         match self {
             Self::MasterKey { .. }
             | Self::ClassMismatch { .. }
+            | Self::NotSearchable
             | Self::UnknownClass(_)
+            | Self::BlindIndexBits
             | Self::TypeModifier => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoMasterKey
             | Self::EmptyKeySource { .. }
             | Self::KeyEnvironment
             | Self::KeyMismatch { .. }
             | Self::NoDataKey(_)
+            | Self::NoIndexKey(_)
+            | Self::IndexKeyDestroyed(_)
             | Self::Disabled(_)
             | Self::Destroyed(_)
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
             Self::KeyCommand { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-            Self::DataKeyDamaged(_) | Self::StoredValue(_) => ERRCODE_DATA_CORRUPTED,
+            Self::DataKeyDamaged(_) | Self::IndexKeyDamaged(_) | Self::StoredValue(_) => {
+                ERRCODE_DATA_CORRUPTED
+            }
             Self::NoKeyset(_) | Self::UnknownVersion(_) => ERRCODE_UNDEFINED_OBJECT,
             Self::Authentication(_) => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
-            Self::LoadDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Self::Searchable => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::LoadDenied | Self::SearchDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
@@ -153,8 +187,8 @@ impl Error {
             Self::MasterKey { source_name, line: Some(line), .. } => format!("Key {line} of {source_name}."),
             Self::MasterKey { source_name, line: None, .. } => format!("Set by {source_name}."),
             Self::KeyFile { detail } | Self::KeyCommand { detail } => detail.clone(),
-            Self::KeyMismatch { version, keyset, expected, loaded } => format!(
-                "Key version {version} of keyset \"{keyset}\" is wrapped by the master key {expected}, loaded: {}.",
+            Self::KeyMismatch { key, keyset, expected, loaded } => format!(
+                "{key} of keyset \"{keyset}\" is wrapped by the master key {expected}, loaded: {}.",
                 loaded.join(", ")
             ),
             Self::KeyTable { detail } => (*detail).to_owned(),
@@ -185,7 +219,12 @@ impl Error {
             Self::KeyEnvironment => "It has to be in the environment that the server was started with.",
             Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it behind the new one.",
             Self::DataKeyDamaged(_) => "Restore its row in prism_crypt.data_key from a backup.",
-            Self::NoDataKey(_) => "Call prism_crypt.rotate_key() to make one.",
+            Self::IndexKeyDamaged(_) => "Restore its row in prism_crypt.index_key from a backup.",
+            Self::NoDataKey(_) | Self::NoIndexKey(_) => "Call prism_crypt.rotate_key() to make one.",
+            Self::SearchDenied => {
+                "prism_crypt.grant_access(role, 'search') gives the right. Writing to a searchable column needs it too."
+            }
+            Self::NoOrder => "Compare or sort the plaintext: column::text. That opens every row.",
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",
             Self::UnknownVersion(_) => {
                 "The rows of prism_crypt.data_key belong to the data: restore both together."
@@ -201,11 +240,16 @@ impl Error {
             Self::ClassMismatch { found: "none", .. } => {
                 "Load it into a column without a class. INSERT … SELECT from there seals it anew with the class."
             }
+            Self::NotSearchable => {
+                "Load it into a column that is not searchable. INSERT … SELECT from there seals it anew with a tag."
+            }
             Self::ClassMismatch { .. } => "Only a value that has no class yet takes the class of a column.",
             Self::UnknownClass(_) => {
                 "Known classes: email, phone, tax_id, personal, financial, query, health."
             }
-            Self::TypeModifier => "Write encrypted_text or encrypted_text('email').",
+            Self::TypeModifier => {
+                "Write encrypted_text, encrypted_text('email') or encrypted_text('email', 'searchable')."
+            }
             Self::NotText(_) => "Read it with decrypt_bytes().",
             Self::SealLimit(_) => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
             Self::TransactionBlock { .. } => {

@@ -8,6 +8,7 @@ mod hygiene;
 mod keyring;
 mod privilege;
 mod rotation;
+mod search;
 mod settings;
 mod varlena;
 
@@ -41,7 +42,8 @@ extension_sql_file!("../sql/schema.sql", name = "schema", bootstrap);
 extension_sql_file!("../sql/type.sql", name = "type", requires = ["schema"]);
 extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["type"]);
 extension_sql_file!("../sql/casts.sql", name = "casts", requires = ["functions"]);
-extension_sql_file!("../sql/catalog.sql", name = "catalog", requires = ["casts"]);
+extension_sql_file!("../sql/search.sql", name = "search", requires = ["casts"]);
+extension_sql_file!("../sql/catalog.sql", name = "catalog", requires = ["search"]);
 extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["catalog"]);
 extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["audit"]);
 extension_sql_file!("../sql/job_tables.sql", name = "job_tables", requires = ["key_admin"]);
@@ -63,7 +65,8 @@ extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_
 extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
 extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
 extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);
-extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_end"]);
+extension_sql_file!("../sql/index_key.sql", name = "index_key", requires = ["key_end"]);
+extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["index_key"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
 

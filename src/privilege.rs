@@ -2,45 +2,80 @@
 //!
 //! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
 
+use crate::error::Error;
 use pgrx::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::CStr;
 
-/// A right that an input or output function asks for.
+/// A right that is asked for inside of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// EXECUTE on the `decrypt_field` that stands in the schema of this output function and takes its type.
     Decrypt(pg_sys::Oid),
     /// EXECUTE on `mask_field`, likewise.
     Mask(pg_sys::Oid),
+    /// EXECUTE on the `blind_index` that stands in the schema of this function.
+    Search(pg_sys::Oid),
     /// EXECUTE on `prism_crypt.load_envelope(text)`.
     Load,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Question {
-    right: Right,
-    role: pg_sys::Oid,
+impl Right {
+    /// Rights of the same kind are of the same function: the extension has but one schema.
+    fn kind(self) -> usize {
+        match self {
+            Self::Decrypt(_) => 0,
+            Self::Mask(_) => 1,
+            Self::Search(_) => 2,
+            Self::Load => 3,
+        }
+    }
 }
 
+/// Role, and whether it has the right; by kind of right.
+type Answers = [Cell<Option<(pg_sys::Oid, bool)>>; 4];
+
 thread_local! {
-    static LAST_ANSWER: RefCell<Option<(Question, bool)>> = const { RefCell::new(None) };
+    static LAST_ANSWERS: Answers = const { [const { Cell::new(None) }; 4] };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the current role has a right.
 pub fn may(right: Right) -> bool {
     // SAFETY: reads the current role.
-    let question = Question { right, role: unsafe { pg_sys::GetUserId() } };
-    let known = LAST_ANSWER
-        .with_borrow(|last| last.filter(|(asked, _)| *asked == question).map(|(_, answer)| answer));
-    known.unwrap_or_else(|| {
-        listen();
-        // SAFETY: catalog look-ups inside a transaction.
-        let answer = unsafe { may_execute(function_of(right), question.role) };
-        LAST_ANSWER.set(Some((question, answer)));
-        answer
-    })
+    let role = unsafe { pg_sys::GetUserId() };
+    match LAST_ANSWERS.with(|answers| answers[right.kind()].get()) {
+        Some((asked, answer)) if asked == role => answer,
+        _ => {
+            listen();
+            // SAFETY: catalog look-ups inside a transaction.
+            let answer = unsafe { may_execute(function_of(right), role) };
+            LAST_ANSWERS.with(|answers| answers[right.kind()].set(Some((role, answer))));
+            answer
+        }
+    }
+}
+
+/// Raises an error unless the current role may search: compare values, hash them, or make search tags. PostgreSQL asks for
+/// EXECUTE where a statement names a function or operator, but not where `=` is called for an array or a row.
+///
+/// `fcinfo` is the running call, of a function of this extension. Replication compares what another server sealed.
+#[inline]
+pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    if may(Right::Search(function_oid(fcinfo))) || is_logical_worker() {
+        Ok(())
+    } else {
+        Err(Error::SearchDenied)
+    }
+}
+
+/// The oid of the function that is running.
+pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
+    // SAFETY: PostgreSQL passes a valid call; `flinfo` is null only in direct calls, which nobody makes.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        if function.is_null() { pg_sys::InvalidOid } else { (*function).fn_oid }
+    }
 }
 
 /// Whether this process applies changes that another server replicates.
@@ -65,6 +100,10 @@ unsafe fn function_of(right: Right) -> pg_sys::Oid {
         match right {
             Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
             Right::Mask(output_function) => beside(output_function, c"mask_field"),
+            Right::Search(function) => {
+                let types = [pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID];
+                find_function(pg_sys::get_func_namespace(function), c"blind_index", &types)
+            }
             Right::Load => {
                 let schema = pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true);
                 find_function(schema, c"load_envelope", &[pg_sys::TEXTOID])
@@ -141,9 +180,5 @@ fn listen() {
 
 /// Not guarded: it calls nothing that can panic.
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    LAST_ANSWER.with(|last| {
-        if let Ok(mut last) = last.try_borrow_mut() {
-            *last = None;
-        }
-    });
+    LAST_ANSWERS.with(|answers| answers.iter().for_each(|answer| answer.set(None)));
 }

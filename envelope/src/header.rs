@@ -67,8 +67,8 @@ impl SearchTag {
     pub const LEN: usize = 1 + Self::HASH_LEN;
     /// Length of the keyed hash in bytes: 128 bits.
     pub const HASH_LEN: usize = 16;
-    /// The least generation of an index key.
-    pub const FIRST_GENERATION: u8 = 1;
+    /// Stands for a tag that is yet to be made: of generation 0, which no index key has.
+    pub const UNMADE: Self = Self([0; Self::LEN]);
 
     /// A tag of this index-key generation.
     #[must_use]

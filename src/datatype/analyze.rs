@@ -1,42 +1,52 @@
-//! ANALYZE: the share of nulls and the width. Nothing is opened, so autovacuum needs no key, and `pg_statistic` holds
-//! nothing of any value.
+//! ANALYZE: the share of nulls, the width and, where values carry search tags, how many different ones there are. Nothing is
+//! opened, so autovacuum needs no key, and `pg_statistic` holds nothing of any value.
+//!
+//! PostgreSQL's own statistics of `bytea` are taken of the search tags. What they would store of them (common values, a
+//! histogram) is dropped: the numbers are enough for plans by equality.
 
+use crate::datatype::datum::Stored;
 use crate::error::{Error, SqlResult};
-use pgrx::datum::Internal;
+use crate::varlena::Varlena;
+use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ptr::null_mut;
 
-/// As many rows as PostgreSQL samples for statistics of the same kind: 300 for each unit of the statistics target.
-const ROWS_PER_TARGET: i32 = 300;
+/// What is under way: ANALYZE takes one column after the other.
+#[derive(Clone, Copy)]
+struct Column {
+    /// Computes the statistics of `bytea`.
+    compute: pg_sys::AnalyzeAttrComputeStatsFunc,
+    fetch: pg_sys::AnalyzeAttrFetchFunc,
+}
+
+thread_local! {
+    static COLUMN: Cell<Column> = const { Cell::new(Column { compute: None, fetch: None }) };
+}
 
 /// `encrypted_text_typanalyze(internal) → boolean`
 #[pg_extern(sql = false)]
 fn encrypted_text_typanalyze(mut stats: Internal) -> SqlResult<bool> {
-    // SAFETY: PostgreSQL passes a VacAttrStats to every typanalyze function.
+    // SAFETY: PostgreSQL passes a VacAttrStats to every typanalyze function, and takes operators and sample size from the
+    // type that stands in it.
     unsafe {
         let stats = stats.get_mut::<pg_sys::VacAttrStats>().ok_or(Error::Internal("no statistics"))?;
+        let own_type = std::mem::replace(&mut stats.attrtypid, pg_sys::BYTEAOID);
+        let is_possible = pg_sys::std_typanalyze(stats);
+        stats.attrtypid = own_type;
+        // The same function for every column.
+        COLUMN.set(Column { compute: stats.compute_stats, ..COLUMN.get() });
         stats.compute_stats = Some(compute_stats);
-        stats.minrows = ROWS_PER_TARGET * statistics_target(stats);
+        Ok(is_possible)
     }
-    Ok(true)
 }
 
-/// # Safety
-/// `stats` is what PostgreSQL passed.
-#[cfg(not(any(feature = "pg17", feature = "pg18")))]
-#[allow(clippy::useless_conversion, reason = "16 bits wide in PostgreSQL 16")]
-unsafe fn statistics_target(stats: &pg_sys::VacAttrStats) -> i32 {
-    // SAFETY: the attribute belongs to the statistics. -1 is the server's default.
-    let target = i32::from(unsafe { (*stats.attr).attstattarget });
-    // SAFETY: a global.
-    if target < 0 { unsafe { pg_sys::default_statistics_target } } else { target }
-}
-
-/// # Safety
-/// `stats` is what PostgreSQL passed.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-unsafe fn statistics_target(stats: &pg_sys::VacAttrStats) -> i32 {
-    // SAFETY: a global.
-    if stats.attstattarget < 0 { unsafe { pg_sys::default_statistics_target } } else { stats.attstattarget }
+/// What has to be known before the statistics of tags can be taken.
+struct Sample {
+    /// Bytes of the values, as they are stored.
+    width: f64,
+    values: u32,
+    untagged: u32,
 }
 
 #[pg_guard]
@@ -44,31 +54,83 @@ unsafe extern "C-unwind" fn compute_stats(
     stats: *mut pg_sys::VacAttrStats,
     fetch: pg_sys::AnalyzeAttrFetchFunc,
     sampled: i32,
-    _total: f64,
+    total: f64,
 ) {
-    // SAFETY: PostgreSQL passes its statistics and the function that fetches one sampled row. A value stored elsewhere
-    // is measured without being fetched.
+    // SAFETY: PostgreSQL passes its statistics and the function that fetches one sampled row.
     unsafe {
-        let Some(fetch) = fetch else { return };
+        COLUMN.set(Column { fetch, ..COLUMN.get() });
+        let Some(sample) = look_at(stats, fetch, sampled) else { return };
+        let Some(compute) = COLUMN.get().compute.filter(|_| sample.untagged == 0 && sample.values > 0) else {
+            let stats = &mut *stats;
+            stats.stats_valid = true;
+            stats.stanullfrac = 1.0 - sample.values as f32 / sampled as f32;
+            stats.stawidth = sample.mean_width();
+            // Unknown: without a key nothing tells two ciphertexts of one plaintext from two of different ones.
+            stats.stadistinct = 0.0;
+            return;
+        };
+        compute(stats, Some(fetch_tag), sampled, total);
         let stats = &mut *stats;
-        let (mut nulls, mut width) = (0_u32, 0.0_f64);
-        for row in 0..sampled {
-            let mut is_null = false;
+        stats.stawidth = sample.mean_width();
+        stats.stakind = Default::default();
+        stats.numnumbers = Default::default();
+        stats.numvalues = Default::default();
+        stats.stanumbers = [null_mut(); 5];
+        stats.stavalues = [null_mut(); 5];
+    }
+}
+
+impl Sample {
+    fn mean_width(&self) -> i32 {
+        if self.values == 0 { 0 } else { (self.width / f64::from(self.values)) as i32 }
+    }
+}
+
+/// Looks at every sampled row; `None` where there is none. A value stored elsewhere is measured without being fetched.
+///
+/// # Safety
+/// The arguments are those of [`compute_stats`].
+unsafe fn look_at(
+    stats: *mut pg_sys::VacAttrStats,
+    fetch: pg_sys::AnalyzeAttrFetchFunc,
+    sampled: i32,
+) -> Option<Sample> {
+    let fetch = fetch.filter(|_| sampled > 0)?;
+    let mut sample = Sample { width: 0.0, values: 0, untagged: 0 };
+    for row in 0..sampled {
+        let mut is_null = false;
+        // SAFETY: as promised by the caller; the value is of the type.
+        unsafe {
             let value = fetch(stats, row, &mut is_null);
-            if is_null {
-                nulls += 1;
-            } else {
-                width += pg_sys::toast_datum_size(value) as f64;
+            if let Some(stored) = Stored::from_datum(value, is_null) {
+                sample.values += 1;
+                sample.width += pg_sys::toast_datum_size(value) as f64;
+                sample.untagged += u32::from(stored.search_tag().is_none());
             }
         }
-        if sampled <= 0 {
-            return;
+    }
+    Some(sample)
+}
+
+/// The search tag of a sampled row, as a `bytea`.
+#[pg_guard]
+unsafe extern "C-unwind" fn fetch_tag(
+    stats: pg_sys::VacAttrStatsP,
+    row: i32,
+    is_null: *mut bool,
+) -> pg_sys::Datum {
+    // SAFETY: PostgreSQL's own arguments, passed on; the value is of the type. The copy lives as long as the work on this
+    // column.
+    unsafe {
+        let Some(fetch) = COLUMN.get().fetch else { return pg_sys::Datum::null() };
+        let value = fetch(stats, row, is_null);
+        let tag = Stored::from_datum(value, *is_null).and_then(|stored| stored.search_tag());
+        match tag.and_then(|tag| Varlena::copy_of(tag.as_bytes()).ok()) {
+            Some(tag) => tag.datum(),
+            None => {
+                *is_null = true;
+                pg_sys::Datum::null()
+            }
         }
-        let values = f64::from(sampled) - f64::from(nulls);
-        stats.stats_valid = true;
-        stats.stanullfrac = nulls as f32 / sampled as f32;
-        stats.stawidth = if values > 0.0 { (width / values) as i32 } else { 0 };
-        // Unknown: without a key nothing tells two ciphertexts of one plaintext from two of different ones.
-        stats.stadistinct = 0.0;
     }
 }

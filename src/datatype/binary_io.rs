@@ -3,6 +3,7 @@
 use crate::datatype::datum::{ByteaResult, Encrypted, EncryptedResult};
 use crate::datatype::{encoding, load, output, text_io};
 use crate::error::{Error, SqlResult};
+use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
@@ -11,21 +12,27 @@ use prism_envelope::{FORMAT_V1, armor};
 /// `encrypted_text_recv(internal, oid, integer) → encrypted_text`: bytes that begin as an envelope or as a text form are
 /// loaded; all others are text in the client's encoding, and encrypted.
 #[pg_extern(sql = false)]
-fn encrypted_text_recv(mut buffer: Internal, _type: pg_sys::Oid, typmod: i32) -> SqlResult<EncryptedResult> {
+fn encrypted_text_recv(
+    mut buffer: Internal,
+    _type: pg_sys::Oid,
+    typmod: i32,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<EncryptedResult> {
     let message = rest_of_message(&mut buffer)?;
     Ok(EncryptedResult(if message.first() == Some(&FORMAT_V1) {
         load::load_binary(message, typmod)?
     } else if armor::is_armored(message) {
         load::load_text(message, typmod)?
     } else {
-        encoding::with_client_text(message, |text| text_io::seal_text(text, typmod))?
+        crate::settings::note_constant();
+        encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))?
     }))
 }
 
 /// `encrypted_text_send(encrypted_text) → bytea`: the envelope, or what `prism_crypt.output` asks for where the role may.
 #[pg_extern(sql = false)]
 fn encrypted_text_send(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<ByteaResult> {
-    let shown = output::shown(value, || output::function_oid(fcinfo))?;
+    let shown = output::shown(value, || privilege::function_oid(fcinfo))?;
     Ok(ByteaResult(match shown {
         Some(text) => encoding::client_bytes(&text)?,
         None => Varlena::copy_of(value.bytes())?,

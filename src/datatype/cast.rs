@@ -2,43 +2,65 @@
 
 use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::datatype::reading::open_text;
-use crate::datatype::{load, text_io, typmod};
+use crate::datatype::typmod::{self, Modifier};
+use crate::datatype::{load, text_io};
 use crate::error::{Error, SqlResult};
-use crate::keyring;
+use crate::keyring::{self, search};
+use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::{Attributes, FieldClass};
+use prism_envelope::{Attributes, FieldClass, SearchTag};
 
 /// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts, whatever the text looks like.
 #[pg_extern(sql = false)]
-fn text_to_encrypted_text(plaintext: Text<'_>, typmod: i32, _explicit: bool) -> SqlResult<EncryptedResult> {
-    Ok(EncryptedResult(text_io::seal_text(plaintext.0.bytes(), typmod)?))
+fn text_to_encrypted_text(
+    plaintext: Text<'_>,
+    typmod: i32,
+    _explicit: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(text_io::seal_text(plaintext.0.bytes(), typmod, fcinfo)?))
 }
 
 /// `encrypted_text(encrypted_text, integer, boolean) → encrypted_text`: gives a value without a class the class of the
-/// column, sealed anew. A value of that class stays as it is; one of another class is refused.
+/// column, and a search tag if the column is searchable, or takes it away; sealed anew. A value that is so already stays as
+/// it is; one of another class is refused.
 #[pg_extern(sql = false)]
 fn apply_encrypted_text_typmod(
     value: Encrypted<'_>,
     typmod: i32,
     _explicit: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<EncryptedResult> {
-    Ok(EncryptedResult(with_class(value, typmod)?))
+    Ok(EncryptedResult(apply(value, typmod, fcinfo)?))
 }
 
-fn with_class(value: Encrypted<'_>, typmod: i32) -> Result<Varlena, Error> {
+fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     let envelope = value.envelope()?;
-    let found = envelope.attributes().class;
-    match typmod::class_of(typmod) {
-        Some(class) if found == FieldClass::None => {
-            keyring::reseal(&envelope, &Attributes { class, ..*envelope.attributes() })
-        }
-        Some(class) if found != class => Err(Error::ClassMismatch {
-            found: typmod::class_name(found),
+    let found = *envelope.attributes();
+    let Some(Modifier { class, is_searchable }) = Modifier::of(typmod) else {
+        return Varlena::copy_of(value.bytes());
+    };
+    if class != FieldClass::None && found.class != FieldClass::None && found.class != class {
+        return Err(Error::ClassMismatch {
+            found: typmod::class_name(found.class),
             expected: typmod::class_name(class),
-        }),
-        _ => Varlena::copy_of(value.bytes()),
+        });
     }
+    let search_tag = match found.search_tag {
+        _ if !is_searchable => None,
+        Some(tag) if !search::is_outdated(envelope.key_version(), tag)? => Some(tag),
+        _ => {
+            privilege::require_search(fcinfo)?;
+            Some(SearchTag::UNMADE)
+        }
+    };
+    let class = if class == FieldClass::None { found.class } else { class };
+    let wanted = Attributes { class, search_tag, ..found };
+    if wanted == found {
+        return Varlena::copy_of(value.bytes());
+    }
+    keyring::reseal(&envelope, &wanted)
 }
 
 /// `text(encrypted_text) → text`: the implicit cast.

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use prism_envelope::{Envelope, FormatError, KeyVersion};
+use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 use std::ptr::NonNull;
 
 /// The payload of a varlena argument, detoasted where it has to be.
@@ -81,7 +81,7 @@ impl<'a> Front<'a> {
             let pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
             if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
                 let length = pg_sys::toast_raw_datum_size(datum).saturating_sub(pg_sys::VARHDRSZ);
-                let slice = pg_sys::pg_detoast_datum_slice(pointer, 0, Envelope::PEEK_LEN as i32);
+                let slice = pg_sys::pg_detoast_datum_slice(pointer, 0, Envelope::PEEK_TAG_LEN as i32);
                 return Self { bytes: pgrx::varlena_to_byte_slice(slice), length };
             }
             let bytes = pgrx::varlena_to_byte_slice(pointer);
@@ -94,9 +94,64 @@ impl<'a> Front<'a> {
         Envelope::peek_key_version(self.bytes)
     }
 
+    /// The search tag, if it has one.
+    #[inline]
+    pub fn search_tag(&self) -> Option<SearchTag> {
+        Envelope::peek_search_tag(self.bytes)
+    }
+
     /// The key version, if the value is an envelope as far as that can be told without its key.
     pub fn envelope_version(&self) -> Result<KeyVersion, FormatError> {
         Envelope::peek(self.bytes, self.length)
+    }
+}
+
+/// An argument of type `encrypted_text` of which only the front is fetched until more is asked for.
+pub struct Stored<'a> {
+    datum: pg_sys::Datum,
+    front: Front<'a>,
+}
+
+impl<'a> Stored<'a> {
+    /// The search tag, if it has one.
+    #[inline]
+    pub fn search_tag(&self) -> Option<SearchTag> {
+        self.front.search_tag()
+    }
+
+    /// The key version.
+    #[inline]
+    pub fn key_version(&self) -> Result<KeyVersion, Error> {
+        self.front.key_version().map_err(Error::StoredValue)
+    }
+
+    /// The first bytes, or all.
+    pub fn front(&self) -> &'a [u8] {
+        self.front.bytes
+    }
+
+    /// The length of the envelope in bytes.
+    pub fn len(&self) -> usize {
+        self.front.length
+    }
+
+    /// All of it.
+    pub fn value(&self) -> Encrypted<'a> {
+        // SAFETY: the datum is a non-null varlena of that lifetime.
+        Encrypted(unsafe { Payload::detoast(self.datum) })
+    }
+}
+
+/// A result of type `internal`: a node of PostgreSQL's, or the null pointer, which is not the SQL null.
+pub struct Node(pg_sys::Datum);
+
+impl Node {
+    /// The null pointer.
+    pub const NONE: Self = Self(pg_sys::Datum::null());
+
+    /// This node.
+    pub fn of(node: *mut pg_sys::Node) -> Self {
+        Self(pg_sys::Datum::from(node))
     }
 }
 
@@ -157,6 +212,17 @@ impl FromDatum for Front<'_> {
     }
 }
 
+impl FromDatum for Stored<'_> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the trait promises a varlena where it is not null.
+        (!is_null).then(|| Self { datum, front: unsafe { Front::of(datum) } })
+    }
+}
+
 macro_rules! translatable {
     ($type:ty, $sql:literal) => {
         // SAFETY: names an SQL type, for a schema generator that this extension's hand-written scripts don't need.
@@ -204,9 +270,17 @@ macro_rules! result {
 argument!(Text, "text", Payload<'fcx>, Self, Self(Payload(&[])));
 argument!(Bytea, "bytea", Payload<'fcx>, Self, Self(Payload(&[])));
 argument!(Encrypted, "encrypted_text", Payload<'fcx>, Self, Self(Payload(&[])));
+argument!(
+    Stored,
+    "encrypted_text",
+    Stored<'fcx>,
+    std::convert::identity,
+    Self { datum: pg_sys::Datum::null(), front: Front { bytes: &[], length: 0 } }
+);
 argument!(Front, "encrypted_text", Front<'fcx>, std::convert::identity, Self { bytes: &[], length: 0 });
 
 result!(EncryptedResult, "encrypted_text", |result: &EncryptedResult| result.0.datum());
+result!(Node, "internal", |result: &Node| result.0);
 result!(TextResult, "text", |result: &TextResult| result.0.datum());
 result!(ByteaResult, "bytea", |result: &ByteaResult| result.0.datum());
 result!(CStringResult, "cstring", |result: &CStringResult| pg_sys::Datum::from(result.pointer.as_ptr()));

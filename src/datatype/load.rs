@@ -1,7 +1,7 @@
 //! Loading of ciphertext that already exists: dumps, replication, copies between databases.
 
 use crate::datatype::datum::{EncryptedResult, Text};
-use crate::datatype::typmod;
+use crate::datatype::typmod::{self, Modifier};
 use crate::error::{Error, SqlResult};
 use crate::privilege::{self, Right};
 use crate::varlena::Varlena;
@@ -12,7 +12,7 @@ use prism_envelope::{Envelope, FieldClass, armor};
 pub fn load_binary(bytes: &[u8], typmod: i32) -> Result<Varlena, Error> {
     require_privilege()?;
     let envelope = Envelope::parse(bytes).map_err(Error::BinaryForm)?;
-    check_class(envelope.attributes().class, typmod)?;
+    check_modifier(&envelope, typmod)?;
     Varlena::copy_of(bytes)
 }
 
@@ -27,19 +27,22 @@ fn decode(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
     let length = armor::decode_into(text, value.bytes_mut()).map_err(Error::TextForm)?;
     value.truncate(length);
     let envelope = Envelope::parse(value.bytes()).map_err(|error| Error::TextForm(error.into()))?;
-    check_class(envelope.attributes().class, typmod)?;
+    check_modifier(&envelope, typmod)?;
     Ok(value)
 }
 
-/// A class can only be changed by those who hold the key, so a column takes no value of another class as it is.
-fn check_class(found: FieldClass, typmod: i32) -> Result<(), Error> {
-    match typmod::class_of(typmod) {
-        Some(expected) if expected != found => Err(Error::ClassMismatch {
-            found: typmod::class_name(found),
-            expected: typmod::class_name(expected),
-        }),
-        _ => Ok(()),
+/// Only those who hold the key can change a class or make a search tag, so a column takes no value of another class, and a
+/// searchable one none without a tag, as it is.
+fn check_modifier(envelope: &Envelope<'_>, typmod: i32) -> Result<(), Error> {
+    let Some(Modifier { class, is_searchable }) = Modifier::of(typmod) else { return Ok(()) };
+    let found = envelope.attributes();
+    if class != FieldClass::None && class != found.class {
+        return Err(Error::ClassMismatch {
+            found: typmod::class_name(found.class),
+            expected: typmod::class_name(class),
+        });
     }
+    if is_searchable && found.search_tag.is_none() { Err(Error::NotSearchable) } else { Ok(()) }
 }
 
 /// Replication applies what another server sealed; everybody else needs the privilege.

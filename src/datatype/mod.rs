@@ -13,5 +13,5 @@ mod mask;
 pub mod nested;
 mod output;
 pub mod reading;
-mod text_io;
+pub mod text_io;
 pub mod typmod;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::varlena::Varlena;
 use parts::{Array, Composite};
 use pgrx::pg_sys;
-use prism_envelope::{FormatError, KeyVersion};
+use prism_envelope::{FormatError, KeyVersion, SearchTag};
 use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -31,6 +31,11 @@ impl Leaf<'_> {
     /// Its key version, if it is an envelope as far as that can be told without its key.
     pub fn key_version(&self) -> Result<KeyVersion, FormatError> {
         self.front.envelope_version()
+    }
+
+    /// Its search tag, if it has one.
+    pub fn search_tag(&self) -> Option<SearchTag> {
+        self.front.search_tag()
     }
 }
 

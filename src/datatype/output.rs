@@ -34,12 +34,3 @@ pub fn shown(
         _ => Ok(None),
     }
 }
-
-/// The oid of the function that is running.
-pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
-    // SAFETY: PostgreSQL passes a valid call; `flinfo` is null only in direct calls, which nobody makes.
-    unsafe {
-        let function = (*fcinfo).flinfo;
-        if function.is_null() { pg_sys::InvalidOid } else { (*function).fn_oid }
-    }
-}

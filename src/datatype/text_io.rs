@@ -4,32 +4,43 @@ use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult};
 use crate::datatype::{encoding, load, output, typmod};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
+use crate::privilege;
+use crate::settings;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::{Attributes, armor};
+use prism_envelope::armor;
 use std::ffi::CStr;
 
 /// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads.
 #[pg_extern(sql = false)]
-fn encrypted_text_in(input: &CStr, _type: pg_sys::Oid, typmod: i32) -> SqlResult<EncryptedResult> {
+fn encrypted_text_in(
+    input: &CStr,
+    _type: pg_sys::Oid,
+    typmod: i32,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<EncryptedResult> {
     let text = input.to_bytes();
     if armor::is_armored(text) {
         return Ok(EncryptedResult(load::load_text(text, typmod)?));
     }
-    Ok(EncryptedResult(seal_text(text, typmod)?))
+    settings::note_constant();
+    Ok(EncryptedResult(seal_text(text, typmod, fcinfo)?))
 }
 
-/// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset.
-pub fn seal_text(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
-    let attributes =
-        Attributes { class: typmod::class_of(typmod).unwrap_or_default(), ..Attributes::default() };
+/// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset. `fcinfo` is the
+/// running call, of a function of this extension.
+pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    let attributes = typmod::attributes_of(typmod);
+    if attributes.search_tag.is_some() {
+        privilege::require_search(fcinfo)?;
+    }
     encoding::with_utf8(text, |text| keyring::seal(None, &attributes, text))
 }
 
 /// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.
 #[pg_extern(sql = false)]
 fn encrypted_text_out(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<CStringResult> {
-    let shown = output::shown(value, || output::function_oid(fcinfo))?;
+    let shown = output::shown(value, || privilege::function_oid(fcinfo))?;
     Ok(match shown {
         Some(text) => cstring_of(&text)?,
         None => text_form(value)?,

@@ -1,15 +1,48 @@
-//! Type modifiers: `encrypted_text('email')`. The modifier is the code of the field class.
+//! Type modifiers: `encrypted_text('email', 'searchable')`. The modifier is the code of the field class, and one bit more for
+//! a searchable column.
 
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
-use prism_envelope::FieldClass;
+use prism_envelope::{Attributes, FieldClass, SearchTag};
 use std::ffi::{CStr, CString};
 
 const SEARCHABLE: &str = "searchable";
+const SEARCHABLE_BIT: i32 = 0x100;
 
-/// The class that a type modifier asks for; `None` where there is no modifier.
+/// What a type modifier asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modifier {
+    /// `None` where it names no class.
+    pub class: FieldClass,
+    /// Whether values carry a search tag.
+    pub is_searchable: bool,
+}
+
+impl Modifier {
+    /// The modifier with this number; `None` where there is none.
+    pub fn of(typmod: i32) -> Option<Self> {
+        let class = FieldClass::from_code(u8::try_from(typmod & !SEARCHABLE_BIT).ok()?)?;
+        Some(Self { class, is_searchable: typmod & SEARCHABLE_BIT != 0 })
+    }
+
+    fn number(self) -> i32 {
+        i32::from(self.class.code()) | if self.is_searchable { SEARCHABLE_BIT } else { 0 }
+    }
+}
+
+/// What a new value for a column with this modifier is sealed with. A search tag is yet to be made.
+pub fn attributes_of(typmod: i32) -> Attributes {
+    let modifier = Modifier::of(typmod);
+    Attributes {
+        class: modifier.map_or(FieldClass::None, |modifier| modifier.class),
+        search_tag: modifier.filter(|modifier| modifier.is_searchable).map(|_| SearchTag::UNMADE),
+        ..Attributes::default()
+    }
+}
+
+/// The class that a modifier asks for; `None` where it asks for none.
 pub fn class_of(typmod: i32) -> Option<FieldClass> {
-    u8::try_from(typmod).ok().and_then(FieldClass::from_code).filter(|class| *class != FieldClass::None)
+    Modifier::of(typmod).map(|modifier| modifier.class).filter(|class| *class != FieldClass::None)
 }
 
 /// The class with this name.
@@ -25,22 +58,30 @@ pub fn class_name(class: FieldClass) -> &'static str {
 /// `encrypted_text_typmod_in(cstring[]) → integer`
 #[pg_extern(sql = false)]
 fn encrypted_text_typmod_in(modifiers: pgrx::datum::Array<&CStr>) -> SqlResult<i32> {
-    let mut class = None;
+    let (mut class, mut is_searchable) = (None, false);
     for modifier in modifiers.iter() {
         let modifier = modifier.and_then(|modifier| modifier.to_str().ok()).ok_or(Error::TypeModifier)?;
-        if modifier == SEARCHABLE {
-            return Err(Error::Searchable.into());
-        }
-        if class.replace(class_named(modifier)?).is_some() {
+        let is_repeated = if modifier == SEARCHABLE {
+            std::mem::replace(&mut is_searchable, true)
+        } else {
+            class.replace(class_named(modifier)?).is_some()
+        };
+        if is_repeated {
             return Err(Error::TypeModifier.into());
         }
     }
-    Ok(class.ok_or(Error::TypeModifier)?.code().into())
+    if class.is_none() && !is_searchable {
+        return Err(Error::TypeModifier.into());
+    }
+    Ok(Modifier { class: class.unwrap_or_default(), is_searchable }.number())
 }
 
 /// `encrypted_text_typmod_out(integer) → cstring`
 #[pg_extern(sql = false)]
 fn encrypted_text_typmod_out(typmod: i32) -> CString {
-    let shown = class_of(typmod).map_or(String::new(), |class| format!("('{}')", class_name(class)));
+    let class = class_of(typmod).map(class_name);
+    let searchable = Modifier::of(typmod).filter(|modifier| modifier.is_searchable).map(|_| SEARCHABLE);
+    let shown: Vec<_> = class.into_iter().chain(searchable).map(|word| format!("'{word}'")).collect();
+    let shown = if shown.is_empty() { String::new() } else { format!("({})", shown.join(",")) };
     CString::new(shown).unwrap_or_default()
 }

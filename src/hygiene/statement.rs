@@ -1,6 +1,7 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
 use super::redact::{blank_literals, names_master_key};
+use crate::search::index_warning;
 use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -60,6 +61,7 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: everything is passed on as PostgreSQL gave it, except for the text of the statement.
     unsafe {
         let text = before(statement, text, context);
+        let indexes = indexes_before(statement);
         match NEXT.get() {
             Some(next) => {
                 next(statement, text, read_only_tree, context, params, query_env, receiver, completion)
@@ -75,6 +77,7 @@ unsafe extern "C-unwind" fn process_utility(
                 completion,
             ),
         }
+        indexes_after(indexes);
     }
     // After an error the flag stays up: the error is reported later. See `reported`.
     COPIES_INTO_ENCRYPTED_COLUMN.set(false);
@@ -116,6 +119,18 @@ unsafe extern "C-unwind" fn before(
         let blanked = blank_literals(bytes);
         pg_sys::pnstrdup(blanked.as_ptr().cast(), blanked.len())
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn indexes_before(statement: *mut pg_sys::PlannedStmt) -> index_warning::Before {
+    // SAFETY: PostgreSQL passes a planned utility statement.
+    unsafe { index_warning::before((*statement).utilityStmt) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn indexes_after(before: index_warning::Before) {
+    // SAFETY: the statement has just been run, in this transaction.
+    unsafe { index_warning::after(before) }
 }
 
 /// Called when an error was reported: the statement is over.

@@ -2,12 +2,13 @@
 //!
 //! Return types are written out where a row is returned: pgrx reads them, and sees through no alias.
 
+use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
 use crate::keyring::current_process_id;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use prism_envelope::{KeyBytes, KeyVersion, WRAPPED_LEN};
+use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
 
 /// A wrapped key, and the fingerprint of the master key that wrapped it.
 type Wrapped = ([u8; WRAPPED_LEN], String);
@@ -29,7 +30,7 @@ fn _wrap_new_key(
         }
         let key = KeyBytes::generate()?;
         let (master, nonces) = keyring.wrapping_key()?;
-        let wrapped = master.wrap(nonces, current_process_id(), version, keyset, &key)?;
+        let wrapped = master.wrap(nonces, current_process_id(), KeyIdentity::Data(version, keyset), &key)?;
         Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
@@ -46,7 +47,45 @@ fn _rewrap_key(
         let key = keyring.unwrap(version)?;
         let keyset = keyring.row(version)?.keyset.clone();
         let (master, nonces) = keyring.wrapping_key()?;
-        let wrapped = master.wrap(nonces, current_process_id(), version, &keyset, &key)?;
+        let wrapped = master.wrap(nonces, current_process_id(), KeyIdentity::Data(version, &keyset), &key)?;
+        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+    })?;
+    Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `prism_crypt._wrap_new_index_key(generation integer, keyset text)`: makes an index key, 61 bytes once wrapped, under the
+/// first master key. The keyset's index key, if it has one, must be unlockable.
+#[pg_extern(sql = false)]
+fn _wrap_new_index_key(
+    generation: i32,
+    keyset: &str,
+) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
+{
+    let generation = u8::try_from(generation).map_err(|_| Error::Internal("generation out of range"))?;
+    let (wrapped, fingerprint) = with_keyring(|keyring| {
+        if keyring.rows()?.index_key(keyset).is_some_and(|key| key.state == KeyState::Active) {
+            keyring.index_key(keyset)?;
+        }
+        let key = KeyBytes::generate()?;
+        let (master, nonces) = keyring.wrapping_key()?;
+        let identity = KeyIdentity::Index(generation, keyset);
+        let wrapped = master.wrap(nonces, current_process_id(), identity, &key)?;
+        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+    })?;
+    Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `prism_crypt._rewrap_index_key(keyset text)`: the index key of a keyset, wrapped anew under the first master key.
+#[pg_extern(sql = false)]
+fn _rewrap_index_key(
+    keyset: &str,
+) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
+{
+    let (wrapped, fingerprint) = with_keyring(|keyring| {
+        let (generation, key) = keyring.unwrap_index_key(keyset)?;
+        let (master, nonces) = keyring.wrapping_key()?;
+        let identity = KeyIdentity::Index(generation, keyset);
+        let wrapped = master.wrap(nonces, current_process_id(), identity, &key)?;
         Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))

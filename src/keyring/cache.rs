@@ -2,11 +2,14 @@
 
 use super::budget::{Budget, Budgets};
 use super::invalidation;
+use super::memo::Memo;
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
-use crate::error::Error;
+use crate::error::{Error, KeyName};
 use crate::settings;
-use prism_envelope::{DataKey, KeyVersion, MasterKey, NoncePool, UnwrapError};
+use prism_envelope::{
+    DataKey, IndexKey, KeyBytes, KeyIdentity, KeyVersion, MasterKey, NoncePool, SearchTag, UnwrapError,
+};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -42,6 +45,17 @@ pub struct Keyring {
     last_opened: Option<Rc<UnlockedKey>>,
     /// The old and the new key of the last value that was resealed, likewise.
     last_resealed: Option<(Rc<UnlockedKey>, Rc<UnlockedKey>)>,
+    index_keys: BTreeMap<String, Rc<IndexKey>>,
+    /// The index key of the session's keyset.
+    current_index: Option<Rc<IndexKey>>,
+    /// The version that was last found to be of the session's keyset, or not.
+    last_in_keyset: Option<(KeyVersion, bool)>,
+    /// The generation of the index key that the last compared value is under, likewise.
+    last_generation: Option<(KeyVersion, Option<u8>)>,
+    /// Search hashes of values without a tag.
+    pub opened: Memo,
+    /// Search hashes of text in the session's keyset.
+    pub texts: Memo,
 }
 
 impl Keyring {
@@ -58,6 +72,12 @@ impl Keyring {
             current_as_of: 0,
             last_opened: None,
             last_resealed: None,
+            index_keys: BTreeMap::new(),
+            current_index: None,
+            last_in_keyset: None,
+            last_generation: None,
+            opened: Memo::new(),
+            texts: Memo::new(),
         }
     }
 
@@ -76,6 +96,9 @@ impl Keyring {
         if self.current_as_of != settings::keyset_generation() {
             self.current_as_of = settings::keyset_generation();
             self.current = None;
+            self.current_index = None;
+            self.last_in_keyset = None;
+            self.texts.clear();
         }
     }
 
@@ -85,9 +108,7 @@ impl Keyring {
             (None, Some(key)) => Rc::clone(key),
             (Some(keyset), _) => self.active_key(keyset)?,
             (None, None) => {
-                let keyset =
-                    settings::keyset().to_str().map_err(|_| Error::Internal("keyset is not text"))?;
-                let key = self.active_key(keyset)?;
+                let key = self.active_key(session_keyset()?)?;
                 self.current = Some(Rc::clone(&key));
                 key
             }
@@ -169,20 +190,109 @@ impl Keyring {
     }
 
     /// The unwrapped key of a version, not expanded.
-    pub fn unwrap(&mut self, version: KeyVersion) -> Result<prism_envelope::KeyBytes, Error> {
+    pub fn unwrap(&mut self, version: KeyVersion) -> Result<KeyBytes, Error> {
         self.masters()?;
         let row = self.row(version)?;
-        let (keyset, expected, wrapped) =
+        let (keyset, fingerprint, wrapped) =
             (row.keyset.clone(), row.master_fingerprint.clone(), row.wrapped.clone());
-        let masters = self.masters()?;
-        let master = masters.iter().find(|master| master.fingerprint().to_string() == expected);
-        let Some(master) = master else {
-            let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();
-            return Err(Error::KeyMismatch { version, keyset, expected, loaded });
-        };
-        master.unwrap(version, &keyset, &wrapped).map_err(|error| match error {
+        let master = self.master(&fingerprint, KeyName::Data(version), &keyset)?;
+        master.unwrap(KeyIdentity::Data(version, &keyset), &wrapped).map_err(|error| match error {
             UnwrapError::Malformed | UnwrapError::Authentication => Error::DataKeyDamaged(version),
             _ => Error::Internal("unknown unwrap error"),
+        })
+    }
+
+    /// The unwrapped index key of a keyset, and its generation.
+    pub fn unwrap_index_key(&mut self, keyset: &str) -> Result<(u8, KeyBytes), Error> {
+        self.masters()?;
+        let rows = self.rows()?;
+        let row = match rows.index_key(keyset) {
+            Some(row) if row.state == KeyState::Active => row,
+            Some(_) => return Err(Error::IndexKeyDestroyed(keyset.to_owned())),
+            None if keyset == "default" || rows.has_keyset(keyset) => {
+                return Err(Error::NoIndexKey(keyset.to_owned()));
+            }
+            None => return Err(Error::NoKeyset(keyset.to_owned())),
+        };
+        let (generation, fingerprint, wrapped) =
+            (row.generation, row.master_fingerprint.clone(), row.wrapped.clone());
+        let master = self.master(&fingerprint, KeyName::Index(generation), keyset)?;
+        match master.unwrap(KeyIdentity::Index(generation, keyset), &wrapped) {
+            Ok(key) => Ok((generation, key)),
+            Err(_) => Err(Error::IndexKeyDamaged(keyset.to_owned())),
+        }
+    }
+
+    /// The index key of a keyset.
+    pub fn index_key(&mut self, keyset: &str) -> Result<Rc<IndexKey>, Error> {
+        if let Some(key) = self.index_keys.get(keyset) {
+            return Ok(Rc::clone(key));
+        }
+        let (generation, key) = self.unwrap_index_key(keyset)?;
+        let key = IndexKey::new(generation, &key).map_err(|_| Error::IndexKeyDamaged(keyset.to_owned()))?;
+        let key = Rc::new(key);
+        self.index_keys.insert(keyset.to_owned(), Rc::clone(&key));
+        Ok(key)
+    }
+
+    /// The index key of the session's keyset.
+    pub fn session_index_key(&mut self) -> Result<Rc<IndexKey>, Error> {
+        match &self.current_index {
+            Some(key) => Ok(Rc::clone(key)),
+            None => {
+                let key = self.index_key(session_keyset()?)?;
+                self.current_index = Some(Rc::clone(&key));
+                Ok(key)
+            }
+        }
+    }
+
+    /// Whether a version's key belongs to the session's keyset, or is not known.
+    pub fn is_of_session_keyset(&mut self, version: KeyVersion) -> Result<bool, Error> {
+        match self.last_in_keyset {
+            Some((known, is_in)) if known == version => Ok(is_in),
+            _ => {
+                let keyset = session_keyset()?;
+                let is_in = self.rows()?.get(version).is_none_or(|row| row.keyset == keyset);
+                self.last_in_keyset = Some((version, is_in));
+                Ok(is_in)
+            }
+        }
+    }
+
+    /// The generation of the index key of the keyset that a version belongs to; `None` where that is not known.
+    pub fn index_generation(&mut self, version: KeyVersion) -> Result<Option<u8>, Error> {
+        match self.last_generation {
+            Some((known, generation)) if known == version => Ok(generation),
+            _ => {
+                let generation = self.rows()?.get(version).and_then(|row| row.index_generation);
+                self.last_generation = Some((version, generation));
+                Ok(generation)
+            }
+        }
+    }
+
+    /// The index key to make a tag anew with, in the keyset of a version; `None` where the tag can stay.
+    pub fn retagging_key(
+        &mut self,
+        version: KeyVersion,
+        tag: SearchTag,
+    ) -> Result<Option<Rc<IndexKey>>, Error> {
+        if tag != SearchTag::UNMADE
+            && self.index_generation(version)?.is_none_or(|last| last == tag.generation())
+        {
+            return Ok(None);
+        }
+        let keyset = self.row(version)?.keyset.clone();
+        self.index_key(&keyset).map(Some)
+    }
+
+    /// The master key with a fingerprint; `key` is what it is to unwrap.
+    fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
+        let masters = self.masters()?;
+        masters.iter().find(|master| master.fingerprint().to_string() == fingerprint).ok_or_else(|| {
+            let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();
+            Error::KeyMismatch { key, keyset: keyset.to_owned(), expected: fingerprint.to_owned(), loaded }
         })
     }
 
@@ -218,5 +328,15 @@ impl Keyring {
         self.current = None;
         self.last_opened = None;
         self.last_resealed = None;
+        self.index_keys.clear();
+        self.current_index = None;
+        self.last_in_keyset = None;
+        self.last_generation = None;
+        self.opened.clear();
+        self.texts.clear();
     }
+}
+
+fn session_keyset() -> Result<&'static str, Error> {
+    settings::keyset().to_str().map_err(|_| Error::Internal("keyset is not text"))
 }

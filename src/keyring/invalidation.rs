@@ -2,6 +2,7 @@
 //! of our own again when they are rolled back. All of that is PostgreSQL's relation-cache invalidation, which a trigger
 //! on the table sends ([`data_key_changed`]).
 
+use crate::settings;
 use pgrx::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -52,19 +53,21 @@ pub fn current_process_id() -> u32 {
     unsafe { pg_sys::MyProcPid.cast_unsigned() }
 }
 
-/// Not guarded: it calls nothing and can't panic.
+/// Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     if relation == pg_sys::InvalidOid || relation.to_u32() == KEY_TABLE.load(Relaxed) {
         STALE.store(true, Relaxed);
+        settings::forget_constants();
     }
 }
 
-/// Trigger of `prism_crypt.data_key`: tells every backend, this one included, that keys changed.
+/// Trigger of `prism_crypt.data_key` and of `prism_crypt.index_key`: tells every backend, this one included, that keys
+/// changed. Backends listen for the first of the two.
 #[pg_trigger(sql = false)]
 fn data_key_changed<'a>(
     trigger: &'a pgrx::PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, pgrx::AllocatedByPostgres>>, pgrx::trigger_support::PgTriggerError> {
-    let relation = trigger.relid()?;
+    let relation = super::table::key_table().unwrap_or(trigger.relid()?);
     // SAFETY: queues a message for the end of the command and of the transaction.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
     Ok(None)

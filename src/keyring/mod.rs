@@ -6,6 +6,9 @@ mod admin;
 mod budget;
 mod cache;
 mod invalidation;
+mod memo;
+mod own_table;
+pub mod search;
 mod sources;
 mod table;
 mod usage;
@@ -37,12 +40,21 @@ fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -
 
 // Results are allocated before the keyring is borrowed: an error of the allocation must find nothing to be dropped.
 
-/// Seals a plaintext under the active key of a keyset; `None` is the session's.
+/// Seals a plaintext under the active key of a keyset; `None` is the session's. Where there is to be a search tag, it is
+/// made here.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
     with_keyring(|keyring| {
+        let mut attributes = *attributes;
+        if attributes.search_tag.is_some() {
+            let index_key = match keyset {
+                Some(keyset) => keyring.index_key(keyset)?,
+                None => keyring.session_index_key()?,
+            };
+            attributes.search_tag = Some(index_key.search_tag(plaintext));
+        }
         let (key, nonces) = keyring.sealing_key(keyset)?;
-        key.seal_into(nonces, current_process_id(), attributes, plaintext, out.bytes_mut())
+        key.seal_into(nonces, current_process_id(), &attributes, plaintext, out.bytes_mut())
             .map_err(|error| Error::seal(key.version(), error))
     })?;
     budget::raise_warning();
@@ -61,13 +73,19 @@ pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Va
     Ok(out)
 }
 
-/// Opens a value whatever its context, and seals it under the active key of its own keyset with these attributes.
+/// Opens a value whatever its context, and seals it under the active key of its own keyset with these attributes. A search
+/// tag in them that is unmade, or outdated, is made anew.
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
     let version = envelope.key_version();
     with_keyring(|keyring| {
+        let index_key = match attributes.search_tag {
+            Some(tag) => keyring.retagging_key(version, tag)?,
+            None => None,
+        };
         let (old, new, nonces) = keyring.resealing_keys(version)?;
-        new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, out.bytes_mut())
+        let (index_key, out) = (index_key.as_deref(), out.bytes_mut());
+        new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, index_key, out)
             .map_err(|error| Error::seal(version, error))
     })?;
     budget::raise_warning();

@@ -1,18 +1,15 @@
-//! Reads `prism_crypt.data_key`.
-//!
-//! Not through SQL: an application's role has no right to the table, and must not need one to encrypt. The table is
-//! found by its fixed schema and must belong to the extension. It is read with a fresh snapshot of committed rows (and
-//! our own), as system catalogs are, whatever the isolation level.
+//! The rows of `prism_crypt.data_key` and `prism_crypt.index_key`.
 
 use super::invalidation;
+use super::own_table::{self, Row};
 use crate::error::Error;
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 use prism_envelope::KeyVersion;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-const SCHEMA: &CStr = c"prism_crypt";
 const TABLE: &CStr = c"data_key";
+const INDEX_KEY_TABLE: &CStr = c"index_key";
 const USAGE_TABLE: &CStr = c"data_key_usage";
 
 /// The life of a data key (NIST SP 800-57 part 1, section 7; names as in Tink and Vault).
@@ -40,26 +37,37 @@ impl KeyState {
     }
 }
 
-/// One row of the table, as far as it matters here.
+/// One data key, as far as it matters here.
 pub struct KeyRow {
     pub keyset: String,
     pub state: KeyState,
     pub wrapped: Vec<u8>,
     pub master_fingerprint: String,
+    /// The generation of the keyset's index key; `None` where it has none.
+    pub index_generation: Option<u8>,
 }
 
-/// All rows, by version.
+/// The last index key of a keyset. Those before it are destroyed.
+pub struct IndexKeyRow {
+    pub generation: u8,
+    pub state: KeyState,
+    pub wrapped: Vec<u8>,
+    pub master_fingerprint: String,
+}
+
+/// All rows.
 pub struct KeyTable {
     key_table: pg_sys::Oid,
     usage_table: Option<pg_sys::Oid>,
     rows: BTreeMap<KeyVersion, KeyRow>,
     active: BTreeMap<String, KeyVersion>,
+    index_keys: BTreeMap<String, IndexKeyRow>,
 }
 
 impl KeyTable {
-    /// Reads the table.
+    /// Reads the tables.
     pub fn read() -> Result<Self, Error> {
-        let result = read_table();
+        let result = read_tables();
         if result.is_err() {
             invalidation::mark_stale();
         }
@@ -96,148 +104,81 @@ impl KeyTable {
         self.active.iter().map(|(keyset, version)| (keyset.as_str(), *version))
     }
 
-    fn insert(&mut self, version: KeyVersion, row: KeyRow) {
+    /// The last index key of a keyset.
+    pub fn index_key(&self, keyset: &str) -> Option<&IndexKeyRow> {
+        self.index_keys.get(keyset)
+    }
+
+    fn insert(&mut self, row: &Row<'_>) -> Option<()> {
+        // SAFETY: the columns have the types of the install script: integer, text and bytea.
+        let (version, row) = unsafe {
+            let version: i32 = row.get(0)?;
+            let keyset: String = row.get(1)?;
+            let index_generation = self.index_keys.get(&keyset).map(|key| key.generation);
+            let state = KeyState::from_name(&row.get::<String>(2)?)?;
+            let row = KeyRow {
+                keyset,
+                state,
+                wrapped: row.get(3)?,
+                master_fingerprint: row.get(4)?,
+                index_generation,
+            };
+            (KeyVersion::new(u32::try_from(version).ok()?)?, row)
+        };
         if row.state == KeyState::Active {
             self.active.insert(row.keyset.clone(), version);
         }
         self.rows.insert(version, row);
+        Some(())
     }
-}
 
-fn read_table() -> Result<KeyTable, Error> {
-    let table =
-        find_table(TABLE).ok_or(Error::KeyTable { detail: "The extension does not own such a table." })?;
-    // Before the scan: what changes from here on marks this reading as outdated.
-    invalidation::listen_for(table);
-    // SAFETY: the relation stays open for as long as it is used. On an error PostgreSQL closes it at the end of the
-    // transaction.
-    unsafe {
-        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
-        let result = match Columns::find(relation) {
-            Some(columns) => scan(relation, columns),
-            None => Err(Error::KeyTable { detail: "A column is missing." }),
+    fn insert_index_key(&mut self, row: &Row<'_>) -> Option<()> {
+        // SAFETY: the columns have the types of the install script: text, integer and bytea.
+        let (keyset, row) = unsafe {
+            let keyset: String = row.get(0)?;
+            let row = IndexKeyRow {
+                generation: u8::try_from(row.get::<i32>(1)?).ok()?,
+                state: KeyState::from_name(&row.get::<String>(2)?)?,
+                wrapped: row.get(3)?,
+                master_fingerprint: row.get(4)?,
+            };
+            (keyset, row)
         };
-        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
-        result
+        if self.index_keys.get(&keyset).is_none_or(|known| known.generation < row.generation) {
+            self.index_keys.insert(keyset, row);
+        }
+        Some(())
     }
 }
 
-/// # Safety
-/// `relation` is open, and `columns` are its own.
-unsafe fn scan(relation: pg_sys::Relation, columns: Columns) -> Result<KeyTable, Error> {
+fn read_tables() -> Result<KeyTable, Error> {
+    let key_table = own_table::find(TABLE)
+        .ok_or(Error::KeyTable { detail: "The extension does not own such a table." })?;
+    // Before the scans: what changes from here on marks this reading as outdated.
+    invalidation::listen_for(key_table);
     let mut table = KeyTable {
-        // SAFETY: the relation is open.
-        key_table: unsafe { (*relation).rd_id },
-        usage_table: find_table(USAGE_TABLE),
+        key_table,
+        usage_table: own_table::find(USAGE_TABLE),
         rows: BTreeMap::new(),
         active: BTreeMap::new(),
+        index_keys: BTreeMap::new(),
     };
-    // SAFETY: the usual catalog scan; each tuple is used before the next is fetched.
-    unsafe {
-        let no_snapshot = std::ptr::null_mut();
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            pg_sys::InvalidOid,
-            false,
-            no_snapshot,
-            0,
-            std::ptr::null_mut(),
-        );
-        let mut result = Ok(());
-        while result.is_ok() {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            match columns.row(tuple, (*relation).rd_att) {
-                Some((version, row)) => table.insert(version, row),
-                None => {
-                    result =
-                        Err(Error::KeyTable { detail: "A row has a version or state that is not known." })
-                }
-            }
-        }
-        pg_sys::systable_endscan(scan);
-        result.map(|()| table)
+    if let Some(index_key_table) = own_table::find(INDEX_KEY_TABLE) {
+        own_table::scan(
+            index_key_table,
+            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
+            &mut |row| table.insert_index_key(row),
+        )?;
     }
+    own_table::scan(
+        key_table,
+        [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
+        &mut |row| table.insert(row),
+    )?;
+    Ok(table)
 }
 
-/// The oid of a table, if it is the extension's own.
-fn find_table(name: &CStr) -> Option<pg_sys::Oid> {
-    // SAFETY: catalog look-ups inside a transaction, with string constants.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(SCHEMA.as_ptr(), true);
-        let table = pg_sys::get_relname_relid(name.as_ptr(), schema);
-        let extension = pg_sys::get_extension_oid(SCHEMA.as_ptr(), true);
-        let is_ours = schema != pg_sys::InvalidOid
-            && table != pg_sys::InvalidOid
-            && extension != pg_sys::InvalidOid
-            && pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, table) == extension;
-        is_ours.then_some(table)
-    }
-}
-
-/// Attribute numbers, looked up by name.
-#[derive(Clone, Copy)]
-struct Columns {
-    version: i32,
-    keyset: i32,
-    state: i32,
-    wrapped: i32,
-    master_fingerprint: i32,
-}
-
-impl Columns {
-    /// # Safety
-    /// `relation` is an open relation.
-    unsafe fn find(relation: pg_sys::Relation) -> Option<Self> {
-        let number = |name: &CStr| {
-            // SAFETY: a catalog look-up for a relation that is open.
-            let number = unsafe { pg_sys::get_attnum((*relation).rd_id, name.as_ptr()) };
-            (number > 0).then_some(i32::from(number))
-        };
-        Some(Self {
-            version: number(c"version")?,
-            keyset: number(c"keyset")?,
-            state: number(c"state")?,
-            wrapped: number(c"wrapped")?,
-            master_fingerprint: number(c"master_fingerprint")?,
-        })
-    }
-
-    /// # Safety
-    /// `tuple` is a row of the relation that the columns were found in, and `descriptor` describes it.
-    unsafe fn row(
-        self,
-        tuple: pg_sys::HeapTuple,
-        descriptor: pg_sys::TupleDesc,
-    ) -> Option<(KeyVersion, KeyRow)> {
-        // SAFETY: the columns have the types of the install script: integer, text and bytea.
-        unsafe {
-            let version: i32 = attribute(tuple, descriptor, self.version)?;
-            let state: String = attribute(tuple, descriptor, self.state)?;
-            let row = KeyRow {
-                keyset: attribute(tuple, descriptor, self.keyset)?,
-                state: KeyState::from_name(&state)?,
-                wrapped: attribute(tuple, descriptor, self.wrapped)?,
-                master_fingerprint: attribute(tuple, descriptor, self.master_fingerprint)?,
-            };
-            Some((KeyVersion::new(u32::try_from(version).ok()?)?, row))
-        }
-    }
-}
-
-/// # Safety
-/// Attribute `number` of the tuple has the SQL type of `T`.
-unsafe fn attribute<T: FromDatum>(
-    tuple: pg_sys::HeapTuple,
-    descriptor: pg_sys::TupleDesc,
-    number: i32,
-) -> Option<T> {
-    let mut is_null = false;
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let datum = pg_sys::heap_getattr(tuple, number, descriptor, &mut is_null);
-        T::from_datum(datum, is_null)
-    }
+/// The oid of `prism_crypt.data_key`.
+pub fn key_table() -> Option<pg_sys::Oid> {
+    own_table::find(TABLE)
 }

@@ -6,8 +6,8 @@ mod session;
 mod values;
 
 use crate::error::Error;
-use crate::keyring::{self, KeyState};
-use prism_envelope::KeyVersion;
+use crate::keyring::{self, KeyRow, KeyState};
+use prism_envelope::{KeyVersion, SearchTag};
 use std::cell::Cell;
 
 thread_local! {
@@ -26,7 +26,7 @@ struct Scope<'a> {
 enum Verdict {
     /// It is under the active key, or not in the scope, or gone with its key.
     Leave,
-    /// It is under an old key that may be read.
+    /// It is under an old key that may be read, or has an outdated search tag.
     Rotate,
     /// Its key is disabled or not known.
     Unreadable,
@@ -39,13 +39,14 @@ impl Scope<'_> {
     }
 
     /// Judges by the key table alone; needs no master key.
-    fn judge(self, version: KeyVersion) -> Result<Verdict, Error> {
+    fn judge(self, version: KeyVersion, tag: Option<SearchTag>) -> Result<Verdict, Error> {
         if self.from_version.is_some_and(|from| from.cast_unsigned() != version.get()) {
             return Ok(Verdict::Leave);
         }
         keyring::with_row(version, |row| match row {
             Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
             Some(row) => match row.state {
+                KeyState::Active if is_outdated(tag, row) => Verdict::Rotate,
                 KeyState::Active | KeyState::Destroyed => Verdict::Leave,
                 KeyState::DecryptOnly => Verdict::Rotate,
                 KeyState::Disabled => Verdict::Unreadable,
@@ -54,6 +55,11 @@ impl Scope<'_> {
             None => Verdict::Unreadable,
         })
     }
+}
+
+/// Whether a tag was made with an index key that was replaced.
+fn is_outdated(tag: Option<SearchTag>, row: &KeyRow) -> bool {
+    tag.zip(row.index_generation).is_some_and(|(tag, last)| tag.generation() != last)
 }
 
 /// Remembers that a scan met a value that can't be rotated, so that what is left is only counted where there is any.

@@ -24,7 +24,7 @@ fn _is_rotatable_nested(
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
         nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
-            found |= !leaf.is_bytes() && is_rotatable(leaf.key_version(), scope)?;
+            found |= !leaf.is_bytes() && is_rotatable(leaf.key_version(), leaf.search_tag(), scope)?;
             Ok(())
         })?;
     }
@@ -81,7 +81,11 @@ fn _reencrypt_nested(
 fn reencrypted(bytes: &[u8], scope: Scope<'_>, keep: bool) -> Result<Varlena, Error> {
     let envelope = Envelope::parse(bytes).map_err(Error::StoredValue);
     match envelope {
-        Ok(envelope) if scope.judge(envelope.key_version())? != Verdict::Rotate => Varlena::copy_of(bytes),
+        Ok(envelope)
+            if scope.judge(envelope.key_version(), envelope.attributes().search_tag)? != Verdict::Rotate =>
+        {
+            Varlena::copy_of(bytes)
+        }
         Ok(envelope) if !keep => keyring::reseal(&envelope, envelope.attributes()),
         envelope => reencrypt_or_keep(envelope, bytes),
     }

@@ -32,3 +32,11 @@ fn _caller() -> pg_sys::Oid {
 fn _stripe(place: pg_sys::ItemPointerData, stripes: i32) -> i32 {
     i32::from(place.ip_posid).checked_rem(stripes).unwrap_or(0)
 }
+
+/// `prism_crypt._lock_relation(relation oid)`: ACCESS EXCLUSIVE until the end of the transaction. `LOCK TABLE` takes no
+/// materialized views.
+#[pg_extern(sql = false)]
+fn _lock_relation(relation: pg_sys::Oid) {
+    // SAFETY: waits for the lock as `LOCK TABLE` does; a relation that is gone is no matter.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE) }
+}

@@ -6,10 +6,10 @@ use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::{Envelope, FormatError, KeyVersion};
+use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 
 /// `prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) → boolean`: whether a value of this
-/// scope is under an old key that may be read. Looks at the version only.
+/// scope is under an old key that may be read, or has an outdated search tag. Looks at the front only.
 #[pg_extern(sql = false)]
 fn _is_rotatable(
     front: Option<Front<'_>>,
@@ -17,14 +17,14 @@ fn _is_rotatable(
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let Some(front) = front else { return Ok(false) };
-    Ok(is_rotatable(front.key_version(), Scope { from_version, keyset })?)
+    Ok(is_rotatable(front.key_version(), front.search_tag(), Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: the same for all versions and keysets, which is the usual
 /// question, and asked of every value.
 #[pg_extern(sql = false)]
 fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
-    Ok(is_rotatable(front.key_version(), Scope { from_version: None, keyset: None })?)
+    Ok(is_rotatable(front.key_version(), front.search_tag(), Scope { from_version: None, keyset: None })?)
 }
 
 /// `prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) → boolean`: likewise; other bytes are not.
@@ -35,7 +35,7 @@ fn _is_rotatable_bytes(
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
-    Ok(is_rotatable(Ok(envelope.key_version()), Scope { from_version, keyset })?)
+    Ok(is_rotatable(Ok(envelope.key_version()), None, Scope { from_version, keyset })?)
 }
 
 /// `prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) → boolean`: whether it is rotatable
@@ -97,10 +97,14 @@ fn _rotation_error_bytes(
     Ok(rotation_error(Ok(envelope), Scope { from_version, keyset })?)
 }
 
-/// By the key version alone.
-pub fn is_rotatable(version: Result<KeyVersion, FormatError>, scope: Scope<'_>) -> Result<bool, Error> {
+/// By key version and search tag alone.
+pub fn is_rotatable(
+    version: Result<KeyVersion, FormatError>,
+    tag: Option<SearchTag>,
+    scope: Scope<'_>,
+) -> Result<bool, Error> {
     let verdict = match version {
-        Ok(version) => scope.judge(version)?,
+        Ok(version) => scope.judge(version, tag)?,
         Err(_) if scope.is_narrow() => Verdict::Leave,
         Err(_) => Verdict::Unreadable,
     };
@@ -136,7 +140,7 @@ pub fn rotation_error(
         Ok(envelope) => envelope,
         Err(error) => return Ok((!scope.is_narrow()).then(|| error.to_string())),
     };
-    if scope.judge(envelope.key_version())? == Verdict::Leave {
+    if scope.judge(envelope.key_version(), envelope.attributes().search_tag)? == Verdict::Leave {
         return Ok(None);
     }
     match keyring::check(&envelope) {

@@ -148,8 +148,13 @@ unsafe extern "C-unwind" fn assign_master(_new_value: *const c_char, _extra: *mu
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn assign_keyset(_new_value: *const c_char, _extra: *mut c_void) {
+unsafe extern "C-unwind" fn assign_keyset(new_value: *const c_char, _extra: *mut c_void) {
     KEYSET_GENERATION.fetch_add(1, Relaxed);
+    // SAFETY: the new value is null or a terminated string. The setting still has the old one.
+    let changes = unsafe { new_value.is_null() || CStr::from_ptr(new_value) != super::keyset() };
+    if changes {
+        super::forget_constants();
+    }
 }
 
 #[pg_guard]

@@ -1,0 +1,134 @@
+-- A new index key. Every comparison is by the new one from its commit on: of values that were tagged with the old one by
+-- opening them. So no answer changes while rows are tagged anew, which is a rotation like any other.
+
+CREATE FUNCTION prism_crypt._lock_relation(relation oid) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_relation_wrapper';
+COMMENT ON FUNCTION prism_crypt._lock_relation(oid) IS
+  'Locks a relation of any kind in ACCESS EXCLUSIVE mode. Internal';
+
+CREATE FUNCTION prism_crypt._has_retagged() RETURNS boolean
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE generation > 1)
+$$;
+COMMENT ON FUNCTION prism_crypt._has_retagged() IS
+  'Whether there may be search tags of an index key that was replaced. Internal';
+
+-- Indexes whose order or buckets come from index keys.
+CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation regclass) RETURNS SETOF record
+  LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
+  SELECT DISTINCT i.indexrelid::regclass, i.indrelid::regclass
+  FROM pg_index AS i
+  JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
+  JOIN pg_attribute AS a ON a.attrelid = i.indexrelid AND a.attnum BETWEEN 1 AND i.indnkeyatts
+  JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+$$;
+COMMENT ON FUNCTION prism_crypt._search_indexes() IS
+  'Indexes over encrypted_text, and over types that hold it. Internal';
+
+CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  partitioned text;
+  others text;
+BEGIN
+  SELECT string_agg(DISTINCT p.partrelid::regclass::text, ', ') INTO partitioned
+  FROM pg_partitioned_table AS p
+  WHERE EXISTS (SELECT FROM unnest(p.partclass) AS k (opclass) JOIN pg_opclass AS o ON o.oid = k.opclass
+                JOIN prism_crypt._encrypted_types() AS t ON t.type = o.opcintype)
+     OR EXISTS (SELECT FROM pg_attribute AS a JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+                WHERE a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs));
+  IF partitioned IS NOT NULL THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'the index key can''t change while tables are partitioned by encrypted values',
+      DETAIL = format('Rows would be in the wrong partitions of: %s.', partitioned),
+      HINT = 'Partition them by something else.';
+  END IF;
+  SELECT string_agg(DISTINCT i.relation::text, ', ') INTO others
+  FROM prism_crypt._search_indexes() AS i JOIN pg_class AS c ON c.oid = i.relation
+  WHERE c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema();
+  IF others IS NOT NULL THEN
+    RAISE object_in_use USING
+      MESSAGE = 'the index key can''t change while other sessions have temporary tables with indexes on encrypted values',
+      DETAIL = others, HINT = 'Such a table ends with its session.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
+  'Raises an error where something depends on the index key that can''t be built anew. Internal';
+
+CREATE FUNCTION prism_crypt._replace_index_key(keyset text, reason text) RETURNS integer
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  new_generation integer;
+  index regclass;
+  indexes integer := 0;
+BEGIN
+  IF _replace_index_key.keyset IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
+  END IF;
+  -- As rotate_key() does: one change of a keyset at a time.
+  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _replace_index_key.keyset FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', _replace_index_key.keyset),
+      HINT = 'prism_crypt.key_status lists them.';
+  END IF;
+  SELECT i.generation + 1 INTO new_generation FROM prism_crypt.index_key AS i
+  WHERE i.keyset = _replace_index_key.keyset AND i.state = 'active';
+  IF NOT FOUND THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('no index key in keyset "%s"', _replace_index_key.keyset),
+      HINT = 'Call prism_crypt.rotate_key() to make one.';
+  ELSIF new_generation > 255 THEN
+    RAISE program_limit_exceeded USING
+      MESSAGE = format('keyset "%s" has had 255 index keys', _replace_index_key.keyset),
+      HINT = 'Move its values to another keyset.';
+  END IF;
+  -- No statement may run that has compared a value by the old key already. The order is the same for everybody.
+  PERFORM prism_crypt._lock_relation(c.relation)
+  FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
+        UNION SELECT relation FROM prism_crypt._search_indexes() ORDER BY 1) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_class AS t WHERE t.oid = c.relation AND t.relpersistence = 't'
+                    AND t.relnamespace <> pg_my_temp_schema());
+  PERFORM prism_crypt._check_index_key_can_change();
+  PERFORM prism_crypt._overwrite_index_key(_replace_index_key.keyset);
+  PERFORM prism_crypt._make_index_key(_replace_index_key.keyset, new_generation, _replace_index_key.reason);
+  FOR index IN SELECT i.index FROM prism_crypt._search_indexes() AS i ORDER BY 1 LOOP
+    EXECUTE format('REINDEX INDEX %s', index);
+    indexes := indexes + 1;
+  END LOOP;
+  PERFORM prism_crypt._audit(
+    'rotate_index_key', _replace_index_key.keyset, NULL, _replace_index_key.reason,
+    format('generation: %s, indexes built anew: %s', new_generation, indexes));
+  RETURN new_generation;
+END $$;
+COMMENT ON FUNCTION prism_crypt._replace_index_key(text, text) IS
+  'Makes the next index key of a keyset, and builds all indexes on encrypted values anew. Internal';
+
+CREATE PROCEDURE prism_crypt.rotate_index_key(
+  keyset text DEFAULT 'default', reason text DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
+  max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
+  fire_triggers boolean DEFAULT true
+) LANGUAGE plpgsql AS $$
+DECLARE
+  generation integer;
+BEGIN
+  PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_index_key()');
+  PERFORM prism_crypt._check_limits(ROW(
+    batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers)::prism_crypt._limits);
+  RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
+  generation := prism_crypt._replace_index_key(keyset, reason);
+  COMMIT;
+  RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING
+    DETAIL = 'All answers are right meanwhile. Until it is done, comparing values that still have their old tag opens them: '
+      'that is slow, and building an index on them, REINDEX and hash joins need the keys.',
+    HINT = 'If this is interrupted, prism_crypt.rotate_all() goes on with it.';
+  RAISE WARNING 'blind_index() gives other values from now on' USING
+    HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
+  CALL prism_crypt.rotate_all(
+    batch_size => batch_size, pause => pause, max_rows_per_second => max_rows_per_second,
+    max_replica_lag => max_replica_lag, keyset => keyset, fire_triggers => fire_triggers);
+END $$;
+COMMENT ON PROCEDURE prism_crypt.rotate_index_key(
+  text, text, integer, interval, double precision, bigint, boolean) IS
+  'A new index key for a keyset: builds indexes on encrypted values anew, then tags its values anew in committed batches';

@@ -1,0 +1,81 @@
+//! The hashes of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash alike.
+
+use super::compare::{hash_of_text, search_hash};
+use crate::datatype::datum::{Stored, Text};
+use crate::error::{Error, SqlResult};
+use crate::keyring::search::SearchHash;
+use crate::privilege::require_search;
+use pgrx::prelude::*;
+
+unsafe extern "C" {
+    // common/hashfn.h: pure functions, which pgrx has no bindings of.
+    fn hash_bytes(bytes: *const u8, length: i32) -> u32;
+    fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
+}
+
+/// `encrypted_text_hash(encrypted_text) → integer`
+#[pg_extern(sql = false)]
+fn encrypted_text_hash(value: Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
+    require_search_or_index(fcinfo)?;
+    Ok(hash(&search_hash(&value)?))
+}
+
+/// `encrypted_text_hash(encrypted_text, bigint) → bigint`
+#[pg_extern(sql = false)]
+fn encrypted_text_hash_extended(
+    value: Stored<'_>,
+    seed: i64,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<i64> {
+    require_search_or_index(fcinfo)?;
+    Ok(hash_extended(&search_hash(&value)?, seed))
+}
+
+/// `prism_crypt._hash_text(text) → integer`
+#[pg_extern(sql = false)]
+fn _hash_text(text: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
+    require_search_or_index(fcinfo)?;
+    Ok(hash(&hash_of_text(text)?))
+}
+
+/// `prism_crypt._hash_text(text, bigint) → bigint`
+#[pg_extern(sql = false)]
+fn _hash_text_extended(text: Text<'_>, seed: i64, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i64> {
+    require_search_or_index(fcinfo)?;
+    Ok(hash_extended(&hash_of_text(text)?, seed))
+}
+
+fn hash(search_hash: &SearchHash) -> i32 {
+    // SAFETY: reads that many bytes.
+    unsafe { hash_bytes(search_hash.as_ptr(), search_hash.len() as i32) }.cast_signed()
+}
+
+/// With a seed of 0, the low 32 bits are those of [`hash`], as PostgreSQL demands.
+fn hash_extended(search_hash: &SearchHash, seed: i64) -> i64 {
+    // SAFETY: reads that many bytes.
+    unsafe { hash_bytes_extended(search_hash.as_ptr(), search_hash.len() as i32, seed.cast_unsigned()) }
+        .cast_signed()
+}
+
+/// An index hashes whatever is written to its table, by whomever. Through `hash_array()` and `hash_record()` anybody could
+/// have a value hashed.
+#[inline]
+fn require_search_or_index(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    if is_called_by_index(fcinfo) { Ok(()) } else { require_search(fcinfo) }
+}
+
+/// Indexes pass the options of their operator class, a constant of type `bytea`, where others have the expression of the
+/// call, or nothing (`index_getprocinfo`).
+#[inline]
+fn is_called_by_index(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        if function.is_null() || (*function).fn_expr.is_null() {
+            return false;
+        }
+        let expression = (*function).fn_expr;
+        pgrx::is_a(expression, pg_sys::NodeTag::T_Const)
+            && (*expression.cast::<pg_sys::Const>()).consttype == pg_sys::BYTEAOID
+    }
+}

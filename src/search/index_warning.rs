@@ -1,0 +1,143 @@
+//! Warns of an index on a column that is not searchable: it works, but opens values at every step.
+
+use crate::datatype::catalog;
+use crate::datatype::typmod::Modifier;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
+/// What a table had before a statement that may make indexes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Before {
+    /// Invalid where there is no such statement.
+    relation: pg_sys::Oid,
+    /// Oids; null where there were none.
+    indexes: *mut pg_sys::List,
+}
+
+const NOTHING: Before = Before { relation: pg_sys::InvalidOid, indexes: null_mut() };
+
+/// Looks at the table of a statement that may make indexes.
+///
+/// # Safety
+/// `node` is null or a utility statement that is about to be run.
+pub unsafe fn before(node: *mut pg_sys::Node) -> Before {
+    // SAFETY: the node's tag says what it is.
+    unsafe {
+        if !pg_sys::IsTransactionState() {
+            return NOTHING;
+        }
+        let table = if pgrx::is_a(node, pg_sys::NodeTag::T_IndexStmt) {
+            (*node.cast::<pg_sys::IndexStmt>()).relation
+        } else if pgrx::is_a(node, pg_sys::NodeTag::T_AlterTableStmt) {
+            (*node.cast::<pg_sys::AlterTableStmt>()).relation
+        } else {
+            null_mut()
+        };
+        if table.is_null() {
+            return NOTHING;
+        }
+        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+        let relation =
+            pg_sys::RangeVarGetRelidExtended(table, pg_sys::NoLock as i32, missing_ok, None, null_mut());
+        if relation == pg_sys::InvalidOid || !catalog::has_encrypted_column(relation) {
+            return NOTHING;
+        }
+        Before { relation, indexes: indexes_of(relation) }
+    }
+}
+
+/// Warns of the indexes that the statement made.
+///
+/// # Safety
+/// Inside a transaction, after the statement that [`before`] looked at.
+pub unsafe fn after(before: Before) {
+    if before.relation == pg_sys::InvalidOid {
+        return;
+    }
+    // SAFETY: lists of oids, as PostgreSQL made them; catalog look-ups.
+    unsafe {
+        let indexes = indexes_of(before.relation);
+        for at in 0..length(indexes) {
+            let index = pg_sys::list_nth_oid(indexes, at);
+            if !pg_sys::list_member_oid(before.indexes, index) && needs_keys(index) {
+                warn_of(index);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `list` is null or a list.
+unsafe fn length(list: *mut pg_sys::List) -> i32 {
+    // SAFETY: as promised by the caller.
+    if list.is_null() { 0 } else { unsafe { (*list).length } }
+}
+
+/// The indexes of a relation; null where it has none, or is gone.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn indexes_of(relation: pg_sys::Oid) -> *mut pg_sys::List {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: the relation is open while it is looked at.
+    unsafe {
+        let relation = pg_sys::try_relation_open(relation, lock);
+        if relation.is_null() {
+            return null_mut();
+        }
+        let kind = (*(*relation).rd_rel).relkind as u8;
+        let has_indexes =
+            [pg_sys::RELKIND_RELATION, pg_sys::RELKIND_PARTITIONED_TABLE, pg_sys::RELKIND_MATVIEW]
+                .contains(&kind);
+        let indexes = if has_indexes { pg_sys::RelationGetIndexList(relation) } else { null_mut() };
+        pg_sys::relation_close(relation, lock);
+        indexes
+    }
+}
+
+/// Whether an index compares values of a column that has no search tags.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: the index is open while it is looked at. It has an attribute for each column, with its type and modifier, and
+    // an operator family for each key column.
+    unsafe {
+        let index = pg_sys::try_relation_open(index, lock);
+        if index.is_null() {
+            return false;
+        }
+        let attributes = pgrx::PgTupleDesc::from_pg_unchecked((*index).rd_att);
+        let keys = (*(*index).rd_index).indnkeyatts as usize;
+        let needs_keys = attributes.iter().take(keys).any(|attribute| {
+            let mut typmod = attribute.atttypmod;
+            let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
+            catalog::is_encrypted_text(base)
+                && !Modifier::of(typmod).is_some_and(|modifier| modifier.is_searchable)
+        });
+        pg_sys::relation_close(index, lock);
+        needs_keys
+    }
+}
+
+/// # Safety
+/// Inside a transaction.
+unsafe fn warn_of(index: pg_sys::Oid) {
+    // SAFETY: a catalog look-up, which gives null or a terminated string.
+    let name = unsafe {
+        let name = pg_sys::get_rel_name(index);
+        if name.is_null() { return } else { CStr::from_ptr(name).to_string_lossy() }
+    };
+    let message = format!("index \"{name}\" is on an encrypted column that is not searchable");
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
+        .set_detail(
+            "Values without a search tag are opened at every comparison: the index is slow, and INSERT, VACUUM, REINDEX \
+             and a restore need the keys.",
+        )
+        .set_hint("ALTER TABLE … ALTER COLUMN … TYPE encrypted_text('searchable') makes the column searchable.")
+        .report(PgLogLevel::WARNING);
+}

@@ -1,0 +1,10 @@
+//! Searching by encrypted values: equality, hashing, the order of unique indexes, blind indexes. `docs/searching.md` says
+//! what each reveals; `sql/search.sql` declares them.
+
+mod blind_index;
+mod compare;
+mod hashing;
+pub mod index_warning;
+mod operators;
+mod order;
+mod simplify;

@@ -1,0 +1,50 @@
+//! The order of unique indexes: that of the search hashes, which tells nothing of the plaintexts. There is no other one.
+
+use super::compare::{hash_of_text, search_hash};
+use crate::datatype::datum::{Node, Stored, Text};
+use crate::error::{Error, SqlResult};
+use pgrx::datum::Internal;
+use pgrx::prelude::*;
+use std::cmp::Ordering;
+
+// No right is asked for in these: PostgreSQL calls them for indexes only, or checks EXECUTE.
+
+/// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1.
+#[pg_extern(sql = false)]
+fn encrypted_text_cmp(left: Stored<'_>, right: Stored<'_>) -> SqlResult<i32> {
+    Ok(number(search_hash(&left)?.cmp(&search_hash(&right)?)))
+}
+
+/// `encrypted_text_cmp(encrypted_text, text) → integer`
+#[pg_extern(sql = false)]
+fn encrypted_text_cmp_text(value: Stored<'_>, text: Text<'_>) -> SqlResult<i32> {
+    Ok(number(search_hash(&value)?.cmp(&hash_of_text(text)?)))
+}
+
+/// `encrypted_text_cmp(text, encrypted_text) → integer`
+#[pg_extern(sql = false)]
+fn text_cmp_encrypted_text(text: Text<'_>, value: Stored<'_>) -> SqlResult<i32> {
+    Ok(number(hash_of_text(text)?.cmp(&search_hash(&value)?)))
+}
+
+fn number(ordering: Ordering) -> i32 {
+    ordering as i32
+}
+
+/// `<`, `<=`, `>` and `>=`: errors that say what to write instead. Without them the implicit cast to text would make these
+/// compare plaintexts, but not in indexes.
+#[pg_extern(sql = false)]
+fn encrypted_text_no_order() -> SqlResult<bool> {
+    Err(Error::NoOrder.into())
+}
+
+/// Planner support of the same: an error also where there is no row to compare.
+#[pg_extern(sql = false)]
+fn encrypted_text_no_order_support(mut request: Internal) -> SqlResult<Node> {
+    // SAFETY: PostgreSQL passes a node that says what is asked for.
+    let request = unsafe { request.get_mut::<pg_sys::Node>() }.ok_or(Error::Internal("no request"))?;
+    if request.type_ == pg_sys::NodeTag::T_SupportRequestSimplify {
+        return Err(Error::NoOrder.into());
+    }
+    Ok(Node::NONE)
+}
