@@ -148,8 +148,8 @@ BEGIN
         '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, @extschema@.encrypted_text)',
         '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, text)',
         '@extschema@.encrypted_text_cmp(text, @extschema@.encrypted_text)',
-        'prism_crypt._hash_text(text)',
-        'prism_crypt._hash_text(text, bigint)',
+        '@extschema@.encrypted_text_hash_text(text)',
+        '@extschema@.encrypted_text_hash_text(text, bigint)',
         'prism_crypt._same_text(text, text)']::regprocedure[];
     ELSE
       RAISE invalid_parameter_value USING

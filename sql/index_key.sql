@@ -16,11 +16,16 @@ COMMENT ON FUNCTION prism_crypt._has_retagged() IS
 -- Indexes whose order or buckets come from index keys.
 CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation regclass) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
+  -- An expression of a type that only its operator class of anyarray or record tells may hold such values.
   SELECT DISTINCT i.indexrelid::regclass, i.indrelid::regclass
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
-  JOIN pg_attribute AS a ON a.attrelid = i.indexrelid AND a.attnum BETWEEN 1 AND i.indnkeyatts
-  JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+  CROSS JOIN LATERAL unnest(i.indclass::oid[], i.indkey::smallint[]) AS k (opclass, attnum)
+  JOIN pg_opclass AS o ON o.oid = k.opclass
+  LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+  JOIN pg_am AS m ON m.oid = c.relam
+  WHERE EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t WHERE t.type IN (o.opcintype, a.atttypid))
+     OR k.attnum = 0 AND m.amname = 'hash' AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype)
 $$;
 COMMENT ON FUNCTION prism_crypt._search_indexes() IS
   'Indexes over encrypted_text, and over types that hold it. Internal';

@@ -110,12 +110,12 @@ COMMENT ON FUNCTION encrypted_text_hash(encrypted_text) IS 'Hash support';
 CREATE FUNCTION encrypted_text_hash(encrypted_text, bigint) RETURNS bigint
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_extended_wrapper';
 COMMENT ON FUNCTION encrypted_text_hash(encrypted_text, bigint) IS 'Hash support, with a seed';
-CREATE FUNCTION prism_crypt._hash_text(text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_hash_text_wrapper';
-COMMENT ON FUNCTION prism_crypt._hash_text(text) IS 'Hash of a text as of the value that it would be. Internal';
-CREATE FUNCTION prism_crypt._hash_text(text, bigint) RETURNS bigint
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_hash_text_extended_wrapper';
-COMMENT ON FUNCTION prism_crypt._hash_text(text, bigint) IS 'The same with a seed. Internal';
+CREATE FUNCTION encrypted_text_hash_text(text) RETURNS integer
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_text_wrapper';
+COMMENT ON FUNCTION encrypted_text_hash_text(text) IS 'Hash support: of a text, as of the value that it would be';
+CREATE FUNCTION encrypted_text_hash_text(text, bigint) RETURNS bigint
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_text_extended_wrapper';
+COMMENT ON FUNCTION encrypted_text_hash_text(text, bigint) IS 'The same with a seed';
 
 -- Two texts hash alike where their bytes are the same. An operator of our own for that: in an operator family of ours,
 -- that of text would make PostgreSQL use our hashes for text.
@@ -139,8 +139,8 @@ ALTER OPERATOR FAMILY encrypted_text_ops USING hash ADD
   OPERATOR 1 = (encrypted_text, text),
   OPERATOR 1 = (text, encrypted_text),
   OPERATOR 1 prism_crypt.=== (text, text),
-  FUNCTION 1 (text, text) prism_crypt._hash_text(text),
-  FUNCTION 2 (text, text) prism_crypt._hash_text(text, bigint);
+  FUNCTION 1 (text, text) encrypted_text_hash_text(text),
+  FUNCTION 2 (text, text) encrypted_text_hash_text(text, bigint);
 
 CREATE FUNCTION encrypted_text_cmp(encrypted_text, encrypted_text) RETURNS integer
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_cmp_wrapper';

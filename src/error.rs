@@ -222,7 +222,7 @@ impl Error {
             Self::IndexKeyDamaged(_) => "Restore its row in prism_crypt.index_key from a backup.",
             Self::NoDataKey(_) | Self::NoIndexKey(_) => "Call prism_crypt.rotate_key() to make one.",
             Self::SearchDenied => {
-                "prism_crypt.grant_access(role, 'search') gives the right. Writing to a searchable column needs it too."
+                "prism_crypt.grant_access(role, 'search') gives the right. Writing to a searchable column, or to an indexed one that is not, needs it too."
             }
             Self::NoOrder => "Compare or sort the plaintext: column::text. That opens every row.",
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",

@@ -30,6 +30,7 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::init();
     hygiene::init();
+    search::init();
 }
 
 /// Whether the library came in through `shared_preload_libraries`.

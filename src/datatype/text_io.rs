@@ -1,6 +1,6 @@
 //! Text input and output.
 
-use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult};
+use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
 use crate::datatype::{encoding, load, output, typmod};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
@@ -8,7 +8,7 @@ use crate::privilege;
 use crate::settings;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::armor;
+use prism_envelope::{Attributes, armor};
 use std::ffi::CStr;
 
 /// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads.
@@ -35,6 +35,16 @@ pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> 
         privilege::require_search(fcinfo)?;
     }
     encoding::with_utf8(text, |text| keyring::seal(None, &attributes, text))
+}
+
+/// Seals a `text` for a comparison: without a class, and without a search tag.
+///
+/// # Safety
+/// The datum is a non-null `text`.
+pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
+    // SAFETY: as promised by the caller.
+    let text = unsafe { Payload::from_datum(text, false) }.ok_or(Error::Internal("no text"))?;
+    encoding::with_utf8(text.bytes(), |text| keyring::seal(None, &Attributes::default(), text))
 }
 
 /// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.

@@ -4,6 +4,7 @@
 //! Fields are overwritten where they stand: they are private copies of the message, and nothing has to be allocated
 //! while an error is under way.
 
+use super::ordering;
 use super::redact::{self, cut, cut_from, names_master_key, overwrite};
 use super::statement::{self, copies_into_encrypted_column};
 use crate::settings::{self, Output};
@@ -32,6 +33,7 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
         withhold_shown_plaintext(&mut *error);
         if (*error).elevel >= PgLogLevel::ERROR as i32 {
             statement::reported();
+            ordering::explain(&mut *error);
         }
         if let Some(next) = NEXT.get() {
             next(error);

@@ -1,6 +1,7 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
 mod log;
+mod ordering;
 mod redact;
 mod statement;
 

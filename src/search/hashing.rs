@@ -16,7 +16,7 @@ unsafe extern "C" {
 /// `encrypted_text_hash(encrypted_text) → integer`
 #[pg_extern(sql = false)]
 fn encrypted_text_hash(value: Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
-    require_search_or_index(fcinfo)?;
+    require_right(&value, fcinfo)?;
     Ok(hash(&search_hash(&value)?))
 }
 
@@ -27,21 +27,25 @@ fn encrypted_text_hash_extended(
     seed: i64,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i64> {
-    require_search_or_index(fcinfo)?;
+    require_right(&value, fcinfo)?;
     Ok(hash_extended(&search_hash(&value)?, seed))
 }
 
-/// `prism_crypt._hash_text(text) → integer`
+/// `encrypted_text_hash_text(text) → integer`
 #[pg_extern(sql = false)]
-fn _hash_text(text: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
-    require_search_or_index(fcinfo)?;
+fn encrypted_text_hash_text(text: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
+    require_search(fcinfo)?;
     Ok(hash(&hash_of_text(text)?))
 }
 
-/// `prism_crypt._hash_text(text, bigint) → bigint`
+/// `encrypted_text_hash_text(text, bigint) → bigint`
 #[pg_extern(sql = false)]
-fn _hash_text_extended(text: Text<'_>, seed: i64, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i64> {
-    require_search_or_index(fcinfo)?;
+fn encrypted_text_hash_text_extended(
+    text: Text<'_>,
+    seed: i64,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<i64> {
+    require_search(fcinfo)?;
     Ok(hash_extended(&hash_of_text(text)?, seed))
 }
 
@@ -57,11 +61,11 @@ fn hash_extended(search_hash: &SearchHash, seed: i64) -> i64 {
         .cast_signed()
 }
 
-/// An index hashes whatever is written to its table, by whomever. Through `hash_array()` and `hash_record()` anybody could
-/// have a value hashed.
+/// An index hashes whatever is written to its table, by whomever; but only those who may search have a value opened for it,
+/// which is how a guess would be told. Through `hash_array()` and `hash_record()` anybody could have a value hashed.
 #[inline]
-fn require_search_or_index(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-    if is_called_by_index(fcinfo) { Ok(()) } else { require_search(fcinfo) }
+fn require_right(value: &Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    if value.search_tag().is_some() && is_called_by_index(fcinfo) { Ok(()) } else { require_search(fcinfo) }
 }
 
 /// Indexes pass the options of their operator class, a constant of type `bytea`, where others have the expression of the

@@ -104,23 +104,39 @@ unsafe fn indexes_of(relation: pg_sys::Oid) -> *mut pg_sys::List {
 /// Inside a transaction.
 unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: the index is open while it is looked at. It has an attribute for each column, with its type and modifier, and
-    // an operator family for each key column.
+    // SAFETY: the index is open while it is looked at. It has a table column, or 0 for an expression, and the input type of
+    // an operator class for each key column.
     unsafe {
         let index = pg_sys::try_relation_open(index, lock);
         if index.is_null() {
             return false;
         }
-        let attributes = pgrx::PgTupleDesc::from_pg_unchecked((*index).rd_att);
-        let keys = (*(*index).rd_index).indnkeyatts as usize;
-        let needs_keys = attributes.iter().take(keys).any(|attribute| {
-            let mut typmod = attribute.atttypmod;
-            let base = pg_sys::getBaseTypeAndTypmod(attribute.atttypid, &mut typmod);
-            catalog::is_encrypted_text(base)
-                && !Modifier::of(typmod).is_some_and(|modifier| modifier.is_searchable)
+        let form = &*(*index).rd_index;
+        let keys = form.indnkeyatts as usize;
+        let columns = std::slice::from_raw_parts(form.indkey.values.as_ptr(), keys);
+        let types = std::slice::from_raw_parts((*index).rd_opcintype, keys);
+        let needs_keys = columns.iter().zip(types).any(|(column, input)| {
+            catalog::is_encrypted_text(*input) && !is_searchable(form.indrelid, *column)
         });
         pg_sys::relation_close(index, lock);
         needs_keys
+    }
+}
+
+/// Whether a column has a type modifier, maybe by its domain, that makes it searchable. An expression has none.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_searchable(relation: pg_sys::Oid, column: pg_sys::AttrNumber) -> bool {
+    if column <= 0 {
+        return false;
+    }
+    // SAFETY: catalog look-ups.
+    unsafe {
+        let (mut type_oid, mut typmod, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
+        pg_sys::get_atttypetypmodcoll(relation, column, &mut type_oid, &mut typmod, &mut collation);
+        pg_sys::getBaseTypeAndTypmod(type_oid, &mut typmod);
+        Modifier::of(typmod).is_some_and(|modifier| modifier.is_searchable)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Searching by encrypted values: equality, hashing, the order of unique indexes, blind indexes. `docs/searching.md` says
 //! what each reveals; `sql/search.sql` declares them.
 
+mod array_constants;
 mod blind_index;
 mod compare;
 mod hashing;
@@ -8,3 +9,8 @@ pub mod index_warning;
 mod operators;
 mod order;
 mod simplify;
+
+/// Installs the hook.
+pub fn init() {
+    array_constants::init();
+}

@@ -3,27 +3,44 @@
 use super::compare::{hash_of_text, search_hash};
 use crate::datatype::datum::{Node, Stored, Text};
 use crate::error::{Error, SqlResult};
+use crate::privilege::require_search;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::cmp::Ordering;
 
-// No right is asked for in these: PostgreSQL calls them for indexes only, or checks EXECUTE.
-
-/// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1.
+/// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1. A unique index compares whatever is written to
+/// its table, by whomever; but only those who may search have a value opened for it, which is how a guess would be told.
 #[pg_extern(sql = false)]
-fn encrypted_text_cmp(left: Stored<'_>, right: Stored<'_>) -> SqlResult<i32> {
+fn encrypted_text_cmp(
+    left: Stored<'_>,
+    right: Stored<'_>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<i32> {
+    if left.search_tag().is_none() || right.search_tag().is_none() {
+        require_search(fcinfo)?;
+    }
     Ok(number(search_hash(&left)?.cmp(&search_hash(&right)?)))
 }
 
 /// `encrypted_text_cmp(encrypted_text, text) → integer`
 #[pg_extern(sql = false)]
-fn encrypted_text_cmp_text(value: Stored<'_>, text: Text<'_>) -> SqlResult<i32> {
+fn encrypted_text_cmp_text(
+    value: Stored<'_>,
+    text: Text<'_>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<i32> {
+    require_search(fcinfo)?;
     Ok(number(search_hash(&value)?.cmp(&hash_of_text(text)?)))
 }
 
 /// `encrypted_text_cmp(text, encrypted_text) → integer`
 #[pg_extern(sql = false)]
-fn text_cmp_encrypted_text(text: Text<'_>, value: Stored<'_>) -> SqlResult<i32> {
+fn text_cmp_encrypted_text(
+    text: Text<'_>,
+    value: Stored<'_>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<i32> {
+    require_search(fcinfo)?;
     Ok(number(hash_of_text(text)?.cmp(&search_hash(&value)?)))
 }
 

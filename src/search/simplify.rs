@@ -1,28 +1,28 @@
 //! Planner support of the operators between `encrypted_text` and `text`: a constant text is sealed when the statement is
 //! planned. So it is opened once, and EXPLAIN, also that of auto_explain, shows ciphertext.
 
-use crate::datatype::datum::{Node, Payload};
-use crate::datatype::text_io::seal_text;
+use crate::datatype::datum::Node;
+use crate::datatype::text_io::seal_unsearchable;
 use crate::error::{Error, SqlResult};
 use crate::settings;
-use pgrx::datum::{FromDatum, Internal};
+use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
 /// `encrypted_text_eq_support(internal) → internal`
 #[pg_extern(sql = false)]
-fn encrypted_text_eq_support(request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
-    Ok(simplify(request, c"=", fcinfo)?)
+fn encrypted_text_eq_support(request: Internal) -> SqlResult<Node> {
+    Ok(simplify(request, c"=")?)
 }
 
 /// `encrypted_text_ne_support(internal) → internal`
 #[pg_extern(sql = false)]
-fn encrypted_text_ne_support(request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
-    Ok(simplify(request, c"<>", fcinfo)?)
+fn encrypted_text_ne_support(request: Internal) -> SqlResult<Node> {
+    Ok(simplify(request, c"<>")?)
 }
 
 /// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values.
-fn simplify(mut request: Internal, operator: &CStr, fcinfo: pg_sys::FunctionCallInfo) -> Result<Node, Error> {
+fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls.
     unsafe {
         let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
@@ -43,13 +43,13 @@ fn simplify(mut request: Internal, operator: &CStr, fcinfo: pg_sys::FunctionCall
             [encrypted_type, pg_sys::TEXTOID] => (&mut right, encrypted_type),
             _ => return Ok(Node::NONE),
         };
-        let Some(value) = constant_text(*text) else { return Ok(Node::NONE) };
+        let Some(constant) = constant_text(*text) else { return Ok(Node::NONE) };
         let operator = operator_of(call.funcid, operator, encrypted_type);
         if operator == pg_sys::InvalidOid {
             return Ok(Node::NONE);
         }
         settings::note_constant();
-        let sealed = seal_text(value.bytes(), -1, fcinfo)?.datum();
+        let sealed = seal_unsearchable(constant)?.datum();
         *text = pg_sys::makeConst(encrypted_type, -1, pg_sys::InvalidOid, -1, sealed, false, false).cast();
         let clause = pg_sys::make_opclause(
             operator,
@@ -76,14 +76,14 @@ unsafe fn argument(call: &pg_sys::FuncExpr, index: i32) -> *mut pg_sys::Node {
 ///
 /// # Safety
 /// `node` is null or a node.
-unsafe fn constant_text<'a>(node: *mut pg_sys::Node) -> Option<Payload<'a>> {
-    // SAFETY: as promised by the caller. What a constant refers to lives as long as the plan.
+unsafe fn constant_text(node: *mut pg_sys::Node) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller.
     unsafe {
         if node.is_null() || !pgrx::is_a(node, pg_sys::NodeTag::T_Const) {
             return None;
         }
         let constant = &*node.cast::<pg_sys::Const>();
-        Payload::from_datum(constant.constvalue, constant.constisnull)
+        (!constant.constisnull).then_some(constant.constvalue)
     }
 }
 
@@ -91,7 +91,7 @@ unsafe fn constant_text<'a>(node: *mut pg_sys::Node) -> Option<Payload<'a>> {
 ///
 /// # Safety
 /// Inside a transaction.
-unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operand: pg_sys::Oid) -> pg_sys::Oid {
+pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operand: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: the keys are of the types that this cache has: name, oid, oid, oid.
     unsafe {
         pg_sys::GetSysCacheOid(
