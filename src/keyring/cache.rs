@@ -3,6 +3,7 @@
 use super::budget::{Budget, Budgets};
 use super::invalidation;
 use super::memo::Memo;
+use super::search::{scatter_envelopes, scatter_texts};
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
 use crate::error::{Error, KeyName};
@@ -52,9 +53,9 @@ pub struct Keyring {
     last_in_keyset: Option<(KeyVersion, bool)>,
     /// The generation of the index key that the last compared value is under, likewise.
     last_generation: Option<(KeyVersion, Option<u8>)>,
-    /// Search hashes of values without a tag.
+    /// Search tags of values that carry none.
     pub opened: Memo,
-    /// Search hashes of text in the session's keyset.
+    /// Search tags of text in the session's keyset.
     pub texts: Memo,
 }
 
@@ -76,8 +77,8 @@ impl Keyring {
             current_index: None,
             last_in_keyset: None,
             last_generation: None,
-            opened: Memo::new(),
-            texts: Memo::new(),
+            opened: Memo::new(scatter_envelopes),
+            texts: Memo::new(scatter_texts),
         }
     }
 

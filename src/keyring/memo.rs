@@ -1,42 +1,59 @@
-//! Search hashes that were made lately. The constant of a query is compared with every row, and opened once.
+//! Search tags that were made lately. The constant of a query is compared with every row, and opened once.
 
-use super::search::SearchHash;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use prism_envelope::SearchTag;
 use zeroize::Zeroizing;
 
 /// Enough for the constants of a query, and little memory: 256 KiB at most.
 const SLOTS: usize = 256;
-const MAX_LEN: usize = 1024;
+/// The longest value that is remembered, in bytes.
+pub const MAX_LEN: usize = 1024;
 
-/// Values and their hashes, each in the one slot that its bytes choose. Wiped when dropped.
+type Entry = (Zeroizing<Vec<u8>>, SearchTag);
+
+/// Values and their tags, each in the one slot that its bytes choose. Wiped when dropped.
 pub struct Memo {
-    slots: Vec<Option<(Zeroizing<Vec<u8>>, SearchHash)>>,
+    slots: Vec<Option<Entry>>,
+    /// Where the last one was found: most queries have one constant.
+    last: usize,
+    choose: fn(&[u8]) -> u64,
 }
 
 impl Memo {
-    /// An empty one.
-    pub const fn new() -> Self {
-        Self { slots: Vec::new() }
+    /// An empty one. `choose` gives a number that scatters the values.
+    pub const fn new(choose: fn(&[u8]) -> u64) -> Self {
+        Self { slots: Vec::new(), last: 0, choose }
     }
 
-    /// The hash of these bytes, if it is known.
-    pub fn get(&self, bytes: &[u8]) -> Option<SearchHash> {
-        match self.slots.get(slot(bytes)) {
-            Some(Some((known, hash))) if known.as_slice() == bytes => Some(*hash),
-            _ => None,
+    /// The tag of these bytes, if it is known.
+    #[inline]
+    pub fn get(&mut self, bytes: &[u8]) -> Option<SearchTag> {
+        match self.slots.get(self.last) {
+            Some(Some((known, tag))) if known.as_slice() == bytes => Some(*tag),
+            Some(_) => self.get_otherwise(bytes),
+            None => None,
         }
     }
 
-    /// Remembers the hash of these bytes, unless they are many.
-    pub fn put(&mut self, bytes: &[u8], hash: SearchHash) {
+    fn get_otherwise(&mut self, bytes: &[u8]) -> Option<SearchTag> {
+        let slot = self.slot(bytes);
+        let (known, tag) = self.slots.get(slot)?.as_ref()?;
+        (known.as_slice() == bytes).then(|| {
+            self.last = slot;
+            *tag
+        })
+    }
+
+    /// Remembers the tag of these bytes, unless they are many.
+    pub fn put(&mut self, bytes: &[u8], tag: SearchTag) {
         if bytes.len() > MAX_LEN {
             return;
         }
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
         }
-        if let Some(slot) = self.slots.get_mut(slot(bytes)) {
-            *slot = Some((Zeroizing::new(bytes.to_vec()), hash));
+        self.last = self.slot(bytes);
+        if let Some(slot) = self.slots.get_mut(self.last) {
+            *slot = Some((Zeroizing::new(bytes.to_vec()), tag));
         }
     }
 
@@ -44,10 +61,8 @@ impl Memo {
     pub fn clear(&mut self) {
         self.slots.clear();
     }
-}
 
-fn slot(bytes: &[u8]) -> usize {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish() as usize % SLOTS
+    fn slot(&self, bytes: &[u8]) -> usize {
+        (self.choose)(bytes) as usize % SLOTS
+    }
 }

@@ -1,61 +1,64 @@
-//! Search hashes: what values are compared by. A value has the same one whether it carries a search tag or not.
+//! Search tags, also of values that carry none: what values are compared by.
 //!
-//! It is the keyed hash of a search tag under the last index key of the value's keyset. Keysets have different index keys,
-//! so equal hashes are of one keyset and one plaintext (but for a chance of 2^-128).
+//! The tag of a value is the one under the last index key of its keyset. Keysets have different index keys, so equal tags
+//! are of one keyset and one plaintext (but for a chance of 2^-128).
 
-use super::with_keyring;
+use super::{memo, with_keyring};
 use crate::error::Error;
 use crate::varlena::Varlena;
 use prism_envelope::{Envelope, KeyVersion, SearchTag};
+use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use zeroize::Zeroize;
 
-/// The keyed hash of a search tag.
-pub type SearchHash = [u8; SearchTag::HASH_LEN];
-
-/// The search hash of a value with this tag, if it can be told from that. Needs no master key.
+/// The tag that a value of this version carries, if it is under the last index key. Needs no master key.
 ///
-/// A tag of an earlier generation can't tell. Where nothing is known of the value's key, as on a subscriber that has none of
-/// the keys, the tag has to do.
+/// Where nothing is known of the value's key, as on a subscriber that has none of the keys, the tag has to do.
 #[inline]
-pub fn hash_of_tag(version: KeyVersion, tag: SearchTag) -> Result<Option<SearchHash>, Error> {
+pub fn carried_tag(version: KeyVersion, tag: SearchTag) -> Result<Option<SearchTag>, Error> {
     with_keyring(|keyring| {
-        let generation = keyring.index_generation(version)?;
-        Ok(generation.is_none_or(|generation| generation == tag.generation()).then(|| *tag.hash()))
+        let last = keyring.index_generation(version)?;
+        Ok(last.is_none_or(|last| last == tag.generation()).then_some(tag))
     })
 }
 
-/// The search hash of a value, which is opened for it, whatever its context.
-pub fn hash_of_value(bytes: &[u8], envelope: &Envelope<'_>) -> Result<SearchHash, Error> {
-    let version = envelope.key_version();
-    if let Some(known) = with_keyring(|keyring| Ok(keyring.opened.get(bytes)))? {
-        return Ok(known);
+/// The tag of a value, if it was made lately.
+#[inline]
+pub fn known_tag(bytes: &[u8]) -> Result<Option<SearchTag>, Error> {
+    if bytes.len() > memo::MAX_LEN {
+        return Ok(None);
     }
+    with_keyring(|keyring| Ok(keyring.opened.get(bytes)))
+}
+
+/// Opens a value, whatever its context, and makes its tag.
+pub fn make_tag(bytes: &[u8], envelope: &Envelope<'_>) -> Result<SearchTag, Error> {
+    let version = envelope.key_version();
     let mut scratch = Varlena::new(envelope.plaintext_len())?;
-    let hash = with_keyring(|keyring| {
+    let tag = with_keyring(|keyring| {
         let keyset = keyring.row(version)?.keyset.clone();
         let key = Rc::clone(keyring.opening_key(version)?);
         let index_key = keyring.index_key(&keyset)?;
         key.open_into(envelope, envelope.attributes().context.as_ref(), scratch.bytes_mut())
             .map_err(|error| Error::open(version, error))?;
-        let hash = *index_key.search_tag(scratch.bytes()).hash();
-        keyring.opened.put(bytes, hash);
-        Ok(hash)
+        let tag = index_key.search_tag(scratch.bytes());
+        keyring.opened.put(bytes, tag);
+        Ok(tag)
     });
     scratch.bytes_mut().zeroize();
     scratch.free();
-    hash
+    tag
 }
 
-/// The search hash that a text in UTF-8 has in the session's keyset.
-pub fn hash_of_text(text: &[u8]) -> Result<SearchHash, Error> {
+/// The tag of a text in UTF-8 in the session's keyset.
+pub fn tag_of_text(text: &[u8]) -> Result<SearchTag, Error> {
     with_keyring(|keyring| {
         if let Some(known) = keyring.texts.get(text) {
             return Ok(known);
         }
-        let hash = *keyring.session_index_key()?.search_tag(text).hash();
-        keyring.texts.put(text, hash);
-        Ok(hash)
+        let tag = keyring.session_index_key()?.search_tag(text);
+        keyring.texts.put(text, tag);
+        Ok(tag)
     })
 }
 
@@ -84,5 +87,17 @@ pub fn is_of_session_keyset(version: KeyVersion) -> Result<bool, Error> {
 
 /// Whether a tag is of another generation than its keyset's index key has by now. Needs no master key.
 pub fn is_outdated(version: KeyVersion, tag: SearchTag) -> Result<bool, Error> {
-    hash_of_tag(version, tag).map(|hash| hash.is_none())
+    carried_tag(version, tag).map(|tag| tag.is_none())
+}
+
+/// Scatters envelopes: the last bytes are those of a GCM tag.
+pub fn scatter_envelopes(bytes: &[u8]) -> u64 {
+    bytes.last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
+}
+
+/// Scatters texts.
+pub fn scatter_texts(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }

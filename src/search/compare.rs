@@ -3,24 +3,37 @@
 use crate::datatype::datum::{Stored, Text};
 use crate::datatype::encoding;
 use crate::error::Error;
-use crate::keyring::search::{self, SearchHash};
+use crate::keyring::search;
+use prism_envelope::SearchTag;
 
 /// Whether two values are equal. Opens only what has no search tag, or one of an earlier index key.
 #[inline]
 pub fn are_equal(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Error> {
-    match (left.search_tag(), right.search_tag()) {
-        // Made with one key, or with keys of two keysets: these never give equal tags.
-        (Some(left), Some(right)) if left.generation() == right.generation() => Ok(left == right),
+    let known = match (left.search_tag(), right.search_tag()) {
+        (Some(left), Some(right)) => Some((left, right)),
+        // The constant of a query has no tag.
+        (Some(tag), None) => search::known_tag(right.value().bytes())?.map(|known| (tag, known)),
+        (None, Some(tag)) => search::known_tag(left.value().bytes())?.map(|known| (known, tag)),
+        (None, None) => None,
+    };
+    match known {
+        Some((left, right)) if are_comparable(left, right) => Ok(left == right),
         _ => are_equal_otherwise(left, right),
     }
 }
 
-#[cold]
+/// Whether two tags tell if their values are equal. Those of one generation do: they were made with one key, or with those
+/// of two keysets, which never give equal tags.
+fn are_comparable(one: SearchTag, other: SearchTag) -> bool {
+    one.generation() == other.generation()
+}
+
+#[inline(never)]
 fn are_equal_otherwise(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Error> {
     if search::are_of_different_keysets(left.key_version()?, right.key_version()?)? {
         return Ok(false);
     }
-    Ok(is_copy(left, right) || search_hash(left)? == search_hash(right)?)
+    Ok(is_copy(left, right) || last_tag(left)? == last_tag(right)?)
 }
 
 /// Whether two values are equal as far as their bytes tell. Opens nothing.
@@ -41,24 +54,32 @@ fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
 }
 
 /// Whether a value is the text, in the session's keyset.
+#[inline]
 pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
-    let wanted = hash_of_text(text)?;
-    Ok(search::is_of_session_keyset(value.key_version()?)? && search_hash(value)? == wanted)
+    let wanted = tag_of_text(text)?;
+    match value.search_tag() {
+        Some(tag) if are_comparable(tag, wanted) => Ok(tag == wanted),
+        _ => Ok(search::is_of_session_keyset(value.key_version()?)? && last_tag(value)? == wanted),
+    }
 }
 
-/// What a value is compared by.
+/// The tag of a value under the last index key of its keyset: the one that it carries, or the one that it would.
 #[inline]
-pub fn search_hash(value: &Stored<'_>) -> Result<SearchHash, Error> {
+pub fn last_tag(value: &Stored<'_>) -> Result<SearchTag, Error> {
     if let Some(tag) = value.search_tag()
-        && let Some(hash) = search::hash_of_tag(value.key_version()?, tag)?
+        && let Some(tag) = search::carried_tag(value.key_version()?, tag)?
     {
-        return Ok(hash);
+        return Ok(tag);
     }
     let value = value.value();
-    search::hash_of_value(value.bytes(), &value.envelope()?)
+    match search::known_tag(value.bytes())? {
+        Some(tag) => Ok(tag),
+        None => search::make_tag(value.bytes(), &value.envelope()?),
+    }
 }
 
-/// What a text is compared by: as the value that it would be in the session's keyset.
-pub fn hash_of_text(text: Text<'_>) -> Result<SearchHash, Error> {
-    encoding::with_utf8(text.0.bytes(), search::hash_of_text)
+/// The tag of a text: that of the value that it would be in the session's keyset.
+#[inline]
+pub fn tag_of_text(text: Text<'_>) -> Result<SearchTag, Error> {
+    encoding::with_utf8(text.0.bytes(), search::tag_of_text)
 }

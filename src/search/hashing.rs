@@ -1,11 +1,11 @@
 //! The hashes of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash alike.
 
-use super::compare::{hash_of_text, search_hash};
+use super::compare::{last_tag, tag_of_text};
 use crate::datatype::datum::{Stored, Text};
 use crate::error::{Error, SqlResult};
-use crate::keyring::search::SearchHash;
 use crate::privilege::require_search;
 use pgrx::prelude::*;
+use prism_envelope::SearchTag;
 
 unsafe extern "C" {
     // common/hashfn.h: pure functions, which pgrx has no bindings of.
@@ -17,7 +17,7 @@ unsafe extern "C" {
 #[pg_extern(sql = false)]
 fn encrypted_text_hash(value: Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
     require_right(&value, fcinfo)?;
-    Ok(hash(&search_hash(&value)?))
+    Ok(hash(&last_tag(&value)?))
 }
 
 /// `encrypted_text_hash(encrypted_text, bigint) → bigint`
@@ -28,14 +28,14 @@ fn encrypted_text_hash_extended(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i64> {
     require_right(&value, fcinfo)?;
-    Ok(hash_extended(&search_hash(&value)?, seed))
+    Ok(hash_extended(&last_tag(&value)?, seed))
 }
 
 /// `encrypted_text_hash_text(text) → integer`
 #[pg_extern(sql = false)]
 fn encrypted_text_hash_text(text: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
     require_search(fcinfo)?;
-    Ok(hash(&hash_of_text(text)?))
+    Ok(hash(&tag_of_text(text)?))
 }
 
 /// `encrypted_text_hash_text(text, bigint) → bigint`
@@ -46,18 +46,18 @@ fn encrypted_text_hash_text_extended(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i64> {
     require_search(fcinfo)?;
-    Ok(hash_extended(&hash_of_text(text)?, seed))
+    Ok(hash_extended(&tag_of_text(text)?, seed))
 }
 
-fn hash(search_hash: &SearchHash) -> i32 {
+fn hash(tag: &SearchTag) -> i32 {
     // SAFETY: reads that many bytes.
-    unsafe { hash_bytes(search_hash.as_ptr(), search_hash.len() as i32) }.cast_signed()
+    unsafe { hash_bytes(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32) }.cast_signed()
 }
 
 /// With a seed of 0, the low 32 bits are those of [`hash`], as PostgreSQL demands.
-fn hash_extended(search_hash: &SearchHash, seed: i64) -> i64 {
+fn hash_extended(tag: &SearchTag, seed: i64) -> i64 {
     // SAFETY: reads that many bytes.
-    unsafe { hash_bytes_extended(search_hash.as_ptr(), search_hash.len() as i32, seed.cast_unsigned()) }
+    unsafe { hash_bytes_extended(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32, seed.cast_unsigned()) }
         .cast_signed()
 }
 

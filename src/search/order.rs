@@ -1,12 +1,12 @@
-//! The order of unique indexes: that of the search hashes, which tells nothing of the plaintexts. There is no other one.
+//! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
 
-use super::compare::{hash_of_text, search_hash};
+use super::compare::{last_tag, tag_of_text};
 use crate::datatype::datum::{Node, Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
-use std::cmp::Ordering;
+use prism_envelope::SearchTag;
 
 /// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1. A unique index compares whatever is written to
 /// its table, by whomever; but only those who may search have a value opened for it, which is how a guess would be told.
@@ -19,7 +19,7 @@ fn encrypted_text_cmp(
     if left.search_tag().is_none() || right.search_tag().is_none() {
         require_search(fcinfo)?;
     }
-    Ok(number(search_hash(&left)?.cmp(&search_hash(&right)?)))
+    Ok(number(&last_tag(&left)?, &last_tag(&right)?))
 }
 
 /// `encrypted_text_cmp(encrypted_text, text) → integer`
@@ -30,7 +30,7 @@ fn encrypted_text_cmp_text(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i32> {
     require_search(fcinfo)?;
-    Ok(number(search_hash(&value)?.cmp(&hash_of_text(text)?)))
+    Ok(number(&last_tag(&value)?, &tag_of_text(text)?))
 }
 
 /// `encrypted_text_cmp(text, encrypted_text) → integer`
@@ -41,11 +41,12 @@ fn text_cmp_encrypted_text(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i32> {
     require_search(fcinfo)?;
-    Ok(number(hash_of_text(text)?.cmp(&search_hash(&value)?)))
+    Ok(number(&tag_of_text(text)?, &last_tag(&value)?))
 }
 
-fn number(ordering: Ordering) -> i32 {
-    ordering as i32
+/// By the keyed hashes alone: the generation only tells which index key made them.
+fn number(left: &SearchTag, right: &SearchTag) -> i32 {
+    left.hash().cmp(right.hash()) as i32
 }
 
 /// `<`, `<=`, `>` and `>=`: errors that say what to write instead. Without them the implicit cast to text would make these
