@@ -1,11 +1,11 @@
 -- Searching: equality, its operator classes, blind indexes. docs/searching.md says what each reveals.
 
 CREATE FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_eq_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_eq_usual';
 COMMENT ON FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) IS 'Implementation of =';
 
 CREATE FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_ne_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_ne_usual';
 COMMENT ON FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) IS 'Implementation of <>';
 
 CREATE FUNCTION encrypted_text_eq_support(internal) RETURNS internal
@@ -105,7 +105,7 @@ CREATE OPERATOR <> (
 COMMENT ON OPERATOR <> (name, encrypted_text) IS 'As with text';
 
 CREATE FUNCTION encrypted_text_hash(encrypted_text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_usual';
 COMMENT ON FUNCTION encrypted_text_hash(encrypted_text) IS 'Hash support';
 CREATE FUNCTION encrypted_text_hash(encrypted_text, bigint) RETURNS bigint
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_extended_wrapper';

@@ -63,6 +63,15 @@ pub fn may(right: Right) -> bool {
     }
 }
 
+/// Whether the current role was found to have the right to search. Looks nothing up.
+#[inline]
+pub fn is_known_to_search() -> bool {
+    let kind = Right::Search(pg_sys::InvalidOid).kind();
+    // SAFETY: reads the current role.
+    let role = unsafe { current_role() };
+    LAST_ANSWERS.with(|answers| answers[kind].get()) == Some((role, true))
+}
+
 /// Raises an error unless the current role may search: compare values, hash them, or make search tags. PostgreSQL asks for
 /// EXECUTE where a statement names a function or operator, but not where `=` is called for an array or a row.
 ///

@@ -261,6 +261,12 @@ impl Keyring {
         }
     }
 
+    /// As [`Self::index_generation`], if it was asked for the same version before.
+    #[inline]
+    pub fn last_generation(&self, version: KeyVersion) -> Option<Option<u8>> {
+        self.last_generation.filter(|(known, _)| *known == version).map(|(_, generation)| generation)
+    }
+
     /// The generation of the index key of the keyset that a version belongs to; `None` where that is not known.
     pub fn index_generation(&mut self, version: KeyVersion) -> Result<Option<u8>, Error> {
         match self.last_generation {

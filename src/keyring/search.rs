@@ -22,6 +22,13 @@ pub fn carried_tag(version: KeyVersion, tag: SearchTag) -> Result<Option<SearchT
     })
 }
 
+/// As [`carried_tag`], where that takes no look at the key table.
+#[inline]
+pub fn carried_tag_if_read(version: KeyVersion, tag: SearchTag) -> Option<SearchTag> {
+    let known = with_keyring(|keyring| Ok(keyring.last_generation(version))).ok()??;
+    known.is_none_or(|last| last == tag.generation()).then_some(tag)
+}
+
 /// The tag of a value, if it was made lately.
 #[inline]
 pub fn known_tag(bytes: &[u8]) -> Result<Option<SearchTag>, Error> {

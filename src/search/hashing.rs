@@ -49,7 +49,8 @@ fn encrypted_text_hash_text_extended(
     Ok(hash_extended(&tag_of_text(text)?, seed))
 }
 
-fn hash(tag: &SearchTag) -> i32 {
+/// The hash of a tag.
+pub fn hash(tag: &SearchTag) -> i32 {
     // SAFETY: reads that many bytes.
     unsafe { hash_bytes(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32) }.cast_signed()
 }
@@ -71,7 +72,7 @@ fn require_right(value: &Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Result
 /// Indexes pass the options of their operator class, a constant of type `bytea`, where others have the expression of the
 /// call, or nothing (`index_getprocinfo`).
 #[inline]
-fn is_called_by_index(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+pub fn is_called_by_index(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node.
     unsafe {
         let function = (*fcinfo).flinfo;

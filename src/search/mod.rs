@@ -9,6 +9,7 @@ pub mod index_warning;
 mod operators;
 mod order;
 mod simplify;
+mod usual;
 
 /// Installs the hook.
 pub fn init() {

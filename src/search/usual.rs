@@ -1,0 +1,106 @@
+//! The usual cases of `=` and of hashing: values that lie in their rows, carry search tags or are a constant that was opened
+//! before, and a role that was found to have the right. They are most of what a large scan or join does, so they go without
+//! the frame that pgrx sets up around each call; whatever else there is goes to the functions that have it.
+//!
+//! Nothing here can panic, raises an error itself, or holds anything that has to be dropped.
+
+use super::hashing::{hash, is_called_by_index};
+use crate::keyring::search;
+use crate::privilege;
+use pgrx::prelude::*;
+use prism_envelope::{Envelope, SearchTag};
+
+unsafe extern "C-unwind" {
+    fn encrypted_text_eq_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn encrypted_text_ne_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn encrypted_text_hash_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+}
+
+/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or else `$otherwise`.
+macro_rules! sql_function {
+    ($name:ident, $info:ident, $usual:expr, $otherwise:ident) => {
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+
+        #[unsafe(no_mangle)]
+        #[doc(hidden)]
+        pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            // SAFETY: PostgreSQL passes a call of a strict function, with arguments of the types of the install script.
+            unsafe {
+                match $usual(fcinfo) {
+                    Some(datum) => datum,
+                    None => $otherwise(fcinfo),
+                }
+            }
+        }
+    };
+}
+
+sql_function!(
+    encrypted_text_eq_usual,
+    pg_finfo_encrypted_text_eq_usual,
+    |fcinfo| equality(fcinfo).map(pg_sys::Datum::from),
+    encrypted_text_eq_wrapper
+);
+sql_function!(
+    encrypted_text_ne_usual,
+    pg_finfo_encrypted_text_ne_usual,
+    |fcinfo| equality(fcinfo).map(|is_equal| pg_sys::Datum::from(!is_equal)),
+    encrypted_text_ne_wrapper
+);
+sql_function!(
+    encrypted_text_hash_usual,
+    pg_finfo_encrypted_text_hash_usual,
+    hashed,
+    encrypted_text_hash_wrapper
+);
+
+/// # Safety
+/// A call with two arguments of type `encrypted_text`.
+#[inline(always)]
+unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
+    // SAFETY: as promised by the caller.
+    let (left, right) = unsafe { (argument(fcinfo, 0)?, argument(fcinfo, 1)?) };
+    if !privilege::is_known_to_search() {
+        return None;
+    }
+    let (left, right) = match (Envelope::peek_search_tag(left), Envelope::peek_search_tag(right)) {
+        (Some(left), Some(right)) => (left, right),
+        (Some(tag), None) => (tag, search::known_tag(right).ok()??),
+        (None, Some(tag)) => (search::known_tag(left).ok()??, tag),
+        (None, None) => return None,
+    };
+    (left.generation() == right.generation()).then(|| left == right)
+}
+
+/// # Safety
+/// A call with an argument of type `encrypted_text`.
+#[inline(always)]
+unsafe fn hashed(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller.
+    let value = unsafe { argument(fcinfo, 0)? };
+    let tag: SearchTag = Envelope::peek_search_tag(value)?;
+    let version = Envelope::peek_key_version(value).ok()?;
+    if !is_called_by_index(fcinfo) && !privilege::is_known_to_search() {
+        return None;
+    }
+    search::carried_tag_if_read(version, tag).map(|tag| pg_sys::Datum::from(hash(&tag)))
+}
+
+/// The payload of an argument that lies where its datum points to: neither compressed nor stored elsewhere.
+///
+/// # Safety
+/// The call has such an argument, a varlena that is not null.
+#[inline(always)]
+unsafe fn argument<'a>(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<&'a [u8]> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let pointer = (*fcinfo).args.as_ptr().add(index).read().value.cast_mut_ptr::<pg_sys::varlena>();
+        let is_elsewhere = pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer);
+        (!is_elsewhere).then(|| pgrx::varlena_to_byte_slice(pointer))
+    }
+}
