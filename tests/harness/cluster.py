@@ -60,6 +60,13 @@ class Cluster(Server):
         self.psql(f'CREATE DATABASE "{name}"')
         return name
 
+    def reload(self):
+        """The next statement of every session goes by the new settings."""
+        # The postmaster reads the files, then tells its children, and only then makes another one, which has this time from it.
+        before = self.psql("SELECT pg_conf_load_time()")
+        super().reload()
+        self.wait_for(f"SELECT pg_conf_load_time() > '{before}'")
+
     # ---- copies and standbys
 
     def basebackup(self, dest, *options):
@@ -83,13 +90,13 @@ class Cluster(Server):
             raise
         return other
 
-    def wait_for(self, sql, expected="t", timeout=30, **kw):
+    def wait_for(self, sql, expected="t", timeout=60, **kw):
         deadline = time.monotonic() + timeout
         while (got := self.psql(sql, **kw)) != expected:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{sql}: {got!r}, not {expected!r}")
             time.sleep(0.05)
 
-    def wait_caught_up(self, standby, timeout=30):
+    def wait_caught_up(self, standby, timeout=60):
         lsn = self.psql("SELECT pg_current_wal_lsn()")
         standby.wait_for(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'", timeout=timeout)

@@ -204,7 +204,6 @@ class Server:
 
     def reload(self):
         os.kill(self._postmaster()[0], signal.SIGHUP)
-        time.sleep(0.2)
 
     def kill9(self):
         """As a crash: the postmaster gets SIGKILL, the backends go when they notice."""
