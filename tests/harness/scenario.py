@@ -2,6 +2,7 @@
 
 import base64
 import os
+import signal
 import time
 import unittest
 
@@ -83,6 +84,12 @@ def is_alive(pid):
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def kill_backend(pid):
+    """As a crash of that process. Returns when the server knows of it, and so lets nobody in until it has recovered."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), f"process {pid} does not go")
 
 
 def files_with(root, secrets, skip=()):
