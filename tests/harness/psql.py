@@ -69,7 +69,18 @@ class Session:
         self._marker = f"__done_{uuid.uuid4().hex}__"
         self._send(f"{sql}\n\\echo {self._marker}")
 
-    def wait(self, timeout=60, check=True):
+    def says(self, text, timeout=60):
+        """Waits until the statement sent by start() has said that: a notice comes when it is raised."""
+        deadline = time.monotonic() + timeout
+        while True:
+            lines = list(self._lines.queue)
+            if any(text in line for line in lines if line):
+                return
+            if any(line is None or self._marker in line for line in lines) or time.monotonic() > deadline:
+                raise AssertionError(f"not said: {text}\n" + "".join(line for line in lines if line))
+            time.sleep(0.02)
+
+    def wait(self, timeout=120, check=True):
         deadline = time.monotonic() + timeout
         out = []
         while True:
@@ -97,12 +108,12 @@ class Session:
             time.sleep(0.02)
         return True
 
-    def run(self, sql, timeout=60, check=True):
+    def run(self, sql, timeout=120, check=True):
         """Run statements (each ended by a semicolon) and return their output; raises PgError."""
         self.start(sql)
         return self.wait(timeout, check)
 
-    def error(self, sql, timeout=60):
+    def error(self, sql, timeout=120):
         """The PgError that the statement must give."""
         try:
             out = self.run(sql, timeout)

@@ -16,14 +16,22 @@ class RotationSessions(Scenario):
 
     def setUp(self):
         self.db = self.database(self.id().rpartition(".")[2][:60].lower())
-        # Each write of a value is counted, and some take a moment.
+        # Each write of a value is counted, some take a moment, and those from a row on wait for set_end().
         self.query(f"""
             CREATE TABLE t (id int, v encrypted_text, moved int NOT NULL DEFAULT 0, pad text DEFAULT repeat('x', 200));
             INSERT INTO t SELECT g, encrypt_field('row ' || g) FROM generate_series(1, {ROWS}) AS g;
             ANALYZE t;
             SELECT prism_crypt.rotate_key();
-            CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS
-              $$ BEGIN PERFORM pg_sleep(0.001) WHERE NEW.id % 8 = 0; NEW.moved := OLD.moved + 1; RETURN NEW; END $$;
+            CREATE TABLE ends (before int); INSERT INTO ends VALUES ({ROWS + 1});
+            CREATE FUNCTION moves() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+              IF NEW.id % 8 = 0 THEN
+                PERFORM pg_sleep(0.001);
+                WHILE EXISTS (SELECT FROM ends WHERE before <= NEW.id) LOOP PERFORM pg_sleep(0.01); END LOOP;
+              END IF;
+              NEW.moved := OLD.moved + 1;
+              RETURN NEW;
+            END $$;
             CREATE TRIGGER moves BEFORE UPDATE OF v ON t FOR EACH ROW EXECUTE FUNCTION moves()""")
 
     def query(self, sql):
@@ -32,17 +40,28 @@ class RotationSessions(Scenario):
     def progress(self, columns="id, state, rows_done"):
         return self.query(f"SELECT {columns} FROM prism_crypt.progress ORDER BY id DESC LIMIT 1")
 
+    def set_end(self, row=ROWS + 1):
+        """The row that no rotation gets past, so that none ends before a test is done with it; by default it may end."""
+        self.query(f"UPDATE ends SET before = {row}")
+
     def rows_done(self):
         return int(self.progress("rows_done") or 0)
+
+    def moved(self):
+        return int(self.query("SELECT sum(moved) FROM t"))
 
     def start(self, arguments="", moves=True):
         """A session that rotates, once it is at work: (session, backend)."""
         session = self.session(self.db)
         backend = int(session.run("SELECT pg_backend_pid();"))
-        before = self.rows_done()
+        before = self.moved()
         session.start(f"CALL rotate_batch('t'{arguments});")
-        wait_until(lambda: str(backend) in self.progress("workers") and (not moves or self.rows_done() > before), "it does not work")
+        wait_until(lambda: str(backend) in self.progress("workers") and (not moves or self.moved() > before), "it does not work")
         return session, backend
+
+    def wait_for_ranges(self, count):
+        """So many sessions have taken a part of the table."""
+        self.cluster.wait_for("SELECT count(DISTINCT worker_pid) FROM prism_crypt.job_range", str(count), db=self.db)
 
     def finish(self):
         """The rest without delay."""
@@ -64,9 +83,13 @@ class RotationSessions(Scenario):
             with self.subTest(sessions=count):
                 if version == 3:
                     self.query("SELECT prism_crypt.rotate_key()")
+                # None is done before the last one has come.
+                self.set_end(0)
                 sessions = [self.session(self.db) for _ in range(count)]
                 for session in sessions:
                     session.start("CALL rotate_batch('t', 'v', 200);")
+                self.wait_for_ranges(count)
+                self.set_end()
                 said = [session.wait() for session in sessions]
                 rows = [int(re.search(r"rows re-encrypted: (\d+)", text).group(1)) for text in said]
                 self.assertEqual(sum(rows), ROWS)
@@ -103,7 +126,11 @@ class RotationSessions(Scenario):
         self.assertEqual(self.query("SELECT sum(rows_done), count(*) FILTER (WHERE state <> 'finished') FROM prism_crypt.progress"), f"{ROWS + 10000}|0")
 
     def test_a_worker_dies_and_others_take_over(self):
-        sessions = [self.start(", batch_size => 100") for _ in range(3)]
+        self.set_end(0)
+        sessions = [self.start(", batch_size => 100", moves=False) for _ in range(3)]
+        self.wait_for_ranges(3)
+        self.set_end(ROWS * 9 // 10)
+        wait_until(lambda: self.moved() > 1000, "nothing is moved")
         self.assertEqual(len(self.progress("workers").split(",")), 3)
         self.query(f"SELECT pg_terminate_backend({sessions[0][1]})")
         with self.assertRaises(PgError):
@@ -112,19 +139,24 @@ class RotationSessions(Scenario):
         with self.assertRaises(PgError) as caught:
             sessions[1][0].wait()
         self.assertEqual(caught.exception.sqlstate, "57014")
+        self.set_end()
         self.assertNotIn("WARNING", sessions[2][0].wait())
         self.assert_done()
         self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.job"), "1")
 
     def test_pause_and_resume(self):
+        self.set_end(ROWS // 2)
         session, _ = self.start(", batch_size => 100")
         job = self.progress("id")
         self.query(f"SELECT prism_crypt.pause_job({job})")
         # The batch under way goes on.
-        time.sleep(1)
+        self.set_end()
+        session.says(f"job {job} is paused")
         rows = self.rows_done()
         other = self.session(self.db)
         other.start("CALL rotate_batch('t');")
+        other.says(f"job {job} is paused")
+        paused = self.query("SELECT clock_timestamp()")
         self.assertTrue(session.waiting(1) and other.waiting(0.2))
         self.assertEqual(self.progress(), f"{job}|paused|{rows}")
         self.assertTrue(0 < rows < ROWS)
@@ -132,7 +164,7 @@ class RotationSessions(Scenario):
             self.progress("percent BETWEEN 0.1 AND 99, rows_per_second > 0, eta > '0', cardinality(workers), rows_estimate, error IS NULL"),
             f"t|t|t|2|{ROWS}|t")
         # It holds no transaction open meanwhile.
-        self.assertEqual(self.query("SELECT count(*) FROM pg_stat_activity WHERE now() - xact_start > interval '0.7 s'"), "0")
+        self.cluster.wait_for(f"SELECT count(*) FROM pg_stat_activity WHERE xact_start < '{paused}'", "0")
         self.query(f"SELECT prism_crypt.resume_job({job})")
         self.assertIn(f"job {job} is paused", session.wait())
         self.assertIn(f"job {job} is paused", other.wait())
@@ -144,18 +176,21 @@ class RotationSessions(Scenario):
     def test_cancel_job(self):
         for paused in (False, True):
             with self.subTest(paused=paused):
-                sessions = [self.start(", batch_size => 100")[0] for _ in range(2)]
+                self.set_end(ROWS * (2 if paused else 1) // 4)
+                sessions = [self.start(", batch_size => 100", moves)[0] for moves in (True, False)]
                 job = self.progress("id")
                 if paused:
                     self.query(f"SELECT prism_crypt.pause_job({job})")
                 self.query(f"SELECT prism_crypt.cancel_job({job})")
+                # The batches under way go on.
+                self.set_end()
                 for session in sessions:
                     with self.assertRaises(PgError) as caught:
-                        session.wait(10)
+                        session.wait()
                     self.assertEqual((caught.exception.sqlstate, caught.exception.message), ("57014", f"job {job} was cancelled"))
                 self.assertEqual(self.progress("id, state, workers"), f"{job}|cancelled|{{}}")
         # The next call is another job: what was done is not done again.
-        rest = ROWS - int(self.query("SELECT sum(moved) FROM t"))
+        rest = ROWS - self.moved()
         self.assertTrue(0 < rest < ROWS)
         self.query("CALL rotate_batch('t')")
         self.assertEqual(self.progress(), f"{int(job) + 1}|finished|{rest}")
@@ -163,11 +198,18 @@ class RotationSessions(Scenario):
 
     def test_interrupted_and_called_again(self):
         job = rows = None
-        for how in ("pg_cancel_backend", "Ctrl-C", "statement_timeout", "pg_cancel_backend while it is paused"):
+        for number, how in enumerate(("pg_cancel_backend", "Ctrl-C", "statement_timeout", "pg_cancel_backend while it is paused"), 1):
             with self.subTest(how):
+                self.set_end(number * ROWS // 5)
                 if how == "statement_timeout":
-                    self.assertEqual(
-                        self.cluster.error("SET statement_timeout = '600ms'; CALL rotate_batch('t', batch_size => 50)", db=self.db).sqlstate, "57014")
+                    before = self.rows_done()
+                    # Long enough for a batch, on whatever machine.
+                    for seconds in (1, 5, 25):
+                        self.assertEqual(
+                            self.cluster.error(f"SET statement_timeout = '{seconds}s'; CALL rotate_batch('t', batch_size => 50)", db=self.db).sqlstate,
+                            "57014")
+                        if self.rows_done() > before:
+                            break
                 else:
                     session, backend = self.start(", batch_size => 50")
                     if how == "Ctrl-C":
@@ -177,7 +219,7 @@ class RotationSessions(Scenario):
                             self.query(f"SELECT prism_crypt.pause_job({job})")
                         self.query(f"SELECT pg_cancel_backend({backend})")
                     with self.assertRaises(PgError) as caught:
-                        session.wait(10)
+                        session.wait()
                     self.assertEqual(caught.exception.sqlstate, "57014")
                 now = self.progress("id, rows_done, workers").split("|")
                 self.assertEqual(now[2], "{}")
@@ -218,7 +260,7 @@ class RotationSessions(Scenario):
         holder.run("BEGIN; SELECT id FROM t WHERE id % 3000 = 1 FOR UPDATE;")
         began = time.monotonic()
         said = self.cluster.run_psql("CALL rotate_batch('t')", db=self.db).stderr
-        self.assertLess(time.monotonic() - began, 30)
+        self.assertLess(time.monotonic() - began, 100)
         self.assertRegex(said, r"WARNING:  public\.t: values that stayed as they were, locked by others or kept by a trigger: 7\n")
         self.assertEqual(self.progress("state, rows_done, rows_left"), f"incomplete|{ROWS - 7}|7")
         self.assertEqual(self.query("SELECT count(*) FROM t WHERE key_version(v) = 1"), "7")
@@ -235,7 +277,7 @@ class RotationSessions(Scenario):
         began = time.monotonic()
         error = self.cluster.error("SET lock_timeout = '500ms'; CALL rotate_batch('t')", db=self.db)
         self.assertEqual(error.sqlstate, "55P03")
-        self.assertTrue(0.5 <= time.monotonic() - began < 20)
+        self.assertTrue(0.5 <= time.monotonic() - began < 60)
         self.assertEqual(self.progress("id, state"), "1|failed")
         # Without one, it waits as an UPDATE would.
         session = self.session(self.db)
@@ -245,30 +287,6 @@ class RotationSessions(Scenario):
         session.wait()
         self.assert_done(moved=0)
         self.assertEqual(self.progress("id"), "1")
-
-
-class RotationMemory(Scenario):
-    conf = {"autovacuum": "off", "shared_buffers": "'16MB'", "max_wal_size": "'4GB'"}
-
-    def peak(self, db, rows):
-        """The most memory that a backend had, in KiB, when it had rotated that many rows."""
-        self.cluster.psql(f"""
-            CREATE TABLE t{rows} (id int, v encrypted_text, a encrypted_text[]);
-            INSERT INTO t{rows} SELECT g, encrypt_field('row ' || g), ARRAY[encrypt_field('x')] FROM generate_series(1, {rows}) AS g;
-            SELECT prism_crypt.rotate_key()""", db=db)
-        session = self.session(db)
-        backend = session.run("SELECT pg_backend_pid();")
-        session.run(f"CALL rotate_batch('t{rows}');", timeout=120)
-        self.assertEqual(
-            self.cluster.psql(f"SELECT count(*) FROM t{rows} WHERE key_version(v) = key_version(a[1]) AND key_version(v) = {'2' if rows < 100000 else '3'}", db=db),
-            str(rows))
-        with open(f"/proc/{backend}/status", encoding="ascii") as status:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read()).group(1))
-
-    def test_memory_is_flat(self):
-        db = self.database("memory")
-        small, large = self.peak(db, 50000), self.peak(db, 500000)
-        self.assertLess(large - small, 6 * 1024, f"{small} and {large} KiB")
 
 
 if __name__ == "__main__":
