@@ -111,7 +111,7 @@ class KeyCommand(Source):
             with self.subTest(name):
                 self.pids.write_text("")
                 session = self.session(self.db)
-                session.run(self.hanging(text) + "SET statement_timeout = '300ms';")
+                session.run(self.hanging(text) + "SET statement_timeout = '1s';")
                 self.assertEqual(session.error(READ).sqlstate, "57014")
                 self.assert_gone(self.started(count))
                 # The session goes on.
