@@ -102,7 +102,7 @@ BEGIN
         'prism_crypt.plan_rotation(integer)',
         'prism_crypt._rotate_sample(regclass, integer)',
         'prism_crypt._rotation_blockers(regclass)',
-        'prism_crypt._has_retagged()',
+        'prism_crypt._has_outdated_tags()',
         'prism_crypt._older_transactions(timestamptz)',
         'prism_crypt._last_pace(regclass)']::regprocedure[];
     WHEN 'load' THEN
@@ -119,6 +119,8 @@ BEGIN
         'prism_crypt.destroy_keyset(text, text, boolean)',
         'prism_crypt.rotate_index_key(text, text, integer, interval, double precision, bigint, boolean)',
         'prism_crypt._replace_index_key(text, text)',
+        'prism_crypt._finish_index_key(text)',
+        'prism_crypt._is_retagging(text)',
         'prism_crypt.emergency_rotation(text)',
         'prism_crypt.set_rotation_interval(text, interval)',
         'prism_crypt.rotation_due()',
@@ -148,6 +150,7 @@ BEGIN
         '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, @extschema@.encrypted_text)',
         '@extschema@.encrypted_text_cmp(@extschema@.encrypted_text, text)',
         '@extschema@.encrypted_text_cmp(text, @extschema@.encrypted_text)',
+        '@extschema@.encrypted_text_cmp_text(text, text)',
         '@extschema@.encrypted_text_hash_text(text)',
         '@extschema@.encrypted_text_hash_text(text, bigint)',
         'prism_crypt._same_text(text, text)']::regprocedure[];

@@ -1,16 +1,21 @@
 -- A new index key. Every comparison is by the new one from its commit on: of values that were tagged with the old one by
 -- opening them. So no answer changes while rows are tagged anew, which is a rotation like any other.
 
-CREATE FUNCTION prism_crypt._lock_relation(relation oid) RETURNS void
+CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_relation_wrapper';
-COMMENT ON FUNCTION prism_crypt._lock_relation(oid) IS
-  'Locks a relation of any kind in ACCESS EXCLUSIVE mode. Internal';
+COMMENT ON FUNCTION prism_crypt._lock_relation(oid, boolean) IS
+  'Locks a relation of any kind, in ACCESS EXCLUSIVE or ROW EXCLUSIVE mode. Internal';
 
-CREATE FUNCTION prism_crypt._has_retagged() RETURNS boolean
+CREATE FUNCTION prism_crypt._count_outdated_tags(relation oid, keyset text) RETURNS bigint
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_count_outdated_tags_wrapper';
+COMMENT ON FUNCTION prism_crypt._count_outdated_tags(oid, text) IS
+  'How many values of a table have a search tag of an index key that was replaced. Internal';
+
+CREATE FUNCTION prism_crypt._has_outdated_tags() RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE generation > 1)
+  SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE state = 'active' AND retagged_at IS NULL)
 $$;
-COMMENT ON FUNCTION prism_crypt._has_retagged() IS
+COMMENT ON FUNCTION prism_crypt._has_outdated_tags() IS
   'Whether there may be search tags of an index key that was replaced. Internal';
 
 -- Indexes whose order or buckets come from index keys.
@@ -29,6 +34,44 @@ CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation reg
 $$;
 COMMENT ON FUNCTION prism_crypt._search_indexes() IS
   'Indexes over encrypted_text, and over types that hold it. Internal';
+
+-- In the same order for everybody.
+CREATE FUNCTION prism_crypt._lock_searched_tables(exclusively boolean) RETURNS void
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._lock_relation(c.relation, $1)
+  FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
+        UNION SELECT relation FROM prism_crypt._search_indexes() ORDER BY 1) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_class AS t WHERE t.oid = c.relation AND t.relpersistence = 't'
+                    AND t.relnamespace <> pg_my_temp_schema())
+$$;
+COMMENT ON FUNCTION prism_crypt._lock_searched_tables(boolean) IS
+  'Locks every table that has encrypted columns, or an index on encrypted values. Internal';
+
+-- A dump that was taken while values were tagged anew is restored. Indexes that were built before this row came took old
+-- tags for good ones (a parallel restore builds them in any order), and would give wrong answers. Those that are under way
+-- are waited for; those that begin later see this row.
+CREATE FUNCTION prism_crypt._index_key_loaded() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  indexes text;
+BEGIN
+  PERFORM prism_crypt._lock_searched_tables(false);
+  SELECT string_agg(i.index::text, ', ' ORDER BY i.index::text) INTO indexes FROM prism_crypt._search_indexes() AS i;
+  IF indexes IS NOT NULL THEN
+    UPDATE pg_index SET indisvalid = false
+    WHERE indexrelid IN (SELECT i.index FROM prism_crypt._search_indexes() AS i);
+    RAISE WARNING 'indexes on encrypted values were built before their index key was there, and are invalid: %', indexes
+      USING HINT = 'REINDEX makes them valid. Then call prism_crypt.rotate_index_key() to go on with the tags.';
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION prism_crypt._index_key_loaded() IS 'Marks indexes invalid that were built too early. Internal';
+
+CREATE TRIGGER index_key_loaded
+  AFTER INSERT ON prism_crypt.index_key
+  FOR EACH ROW WHEN (NEW.state = 'active' AND NEW.retagged_at IS NULL)
+  EXECUTE FUNCTION prism_crypt._index_key_loaded();
+COMMENT ON TRIGGER index_key_loaded ON prism_crypt.index_key IS 'Marks indexes invalid that were built too early';
 
 CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -89,15 +132,13 @@ BEGIN
       MESSAGE = format('keyset "%s" has had 255 index keys', _replace_index_key.keyset),
       HINT = 'Move its values to another keyset.';
   END IF;
-  -- No statement may run that has compared a value by the old key already. The order is the same for everybody.
-  PERFORM prism_crypt._lock_relation(c.relation)
-  FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
-        UNION SELECT relation FROM prism_crypt._search_indexes() ORDER BY 1) AS c
-  WHERE NOT EXISTS (SELECT FROM pg_class AS t WHERE t.oid = c.relation AND t.relpersistence = 't'
-                    AND t.relnamespace <> pg_my_temp_schema());
+  -- No statement may run that has compared a value by the old key already.
+  PERFORM prism_crypt._lock_searched_tables(true);
   PERFORM prism_crypt._check_index_key_can_change();
   PERFORM prism_crypt._overwrite_index_key(_replace_index_key.keyset);
   PERFORM prism_crypt._make_index_key(_replace_index_key.keyset, new_generation, _replace_index_key.reason);
+  UPDATE prism_crypt.index_key AS i SET retagged_at = NULL
+  WHERE i.keyset = _replace_index_key.keyset AND i.generation = new_generation;
   FOR index IN SELECT i.index FROM prism_crypt._search_indexes() AS i ORDER BY 1 LOOP
     EXECUTE format('REINDEX INDEX %s', index);
     indexes := indexes + 1;
@@ -110,6 +151,36 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._replace_index_key(text, text) IS
   'Makes the next index key of a keyset, and builds all indexes on encrypted values anew. Internal';
 
+-- Ends the replacement of an index key if no old tag is left, and says where some are if not.
+CREATE FUNCTION prism_crypt._finish_index_key(keyset text) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  places text;
+BEGIN
+  SELECT string_agg(format('%s: %s', prism_crypt._qualified_name(c.relation), c.outdated), ', ') INTO places
+  FROM (SELECT r.relation, prism_crypt._count_outdated_tags(r.relation, _finish_index_key.keyset) AS outdated
+        FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns()) AS r) AS c
+  WHERE c.outdated > 0;
+  IF places IS NULL THEN
+    UPDATE prism_crypt.index_key AS i SET retagged_at = clock_timestamp()
+    WHERE i.keyset = _finish_index_key.keyset AND i.state = 'active' AND i.retagged_at IS NULL;
+  ELSE
+    RAISE WARNING 'values that still have old search tags: %', places USING
+      HINT = 'Refresh materialized views, and call prism_crypt.rotate_index_key() again: it goes on.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._finish_index_key(text) IS
+  'Records that no value of a keyset has an old search tag any more. Internal';
+
+CREATE FUNCTION prism_crypt._is_retagging(keyset text) RETURNS boolean
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT EXISTS (SELECT FROM prism_crypt.index_key AS i
+                 WHERE i.keyset = $1 AND i.state = 'active' AND i.retagged_at IS NULL)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_retagging(text) IS
+  'Whether the index key of a keyset was replaced and values may have old search tags. Internal';
+
 CREATE PROCEDURE prism_crypt.rotate_index_key(
   keyset text DEFAULT 'default', reason text DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
@@ -119,20 +190,26 @@ DECLARE
   generation integer;
 BEGIN
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_index_key()');
+  -- Also that the caller may rotate, before anything begins.
   PERFORM prism_crypt._check_limits(ROW(
     batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers)::prism_crypt._limits);
-  RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
-  generation := prism_crypt._replace_index_key(keyset, reason);
-  COMMIT;
-  RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING
-    DETAIL = 'All answers are right meanwhile. Until it is done, comparing values that still have their old tag opens them: '
-      'that is slow, and building an index on them, REINDEX and hash joins need the keys.',
-    HINT = 'If this is interrupted, prism_crypt.rotate_all() goes on with it.';
-  RAISE WARNING 'blind_index() gives other values from now on' USING
-    HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
+  IF prism_crypt._is_retagging(keyset) THEN
+    RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
+  ELSE
+    RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
+    generation := prism_crypt._replace_index_key(keyset, reason);
+    COMMIT;
+    RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING
+      DETAIL = 'All answers are right meanwhile. Until it is done, comparing values that still have their old tag opens them: '
+        'that is slow, and building an index on them, REINDEX and joins need the keys.',
+      HINT = 'If this is interrupted, call it again: it goes on.';
+    RAISE WARNING 'blind_index() gives other values from now on' USING
+      HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
+  END IF;
   CALL prism_crypt.rotate_all(
     batch_size => batch_size, pause => pause, max_rows_per_second => max_rows_per_second,
     max_replica_lag => max_replica_lag, keyset => keyset, fire_triggers => fire_triggers);
+  PERFORM prism_crypt._finish_index_key(keyset);
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_index_key(
   text, text, integer, interval, double precision, bigint, boolean) IS

@@ -32,8 +32,8 @@ COMMENT ON FUNCTION prism_crypt._rewrap_index_key(text) IS
 -- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
 CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  INSERT INTO prism_crypt.index_key (keyset, generation, state, wrapped, master_fingerprint, reason)
-  SELECT $1, $2, 'active', w.wrapped, w.master_fingerprint, $3
+  INSERT INTO prism_crypt.index_key (keyset, generation, state, wrapped, master_fingerprint, retagged_at, reason)
+  SELECT $1, $2, 'active', w.wrapped, w.master_fingerprint, now(), $3
   FROM prism_crypt._wrap_new_index_key($2, $1) AS w
 $$;
 COMMENT ON FUNCTION prism_crypt._make_index_key(text, integer, text) IS 'Makes an index key of a keyset. Internal';

@@ -163,7 +163,7 @@ BEGIN
            WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
     table_name, array_to_string(errors, '), ('));
   -- An outdated search tag is not found by the key version.
-  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT prism_crypt._has_retagged()) THEN
+  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT prism_crypt._has_outdated_tags()) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN

@@ -65,6 +65,7 @@ CREATE TABLE prism_crypt.index_key (
   master_fingerprint text NOT NULL,
   created_at         timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by         text NOT NULL DEFAULT SESSION_USER,
+  retagged_at        timestamptz,
   destroyed_at       timestamptz,
   reason             text,
   PRIMARY KEY (keyset, generation)
@@ -81,6 +82,8 @@ COMMENT ON COLUMN prism_crypt.index_key.master_fingerprint IS
   'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
 COMMENT ON COLUMN prism_crypt.index_key.created_at IS 'When it was made';
 COMMENT ON COLUMN prism_crypt.index_key.created_by IS 'Session user that made it';
+COMMENT ON COLUMN prism_crypt.index_key.retagged_at IS
+  'Since when no value has a tag of an earlier index key; null while some may';
 COMMENT ON COLUMN prism_crypt.index_key.destroyed_at IS 'When it was destroyed';
 COMMENT ON COLUMN prism_crypt.index_key.reason IS 'Why it was made';
 
@@ -142,6 +145,7 @@ COMMENT ON VIEW prism_crypt.key_status IS
   'The data keys without the wrapped key material, and how many values each has sealed at most';
 
 CREATE VIEW prism_crypt.index_key_status AS
-  SELECT i.keyset, i.generation, i.state, i.master_fingerprint, i.created_at, i.created_by, i.destroyed_at, i.reason
+  SELECT i.keyset, i.generation, i.state, i.master_fingerprint, i.created_at, i.created_by, i.retagged_at,
+         i.destroyed_at, i.reason
   FROM prism_crypt.index_key AS i;
 COMMENT ON VIEW prism_crypt.index_key_status IS 'The index keys without the wrapped key material';

@@ -153,6 +153,11 @@ CREATE FUNCTION encrypted_text_cmp(text, encrypted_text) RETURNS integer
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_encrypted_text_wrapper';
 COMMENT ON FUNCTION encrypted_text_cmp(text, encrypted_text) IS 'The same with text';
 
+CREATE FUNCTION encrypted_text_cmp_text(text, text) RETURNS integer
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_text_wrapper';
+COMMENT ON FUNCTION encrypted_text_cmp_text(text, text) IS
+  'The same of two texts, for arrays of them';
+
 -- For unique indexes, which PostgreSQL has for btree alone. Not the default class, and without < and >: values have no order
 -- that would mean anything.
 CREATE OPERATOR FAMILY encrypted_text_unique_ops USING btree;
@@ -164,6 +169,8 @@ COMMENT ON OPERATOR CLASS encrypted_text_unique_ops USING btree IS 'Unique index
 ALTER OPERATOR FAMILY encrypted_text_unique_ops USING btree ADD
   OPERATOR 3 = (encrypted_text, text),
   OPERATOR 3 = (text, encrypted_text),
+  OPERATOR 3 prism_crypt.=== (text, text),
+  FUNCTION 1 (text, text) encrypted_text_cmp_text(text, text),
   FUNCTION 1 (encrypted_text, text) encrypted_text_cmp(encrypted_text, text),
   FUNCTION 1 (text, encrypted_text) encrypted_text_cmp(text, encrypted_text);
 

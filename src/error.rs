@@ -32,6 +32,8 @@ pub enum Error {
     IndexKeyDamaged(String),
     #[error("no index key in keyset \"{0}\"")]
     NoIndexKey(String),
+    #[error("the index key of key version {0} is not known")]
+    IndexKeyUnknown(KeyVersion),
     #[error("the index key of keyset \"{0}\" is destroyed")]
     IndexKeyDestroyed(String),
     #[error("permission denied to search encrypted values")]
@@ -158,6 +160,7 @@ impl Error {
             | Self::NoDataKey(_)
             | Self::NoIndexKey(_)
             | Self::IndexKeyDestroyed(_)
+            | Self::IndexKeyUnknown(_)
             | Self::Disabled(_)
             | Self::Destroyed(_)
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -228,6 +231,9 @@ impl Error {
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",
             Self::UnknownVersion(_) => {
                 "The rows of prism_crypt.data_key belong to the data: restore both together."
+            }
+            Self::IndexKeyUnknown(_) => {
+                "The rows of prism_crypt.data_key and index_key belong to the data: restore all together."
             }
             Self::Disabled(_) => "prism_crypt.enable_key() makes it readable again.",
             Self::Authentication(_) => {

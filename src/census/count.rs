@@ -1,23 +1,18 @@
 //! Counts the key versions in a table.
-//!
-//! Not through SQL: planning a query would run functions of the table's owner (in index expressions, predicates and
-//! constraints), and the census runs with the rights of the extension's owner. Here PostgreSQL only reads rows.
 
+use super::scan;
 use super::versions::number;
-use crate::datatype::nested::{self, Leaf};
-use crate::error::Error;
+use crate::datatype::nested::Leaf;
+use crate::error::{Error, SqlResult};
 use crate::keyring;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgMemoryContexts, PgTupleDesc};
 use prism_envelope::KeyVersion;
 use std::collections::BTreeMap;
-use std::ptr::null_mut;
 
 /// One column that can hold ciphertext.
 struct Column {
     number: i16,
-    type_oid: pg_sys::Oid,
     /// Of `encrypted_text`; `None` is damaged.
     encrypted: Counts<Option<KeyVersion>>,
     /// Of envelopes in `bytea`.
@@ -101,107 +96,37 @@ fn _count_versions(
 }
 
 fn count(relation: pg_sys::Oid) -> Result<Vec<Column>, Error> {
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the relation is locked and open for as long as it is used. On an error PostgreSQL closes it at the end of the
-    // transaction.
-    unsafe {
-        let relation = pg_sys::try_relation_open(relation, lock);
-        if relation.is_null() {
-            return Ok(Vec::new());
+    let mut columns: Vec<Column> = Vec::new();
+    scan::each_value(relation, &mut |number, leaf| match columns
+        .iter_mut()
+        .find(|known| known.number == number)
+    {
+        Some(column) => column.see(leaf),
+        None => {
+            let mut column = Column { number, encrypted: Counts::new(), bytes: Counts::new() };
+            column.see(leaf)?;
+            columns.push(column);
+            Ok(())
         }
-        let result = if is_readable(relation) { scan(relation, columns(relation)) } else { Ok(Vec::new()) };
-        pg_sys::relation_close(relation, lock);
-        result
-    }
+    })?;
+    columns.sort_by_key(|column| column.number);
+    Ok(columns)
 }
 
-/// # Safety
-/// `relation` is open.
-unsafe fn is_readable(relation: pg_sys::Relation) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let form = &*(*relation).rd_rel;
-        match form.relpersistence as u8 {
-            _ if !matches!(form.relkind as u8, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_MATVIEW) => false,
-            pg_sys::RELPERSISTENCE_TEMP => (*relation).rd_islocaltemp,
-            pg_sys::RELPERSISTENCE_UNLOGGED => !pg_sys::RecoveryInProgress(),
-            _ => true,
+/// `prism_crypt._count_outdated_tags(relation oid, keyset text) → bigint`: values of a keyset that can be read and have a
+/// search tag of an earlier index key.
+#[pg_extern(sql = false)]
+fn _count_outdated_tags(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i64> {
+    let mut outdated = 0;
+    scan::each_value(relation, &mut |_, leaf| {
+        if let (Some(tag), Ok(version)) = (leaf.search_tag(), leaf.key_version())
+            && keyring::with_row(version, |row| {
+                row.is_some_and(|row| row.keyset == keyset && row.is_outdated(tag))
+            })?
+        {
+            outdated += 1;
         }
-    }
-}
-
-/// # Safety
-/// `relation` is open.
-unsafe fn columns(relation: pg_sys::Relation) -> Vec<Column> {
-    /// `ATTRIBUTE_GENERATED_VIRTUAL`, from PostgreSQL 18 on: nothing is stored.
-    const VIRTUAL: u8 = b'v';
-    // SAFETY: the descriptor of an open relation, which keeps it.
-    let descriptor = unsafe { PgTupleDesc::from_pg_unchecked((*relation).rd_att) };
-    descriptor
-        .iter()
-        .filter(|column| !column.attisdropped && column.attgenerated as u8 != VIRTUAL)
-        .filter(|column| {
-            let holds = nested::holds(column.atttypid);
-            holds.encrypted || holds.bytes
-        })
-        .map(|column| Column {
-            number: column.attnum,
-            type_oid: column.atttypid,
-            encrypted: Counts::new(),
-            bytes: Counts::new(),
-        })
-        .collect()
-}
-
-/// # Safety
-/// `relation` is open and stores rows, and the columns are its own.
-unsafe fn scan(relation: pg_sys::Relation, mut columns: Vec<Column>) -> Result<Vec<Column>, Error> {
-    if columns.is_empty() {
-        return Ok(columns);
-    }
-    let mut memory = PgMemoryContexts::new("prism_crypt census");
-    // SAFETY: the usual scan of one table without an index; each row is used before the next is fetched. The snapshot is
-    // taken after the lock, so that nobody who rewrote the table hides its rows from us.
-    unsafe {
-        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, snapshot, 0, null_mut());
-        let rows_a_reset =
-            if columns.iter().all(|column| nested::is_leaf(column.type_oid)) { 1024 } else { 1 };
-        let mut row: u64 = 0;
-        let mut result = Ok(());
-        while result.is_ok() {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let mut see = || columns.iter_mut().try_for_each(|column| see(tuple, relation, column));
-            result = memory.switch_to(|_| see());
-            row += 1;
-            // A column that is not nested leaves a few bytes at most.
-            if row.is_multiple_of(rows_a_reset) {
-                memory.reset();
-            }
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::UnregisterSnapshot(snapshot);
-        result.map(|()| columns)
-    }
-}
-
-/// # Safety
-/// `tuple` is a row of the open relation, and the column is one of its own.
-unsafe fn see(
-    tuple: pg_sys::HeapTuple,
-    relation: pg_sys::Relation,
-    column: &mut Column,
-) -> Result<(), Error> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let mut is_null = false;
-        let value = pg_sys::heap_getattr(tuple, column.number.into(), (*relation).rd_att, &mut is_null);
-        if is_null {
-            return Ok(());
-        }
-        nested::visit(value, column.type_oid, &mut |leaf| column.see(leaf))
-    }
+        Ok(())
+    })?;
+    Ok(outdated)
 }

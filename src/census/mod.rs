@@ -2,4 +2,5 @@
 
 mod constants;
 mod count;
+mod scan;
 mod versions;

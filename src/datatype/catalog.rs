@@ -68,3 +68,14 @@ unsafe fn is_type_of(base: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
             && pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, base) == extension
     }
 }
+
+/// Whether an object, in the catalog with this oid, belongs to the extension. Inside a transaction.
+pub fn is_of_extension(catalog: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups; what initdb made belongs to no extension.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
+        extension != pg_sys::InvalidOid
+            && object.to_u32() >= pg_sys::FirstNormalObjectId
+            && pg_sys::getExtensionOfObject(catalog, object) == extension
+    }
+}

@@ -76,6 +76,11 @@ pub fn blind_index(value: &[u8], context: Option<&[u8]>, bits: usize) -> Result<
     })
 }
 
+/// Whether the index key of the keyset that a version belongs to is known.
+pub fn is_index_key_known(version: KeyVersion) -> Result<bool, Error> {
+    with_keyring(|keyring| Ok(keyring.index_generation(version)?.is_some()))
+}
+
 /// Whether the keys of two versions are known, and belong to different keysets.
 pub fn are_of_different_keysets(one: KeyVersion, other: KeyVersion) -> Result<bool, Error> {
     if one == other {

@@ -4,7 +4,7 @@ use super::invalidation;
 use super::own_table::{self, Row};
 use crate::error::Error;
 use pgrx::pg_sys;
-use prism_envelope::KeyVersion;
+use prism_envelope::{KeyVersion, SearchTag};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
@@ -45,6 +45,14 @@ pub struct KeyRow {
     pub master_fingerprint: String,
     /// The generation of the keyset's index key; `None` where it has none.
     pub index_generation: Option<u8>,
+}
+
+impl KeyRow {
+    /// Whether a tag of a value that can be read was made with an index key that was replaced.
+    pub fn is_outdated(&self, tag: SearchTag) -> bool {
+        self.state != KeyState::Destroyed
+            && self.index_generation.is_some_and(|last| last != tag.generation())
+    }
 }
 
 /// The last index key of a keyset. Those before it are destroyed.

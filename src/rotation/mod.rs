@@ -6,7 +6,7 @@ mod session;
 mod values;
 
 use crate::error::Error;
-use crate::keyring::{self, KeyRow, KeyState};
+use crate::keyring::{self, KeyState};
 use prism_envelope::{KeyVersion, SearchTag};
 use std::cell::Cell;
 
@@ -46,7 +46,7 @@ impl Scope<'_> {
         keyring::with_row(version, |row| match row {
             Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
             Some(row) => match row.state {
-                KeyState::Active if is_outdated(tag, row) => Verdict::Rotate,
+                KeyState::Active if tag.is_some_and(|tag| row.is_outdated(tag)) => Verdict::Rotate,
                 KeyState::Active | KeyState::Destroyed => Verdict::Leave,
                 KeyState::DecryptOnly => Verdict::Rotate,
                 KeyState::Disabled => Verdict::Unreadable,
@@ -55,11 +55,6 @@ impl Scope<'_> {
             None => Verdict::Unreadable,
         })
     }
-}
-
-/// Whether a tag was made with an index key that was replaced.
-fn is_outdated(tag: Option<SearchTag>, row: &KeyRow) -> bool {
-    tag.zip(row.index_generation).is_some_and(|(tag, last)| tag.generation() != last)
 }
 
 /// Remembers that a scan met a value that can't be rotated, so that what is left is only counted where there is any.

@@ -33,10 +33,11 @@ fn _stripe(place: pg_sys::ItemPointerData, stripes: i32) -> i32 {
     i32::from(place.ip_posid).checked_rem(stripes).unwrap_or(0)
 }
 
-/// `prism_crypt._lock_relation(relation oid)`: ACCESS EXCLUSIVE until the end of the transaction. `LOCK TABLE` takes no
-/// materialized views.
+/// `prism_crypt._lock_relation(relation oid, exclusively boolean)`: ACCESS EXCLUSIVE or ROW EXCLUSIVE, until the end of the
+/// transaction. `LOCK TABLE` takes no materialized views.
 #[pg_extern(sql = false)]
-fn _lock_relation(relation: pg_sys::Oid) {
+fn _lock_relation(relation: pg_sys::Oid, exclusively: bool) {
+    let mode = if exclusively { pg_sys::AccessExclusiveLock } else { pg_sys::RowExclusiveLock };
     // SAFETY: waits for the lock as `LOCK TABLE` does; a relation that is gone is no matter.
-    unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE) }
+    unsafe { pg_sys::LockRelationOid(relation, mode as pg_sys::LOCKMODE) }
 }

@@ -4,6 +4,7 @@ use crate::datatype::datum::{Stored, Text};
 use crate::datatype::encoding;
 use crate::error::Error;
 use crate::keyring::search;
+use crate::privilege;
 use prism_envelope::SearchTag;
 
 /// Whether two values are equal. Opens only what has no search tag, or one of an earlier index key.
@@ -33,7 +34,28 @@ fn are_equal_otherwise(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Er
     if search::are_of_different_keysets(left.key_version()?, right.key_version()?)? {
         return Ok(false);
     }
-    Ok(is_copy(left, right) || last_tag(left)? == last_tag(right)?)
+    if is_copy(left, right) {
+        return Ok(true);
+    }
+    let (left, right) = last_tags(left, right)?;
+    Ok(left == right)
+}
+
+/// The tags of two values under the last index keys of their keysets.
+///
+/// # Errors
+/// [`Error::IndexKeyUnknown`] for tags of two generations, where it is not known which is the last.
+pub fn last_tags(left: &Stored<'_>, right: &Stored<'_>) -> Result<(SearchTag, SearchTag), Error> {
+    let tags = (last_tag(left)?, last_tag(right)?);
+    if tags.0.generation() != tags.1.generation() && !privilege::is_logical_worker() {
+        for value in [left, right] {
+            let version = value.key_version()?;
+            if !search::is_index_key_known(version)? {
+                return Err(Error::IndexKeyUnknown(version));
+            }
+        }
+    }
+    Ok(tags)
 }
 
 /// Whether two values are equal as far as their bytes tell. Opens nothing.

@@ -104,8 +104,8 @@ unsafe fn indexes_of(relation: pg_sys::Oid) -> *mut pg_sys::List {
 /// Inside a transaction.
 unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: the index is open while it is looked at. It has a table column, or 0 for an expression, and the input type of
-    // an operator class for each key column.
+    // SAFETY: the index is open while it is looked at. It has a table column, or 0 for an expression, and the operator
+    // family for each key column.
     unsafe {
         let index = pg_sys::try_relation_open(index, lock);
         if index.is_null() {
@@ -114,9 +114,10 @@ unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
         let form = &*(*index).rd_index;
         let keys = form.indnkeyatts as usize;
         let columns = std::slice::from_raw_parts(form.indkey.values.as_ptr(), keys);
-        let types = std::slice::from_raw_parts((*index).rd_opcintype, keys);
-        let needs_keys = columns.iter().zip(types).any(|(column, input)| {
-            catalog::is_encrypted_text(*input) && !is_searchable(form.indrelid, *column)
+        let families = std::slice::from_raw_parts((*index).rd_opfamily, keys);
+        let needs_keys = columns.iter().zip(families).any(|(column, family)| {
+            catalog::is_of_extension(pg_sys::OperatorFamilyRelationId, *family)
+                && !is_searchable(form.indrelid, *column)
         });
         pg_sys::relation_close(index, lock);
         needs_keys

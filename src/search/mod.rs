@@ -1,17 +1,19 @@
 //! Searching by encrypted values: equality, hashing, the order of unique indexes, blind indexes. `docs/searching.md` says
 //! what each reveals; `sql/search.sql` declares them.
 
-mod array_constants;
 mod blind_index;
 mod compare;
+mod constants;
 mod hashing;
 pub mod index_warning;
 mod operators;
 mod order;
 mod simplify;
+mod statistics;
 mod usual;
 
-/// Installs the hook.
+/// Installs the hooks.
 pub fn init() {
-    array_constants::init();
+    constants::init();
+    statistics::init();
 }

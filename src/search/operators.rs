@@ -78,15 +78,16 @@ fn text_ne_encrypted_text(
 /// Whether ANALYZE compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would fail
 /// for ever; and nothing that it calls may tell more than the search tags do.
 fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: PostgreSQL passes a valid call. What this process is doing is null or shown in its own entry; PostgreSQL
-    // keeps that right also where the command fails.
+    // SAFETY: PostgreSQL passes a valid call. What this process is doing is null or shown in its own entry, unless
+    // track_activities is off; PostgreSQL keeps that right also where the command fails.
     unsafe {
         let function = (*fcinfo).flinfo;
         let is_element = !function.is_null() && (*function).fn_expr.is_null();
         let entry = pg_sys::MyBEEntry;
+        let analyze = pg_sys::ProgressCommandType::PROGRESS_COMMAND_ANALYZE;
         is_element
-            && !entry.is_null()
-            && (*entry).st_progress_command == pg_sys::ProgressCommandType::PROGRESS_COMMAND_ANALYZE
+            && (pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
+                || !entry.is_null() && (*entry).st_progress_command == analyze)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
 
-use super::compare::{last_tag, tag_of_text};
+use super::compare::{last_tag, last_tags, tag_of_text};
 use crate::datatype::datum::{Node, Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
@@ -19,7 +19,8 @@ fn encrypted_text_cmp(
     if left.search_tag().is_none() || right.search_tag().is_none() {
         require_search(fcinfo)?;
     }
-    Ok(number(&last_tag(&left)?, &last_tag(&right)?))
+    let (left, right) = last_tags(&left, &right)?;
+    Ok(number(&left, &right))
 }
 
 /// `encrypted_text_cmp(encrypted_text, text) → integer`
@@ -42,6 +43,13 @@ fn text_cmp_encrypted_text(
 ) -> SqlResult<i32> {
     require_search(fcinfo)?;
     Ok(number(&tag_of_text(text)?, &last_tag(&value)?))
+}
+
+/// `encrypted_text_cmp_text(text, text) → integer`: PostgreSQL sorts the texts of `= ANY (text[])` before it looks them up.
+#[pg_extern(sql = false)]
+fn text_cmp_text(left: Text<'_>, right: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
+    require_search(fcinfo)?;
+    Ok(number(&tag_of_text(left)?, &tag_of_text(right)?))
 }
 
 /// By the keyed hashes alone: the generation only tells which index key made them.

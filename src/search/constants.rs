@@ -1,0 +1,281 @@
+//! Before a statement is planned: seals the texts in `value = ANY (array)`, `value IS DISTINCT FROM text` and
+//! `NULLIF(value, text)`, where the text is a constant or a parameter that the plan is made for. The operators themselves
+//! see to `=` and `<>` (`simplify`), but about these PostgreSQL asks no function.
+
+use super::simplify::operator_of;
+use crate::datatype::catalog;
+use crate::datatype::text_io::seal_unsearchable;
+use crate::error::Error;
+use crate::settings;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr::null_mut;
+
+thread_local! {
+    static NEXT: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
+}
+
+type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+
+unsafe extern "C-unwind" {
+    // pgrx has them for some versions only, and with an error boundary at each node.
+    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_walker_impl")]
+    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "query_tree_walker_impl")]
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: Walker,
+        context: *mut c_void,
+        flags: c_int,
+    ) -> bool;
+    fn standard_planner(
+        query: *mut pg_sys::Query,
+        text: *const c_char,
+        options: c_int,
+        params: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
+}
+
+/// Installs the hook.
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::planner_hook);
+        pg_sys::planner_hook = Some(plan);
+    }
+}
+
+/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change the query that it is given.
+    unsafe {
+        walk(query.cast(), params.cast());
+        match NEXT.get() {
+            Some(next) => next(query, text, options, params),
+            None => standard_planner(query, text, options, params),
+        }
+    }
+}
+
+/// Finds the comparisons. Not guarded: see [`plan`].
+unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, params: *mut c_void) -> bool {
+    // SAFETY: the node's tag says what it is.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Query => return query_tree_walker(node.cast(), walk, params, 0),
+            pg_sys::NodeTag::T_ScalarArrayOpExpr
+            | pg_sys::NodeTag::T_DistinctExpr
+            | pg_sys::NodeTag::T_NullIfExpr => seal(node, params.cast()),
+            _ => {}
+        }
+        expression_tree_walker(node, walk, params)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
+    // SAFETY: PostgreSQL passes one of the nodes that `walk` lets through.
+    let sealed = unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),
+            kind => seal_text(&mut *node.cast(), kind == pg_sys::NodeTag::T_DistinctExpr, params),
+        }
+    };
+    if let Err(error) = sealed {
+        pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
+    }
+}
+
+/// An operator between `encrypted_text` and text, in whatever order.
+struct WithText {
+    is_text_left: bool,
+    encrypted: pg_sys::Oid,
+    /// That of the same name between two values.
+    sealed: pg_sys::Oid,
+}
+
+impl WithText {
+    /// Inside a transaction.
+    fn of(operator: pg_sys::Oid) -> Option<Self> {
+        if operator.to_u32() < pg_sys::FirstNormalObjectId {
+            return None;
+        }
+        // SAFETY: catalog look-ups; an operator that a query names exists.
+        unsafe {
+            let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            pg_sys::op_input_types(operator, &mut left, &mut right);
+            let (is_text_left, encrypted) = match (left, right) {
+                (pg_sys::TEXTOID, encrypted) => (true, encrypted),
+                (encrypted, pg_sys::TEXTOID) => (false, encrypted),
+                _ => return None,
+            };
+            if !catalog::is_encrypted_text(encrypted) {
+                return None;
+            }
+            let name = CStr::from_ptr(pg_sys::get_opname(operator));
+            let sealed = operator_of(pg_sys::get_opcode(operator), name, encrypted);
+            (sealed != pg_sys::InvalidOid).then_some(Self { is_text_left, encrypted, sealed })
+        }
+    }
+}
+
+/// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, where the array is known.
+///
+/// # Safety
+/// The parameters are null or what PostgreSQL plans with.
+unsafe fn seal_array(
+    comparison: &mut pg_sys::ScalarArrayOpExpr,
+    params: pg_sys::ParamListInfo,
+) -> Result<(), Error> {
+    let Some(operator) = WithText::of(comparison.opno).filter(|operator| !operator.is_text_left) else {
+        return Ok(());
+    };
+    // SAFETY: the nodes are those of the query; the comparison has two arguments.
+    unsafe {
+        let array = known(pg_sys::list_nth(comparison.args, 1).cast(), pg_sys::TEXTARRAYOID, params);
+        let array_type = pg_sys::get_array_type(operator.encrypted);
+        let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
+        let sealed = sealed_array(array, operator.encrypted)?;
+        comparison.args = with_constant(comparison.args, 1, array_type, sealed);
+        comparison.opno = operator.sealed;
+        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
+        comparison.inputcollid = pg_sys::InvalidOid;
+    }
+    Ok(())
+}
+
+/// The same with a single text. `NULLIF` gives its left side, which so must stay what it is.
+///
+/// # Safety
+/// As [`seal_array`].
+unsafe fn seal_text(
+    comparison: &mut pg_sys::OpExpr,
+    both_sides: bool,
+    params: pg_sys::ParamListInfo,
+) -> Result<(), Error> {
+    let Some(operator) =
+        WithText::of(comparison.opno).filter(|operator| both_sides || !operator.is_text_left)
+    else {
+        return Ok(());
+    };
+    let place = i32::from(!operator.is_text_left);
+    // SAFETY: the nodes are those of the query; the comparison has two arguments.
+    unsafe {
+        let text = known(pg_sys::list_nth(comparison.args, place).cast(), pg_sys::TEXTOID, params);
+        let Some(text) = text else { return Ok(()) };
+        let sealed = seal_unsearchable(text)?.datum();
+        comparison.args = with_constant(comparison.args, place, operator.encrypted, sealed);
+        comparison.opno = operator.sealed;
+        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
+        comparison.inputcollid = pg_sys::InvalidOid;
+    }
+    Ok(())
+}
+
+/// Two arguments, one of them replaced by a constant.
+///
+/// # Safety
+/// The list has two nodes; the value is of the type.
+unsafe fn with_constant(
+    arguments: *mut pg_sys::List,
+    place: i32,
+    type_oid: pg_sys::Oid,
+    value: pg_sys::Datum,
+) -> *mut pg_sys::List {
+    settings::note_constant();
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let constant = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);
+        let other = pg_sys::list_nth(arguments, 1 - place);
+        let (first, second) = if place == 0 { (constant.cast(), other) } else { (other, constant.cast()) };
+        pg_sys::list_make2_impl(
+            pg_sys::NodeTag::T_List,
+            pg_sys::ListCell { ptr_value: first },
+            pg_sys::ListCell { ptr_value: second },
+        )
+    }
+}
+
+/// The value of an expression of this type, if it can be computed before the statement runs, and is not null.
+///
+/// # Safety
+/// As [`seal_array`].
+unsafe fn known(
+    expression: *mut pg_sys::Node,
+    type_oid: pg_sys::Oid,
+    params: pg_sys::ParamListInfo,
+) -> Option<pg_sys::Datum> {
+    // SAFETY: the planner's own computation of constants, which looks at nothing else of the planner's state.
+    unsafe {
+        let mut global = pg_sys::PlannerGlobal {
+            type_: pg_sys::NodeTag::T_PlannerGlobal,
+            boundParams: params,
+            ..Default::default()
+        };
+        let mut root = pg_sys::PlannerInfo {
+            type_: pg_sys::NodeTag::T_PlannerInfo,
+            glob: &mut global,
+            ..Default::default()
+        };
+        let computed = pg_sys::eval_const_expressions(&mut root, expression);
+        if computed.is_null() || !pgrx::is_a(computed, pg_sys::NodeTag::T_Const) {
+            return None;
+        }
+        let constant = &*computed.cast::<pg_sys::Const>();
+        (constant.consttype == type_oid && !constant.constisnull).then_some(constant.constvalue)
+    }
+}
+
+/// The same array with every text sealed.
+///
+/// # Safety
+/// `array` is a `text[]`, and `element_type` is `encrypted_text`.
+unsafe fn sealed_array(array: pg_sys::Datum, element_type: pg_sys::Oid) -> Result<pg_sys::Datum, Error> {
+    // SAFETY: PostgreSQL allocates what it takes apart, elements and nulls in equal number. Both types have variable length
+    // and are aligned to integers.
+    unsafe {
+        let align = pg_sys::TYPALIGN_INT as c_char;
+        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
+        pg_sys::deconstruct_array(
+            array,
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            align,
+            &mut elements,
+            &mut nulls,
+            &mut count,
+        );
+        for index in 0..count.cast_unsigned() as usize {
+            let (element, is_null) = (elements.add(index), *nulls.add(index));
+            if !is_null {
+                *element = seal_unsearchable(*element)?.datum();
+            }
+        }
+        let dimensions = (*array).ndim;
+        let sizes = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<c_int>();
+        let lower_bounds = sizes.add(dimensions.cast_unsigned() as usize);
+        let sealed = pg_sys::construct_md_array(
+            elements,
+            nulls,
+            dimensions,
+            sizes,
+            lower_bounds,
+            element_type,
+            -1,
+            false,
+            align,
+        );
+        Ok(pg_sys::Datum::from(sealed))
+    }
+}

@@ -1,0 +1,85 @@
+//! Statistics of arrays and rows that hold encrypted values. ANALYZE keeps the most common ones, and to estimate `=` the planner
+//! would compare a constant with each of them: open it, years later maybe, when its key is gone. So these are not shown to it.
+
+use crate::datatype::nested;
+use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    static NEXT: Cell<pg_sys::get_relation_stats_hook_type> = const { Cell::new(None) };
+}
+
+/// Installs the hook.
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::get_relation_stats_hook);
+        pg_sys::get_relation_stats_hook = Some(relation_stats);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn relation_stats(
+    root: *mut pg_sys::PlannerInfo,
+    range: *mut pg_sys::RangeTblEntry,
+    column: pg_sys::AttrNumber,
+    data: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: PostgreSQL passes its own structures, of a table and one of its columns.
+    unsafe {
+        if NEXT.get().is_some_and(|next| next(root, range, column, data)) {
+            return true;
+        }
+        let table = (*range).relid;
+        let type_oid = if column > 0 { pg_sys::get_atttype(table, column) } else { pg_sys::InvalidOid };
+        // PostgreSQL's own types hold none.
+        if type_oid.to_u32() < pg_sys::FirstNormalObjectId
+            || nested::is_leaf(type_oid)
+            || !nested::holds(type_oid).encrypted
+        {
+            return false;
+        }
+        (*data).statsTuple = without_values(table, column, (*range).inh);
+        (*data).freefunc = Some(free);
+        true
+    }
+}
+
+/// The statistics of a column without values: the share of nulls, the width, the number of different values. Null where there
+/// are none.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn without_values(
+    table: pg_sys::Oid,
+    column: pg_sys::AttrNumber,
+    inherited: bool,
+) -> pg_sys::HeapTuple {
+    // SAFETY: a catalog look-up by table, column and whether children count; the copy is ours.
+    unsafe {
+        let found = pg_sys::SearchSysCache3(
+            pg_sys::SysCacheIdentifier::STATRELATTINH as i32,
+            pg_sys::Datum::from(table),
+            pg_sys::Datum::from(column),
+            pg_sys::Datum::from(inherited),
+        );
+        if found.is_null() {
+            return found;
+        }
+        let copy = pg_sys::heap_copytuple(found);
+        pg_sys::ReleaseSysCache(found);
+        let statistics = &mut *pg_sys::GETSTRUCT(copy).cast::<pg_sys::FormData_pg_statistic>();
+        statistics.stakind1 = 0;
+        statistics.stakind2 = 0;
+        statistics.stakind3 = 0;
+        statistics.stakind4 = 0;
+        statistics.stakind5 = 0;
+        copy
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn free(tuple: pg_sys::HeapTuple) {
+    // SAFETY: the copy that was made above.
+    unsafe { pg_sys::heap_freetuple(tuple) }
+}
