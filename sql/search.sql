@@ -1,20 +1,20 @@
 -- Searching: equality, its operator classes, blind indexes. docs/searching.md says what each reveals.
 
-CREATE FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_eq_usual';
-COMMENT ON FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) IS 'Implementation of =';
-
-CREATE FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_ne_usual';
-COMMENT ON FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) IS 'Implementation of <>';
-
 CREATE FUNCTION encrypted_text_eq_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'encrypted_text_eq_support_wrapper';
-COMMENT ON FUNCTION encrypted_text_eq_support(internal) IS 'Planner support: seals a constant text once';
+COMMENT ON FUNCTION encrypted_text_eq_support(internal) IS 'Planner support: seals a constant text once, and looks through a cast';
 
 CREATE FUNCTION encrypted_text_ne_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'encrypted_text_ne_support_wrapper';
-COMMENT ON FUNCTION encrypted_text_ne_support(internal) IS 'Planner support: seals a constant text once';
+COMMENT ON FUNCTION encrypted_text_ne_support(internal) IS 'Planner support: seals a constant text once, and looks through a cast';
+
+CREATE FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT encrypted_text_eq_support AS 'MODULE_PATHNAME', 'encrypted_text_eq_usual';
+COMMENT ON FUNCTION encrypted_text_eq(encrypted_text, encrypted_text) IS 'Implementation of =';
+
+CREATE FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT encrypted_text_ne_support AS 'MODULE_PATHNAME', 'encrypted_text_ne_usual';
+COMMENT ON FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) IS 'Implementation of <>';
 
 -- With text, so that a typed parameter uses the index too. A text stands for the value that it would be in the session's
 -- keyset.

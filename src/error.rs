@@ -54,6 +54,8 @@ pub enum Error {
     Destroyed(KeyVersion),
     #[error("the table prism_crypt.data_key can't be read")]
     KeyTable { detail: &'static str },
+    #[error("the tables of keys in schema prism_crypt are locked")]
+    KeyTableLocked,
     #[error("Decryption failed (wrong key or corrupted data)")]
     Authentication(KeyVersion),
     #[error("invalid input syntax for type encrypted_text")]
@@ -144,6 +146,14 @@ impl Error {
         )
     }
 
+    /// Whether a value can't be opened because its key, or the master key, is not here.
+    pub fn is_for_want_of_a_key(&self) -> bool {
+        matches!(
+            self,
+            Self::NoMasterKey | Self::UnknownVersion(_) | Self::KeyMismatch { .. } | Self::NoIndexKey(_)
+        )
+    }
+
     fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
@@ -164,6 +174,7 @@ impl Error {
             | Self::Disabled(_)
             | Self::Destroyed(_)
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::KeyTableLocked => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
             Self::KeyCommand { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
             Self::DataKeyDamaged(_) | Self::IndexKeyDamaged(_) | Self::StoredValue(_) => {
@@ -256,6 +267,7 @@ impl Error {
             Self::TypeModifier => {
                 "Write encrypted_text, encrypted_text('email') or encrypted_text('email', 'searchable')."
             }
+            Self::KeyTableLocked => "Try again. An index that compares values can't wait for them.",
             Self::NotText(_) => "Read it with decrypt_bytes().",
             Self::SealLimit(_) => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
             Self::TransactionBlock { .. } => {

@@ -22,8 +22,18 @@ pub enum Right {
 
 unsafe extern "C-unwind" {
     // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
-    #[link_name = "GetUserId"]
-    fn current_role() -> pg_sys::Oid;
+    #[link_name = "GetUserIdAndSecContext"]
+    fn role_and_context(role: *mut pg_sys::Oid, context: *mut i32);
+}
+
+/// The current role, and whether PostgreSQL took it on to check a foreign key (`SECURITY_NOFORCE_RLS`, which it sets for
+/// nothing else).
+#[inline]
+fn current_role() -> (pg_sys::Oid, bool) {
+    let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads two variables of this session.
+    unsafe { role_and_context(&mut role, &mut context) };
+    (role, context.cast_unsigned() & pg_sys::SECURITY_NOFORCE_RLS != 0)
 }
 
 impl Right {
@@ -49,8 +59,10 @@ thread_local! {
 /// Whether the current role has a right.
 #[inline]
 pub fn may(right: Right) -> bool {
-    // SAFETY: reads the current role.
-    let role = unsafe { current_role() };
+    may_role(right, current_role().0)
+}
+
+fn may_role(right: Right, role: pg_sys::Oid) -> bool {
     match LAST_ANSWERS.with(|answers| answers[right.kind()].get()) {
         Some((asked, answer)) if asked == role => answer,
         _ => {
@@ -63,26 +75,28 @@ pub fn may(right: Right) -> bool {
     }
 }
 
-/// Whether the current role was found to have the right to search. Looks nothing up.
+/// Whether the current role was found to have the right to search, by itself and not to check a foreign key. Looks nothing
+/// up.
 #[inline]
 pub fn is_known_to_search() -> bool {
     let kind = Right::Search(pg_sys::InvalidOid).kind();
-    // SAFETY: reads the current role.
-    let role = unsafe { current_role() };
-    LAST_ANSWERS.with(|answers| answers[kind].get()) == Some((role, true))
+    let (role, is_referential) = current_role();
+    !is_referential && LAST_ANSWERS.with(|answers| answers[kind].get()) == Some((role, true))
 }
 
-/// Raises an error unless the current role may search: compare values, hash them, or make search tags. PostgreSQL asks for
-/// EXECUTE where a statement names a function or operator, but not where `=` is called for an array or a row.
+/// Raises an error unless the current role may search: have values opened to be compared, and search tags made. PostgreSQL
+/// asks for EXECUTE where a statement names a function or operator, but not where `=` is called for an index, an array or a
+/// row. A foreign key is checked in the name of the table's owner: then whoever made the change must have the right too.
 ///
 /// `fcinfo` is the running call, of a function of this extension. Replication compares what another server sealed.
 #[inline]
 pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-    if may(Right::Search(function_oid(fcinfo))) || is_logical_worker() {
-        Ok(())
-    } else {
-        Err(Error::SearchDenied)
-    }
+    let right = Right::Search(function_oid(fcinfo));
+    let (role, is_referential) = current_role();
+    // SAFETY: reads a variable of this session.
+    let is_permitted =
+        may_role(right, role) && (!is_referential || may_role(right, unsafe { pg_sys::GetOuterUserId() }));
+    if is_permitted || is_logical_worker() { Ok(()) } else { Err(Error::SearchDenied) }
 }
 
 /// The oid of the function that is running.

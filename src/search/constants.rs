@@ -2,6 +2,7 @@
 //! `NULLIF(value, text)`, where the text is a constant or a parameter that the plan is made for. The operators themselves
 //! see to `=` and `<>` (`simplify`), but about these PostgreSQL asks no function.
 
+use super::array_constants::seal_array;
 use super::simplify::operator_of;
 use crate::datatype::catalog;
 use crate::datatype::text_io::seal_unsearchable;
@@ -10,7 +11,6 @@ use crate::settings;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::null_mut;
 
 thread_local! {
     static NEXT: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
@@ -96,16 +96,16 @@ unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamL
 }
 
 /// An operator between `encrypted_text` and text, in whatever order.
-struct WithText {
-    is_text_left: bool,
-    encrypted: pg_sys::Oid,
+pub struct WithText {
+    pub is_text_left: bool,
+    pub encrypted: pg_sys::Oid,
     /// That of the same name between two values.
-    sealed: pg_sys::Oid,
+    pub sealed: pg_sys::Oid,
 }
 
 impl WithText {
     /// Inside a transaction.
-    fn of(operator: pg_sys::Oid) -> Option<Self> {
+    pub fn of(operator: pg_sys::Oid) -> Option<Self> {
         if operator.to_u32() < pg_sys::FirstNormalObjectId {
             return None;
         }
@@ -122,41 +122,16 @@ impl WithText {
                 return None;
             }
             let name = CStr::from_ptr(pg_sys::get_opname(operator));
-            let sealed = operator_of(pg_sys::get_opcode(operator), name, encrypted);
+            let sealed = operator_of(pg_sys::get_opcode(operator), name, [encrypted, encrypted]);
             (sealed != pg_sys::InvalidOid).then_some(Self { is_text_left, encrypted, sealed })
         }
     }
 }
 
-/// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, where the array is known.
+/// Seals the text that a value is compared with. `NULLIF` gives its left side, which so must stay what it is.
 ///
 /// # Safety
 /// The parameters are null or what PostgreSQL plans with.
-unsafe fn seal_array(
-    comparison: &mut pg_sys::ScalarArrayOpExpr,
-    params: pg_sys::ParamListInfo,
-) -> Result<(), Error> {
-    let Some(operator) = WithText::of(comparison.opno).filter(|operator| !operator.is_text_left) else {
-        return Ok(());
-    };
-    // SAFETY: the nodes are those of the query; the comparison has two arguments.
-    unsafe {
-        let array = known(pg_sys::list_nth(comparison.args, 1).cast(), pg_sys::TEXTARRAYOID, params);
-        let array_type = pg_sys::get_array_type(operator.encrypted);
-        let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
-        let sealed = sealed_array(array, operator.encrypted)?;
-        comparison.args = with_constant(comparison.args, 1, array_type, sealed);
-        comparison.opno = operator.sealed;
-        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
-        comparison.inputcollid = pg_sys::InvalidOid;
-    }
-    Ok(())
-}
-
-/// The same with a single text. `NULLIF` gives its left side, which so must stay what it is.
-///
-/// # Safety
-/// As [`seal_array`].
 unsafe fn seal_text(
     comparison: &mut pg_sys::OpExpr,
     both_sides: bool,
@@ -185,7 +160,7 @@ unsafe fn seal_text(
 ///
 /// # Safety
 /// The list has two nodes; the value is of the type.
-unsafe fn with_constant(
+pub unsafe fn with_constant(
     arguments: *mut pg_sys::List,
     place: i32,
     type_oid: pg_sys::Oid,
@@ -208,8 +183,8 @@ unsafe fn with_constant(
 /// The value of an expression of this type, if it can be computed before the statement runs, and is not null.
 ///
 /// # Safety
-/// As [`seal_array`].
-unsafe fn known(
+/// The parameters are null or what PostgreSQL plans with.
+pub unsafe fn known(
     expression: *mut pg_sys::Node,
     type_oid: pg_sys::Oid,
     params: pg_sys::ParamListInfo,
@@ -232,50 +207,5 @@ unsafe fn known(
         }
         let constant = &*computed.cast::<pg_sys::Const>();
         (constant.consttype == type_oid && !constant.constisnull).then_some(constant.constvalue)
-    }
-}
-
-/// The same array with every text sealed.
-///
-/// # Safety
-/// `array` is a `text[]`, and `element_type` is `encrypted_text`.
-unsafe fn sealed_array(array: pg_sys::Datum, element_type: pg_sys::Oid) -> Result<pg_sys::Datum, Error> {
-    // SAFETY: PostgreSQL allocates what it takes apart, elements and nulls in equal number. Both types have variable length
-    // and are aligned to integers.
-    unsafe {
-        let align = pg_sys::TYPALIGN_INT as c_char;
-        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-        let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
-        pg_sys::deconstruct_array(
-            array,
-            pg_sys::TEXTOID,
-            -1,
-            false,
-            align,
-            &mut elements,
-            &mut nulls,
-            &mut count,
-        );
-        for index in 0..count.cast_unsigned() as usize {
-            let (element, is_null) = (elements.add(index), *nulls.add(index));
-            if !is_null {
-                *element = seal_unsearchable(*element)?.datum();
-            }
-        }
-        let dimensions = (*array).ndim;
-        let sizes = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<c_int>();
-        let lower_bounds = sizes.add(dimensions.cast_unsigned() as usize);
-        let sealed = pg_sys::construct_md_array(
-            elements,
-            nulls,
-            dimensions,
-            sizes,
-            lower_bounds,
-            element_type,
-            -1,
-            false,
-            align,
-        );
-        Ok(pg_sys::Datum::from(sealed))
     }
 }

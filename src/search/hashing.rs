@@ -62,25 +62,9 @@ fn hash_extended(tag: &SearchTag, seed: i64) -> i64 {
         .cast_signed()
 }
 
-/// An index hashes whatever is written to its table, by whomever; but only those who may search have a value opened for it,
-/// which is how a guess would be told. Through `hash_array()` and `hash_record()` anybody could have a value hashed.
+/// Only those who may search have a value opened to be hashed, which is how a guess would be told: `hash_array()` and
+/// `hash_record()` are for everybody. A tag tells no more than the ciphertext shows.
 #[inline]
 fn require_right(value: &Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-    if value.search_tag().is_some() && is_called_by_index(fcinfo) { Ok(()) } else { require_search(fcinfo) }
-}
-
-/// Indexes pass the options of their operator class, a constant of type `bytea`, where others have the expression of the
-/// call, or nothing (`index_getprocinfo`).
-#[inline]
-pub fn is_called_by_index(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node.
-    unsafe {
-        let function = (*fcinfo).flinfo;
-        if function.is_null() || (*function).fn_expr.is_null() {
-            return false;
-        }
-        let expression = (*function).fn_expr;
-        pgrx::is_a(expression, pg_sys::NodeTag::T_Const)
-            && (*expression.cast::<pg_sys::Const>()).consttype == pg_sys::BYTEAOID
-    }
+    if value.search_tag().is_some() { Ok(()) } else { require_search(fcinfo) }
 }

@@ -1,6 +1,7 @@
 //! Searching by encrypted values: equality, hashing, the order of unique indexes, blind indexes. `docs/searching.md` says
 //! what each reveals; `sql/search.sql` declares them.
 
+mod array_constants;
 mod blind_index;
 mod compare;
 mod constants;

@@ -1,5 +1,5 @@
-//! Planner support of the operators between `encrypted_text` and `text`: a constant text is sealed when the statement is
-//! planned. So it is opened once, and EXPLAIN, also that of auto_explain, shows ciphertext.
+//! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
+//! EXPLAIN, also that of auto_explain, shows ciphertext.
 
 use crate::datatype::datum::Node;
 use crate::datatype::text_io::seal_unsearchable;
@@ -21,7 +21,8 @@ fn encrypted_text_ne_support(request: Internal) -> SqlResult<Node> {
     Ok(simplify(request, c"<>")?)
 }
 
-/// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values.
+/// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values, and `value =
+/// text::encrypted_text`, which would encrypt the text for each row, to the operator with text.
 fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls.
     unsafe {
@@ -31,37 +32,108 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
         }
         let request = &*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>();
         let call = &*request.fcall;
-        let (mut left, mut right) = (argument(call, 0), argument(call, 1));
-        let (mut types, mut count) = (std::ptr::null_mut(), 0);
-        pg_sys::get_func_signature(call.funcid, &mut types, &mut count);
-        if count != 2 {
+        let mut sides = [Side::of(call, 0), Side::of(call, 1)];
+        let Some(encrypted_type) =
+            sides.iter().map(|side| side.type_oid).find(|side| *side != pg_sys::TEXTOID)
+        else {
             return Ok(Node::NONE);
-        }
-        let types = [*types, *types.add(1)];
-        let (text, encrypted_type) = match types {
-            [pg_sys::TEXTOID, encrypted_type] => (&mut left, encrypted_type),
-            [encrypted_type, pg_sys::TEXTOID] => (&mut right, encrypted_type),
-            _ => return Ok(Node::NONE),
         };
-        let Some(constant) = constant_text(*text) else { return Ok(Node::NONE) };
-        let operator = operator_of(call.funcid, operator, encrypted_type);
-        if operator == pg_sys::InvalidOid {
+        for side in &mut sides {
+            side.look_through_cast(call.funcid);
+        }
+        // Two texts are not compared as texts.
+        let Some(place) = sides.iter().rposition(|side| side.type_oid == pg_sys::TEXTOID) else {
+            return Ok(Node::NONE);
+        };
+        let is_changed = match constant_text(sides[place].node) {
+            Some(constant) => {
+                settings::note_constant();
+                let sealed = seal_unsearchable(constant)?.datum();
+                let none = pg_sys::InvalidOid;
+                sides[place] = Side {
+                    node: pg_sys::makeConst(encrypted_type, -1, none, -1, sealed, false, false).cast(),
+                    type_oid: encrypted_type,
+                    is_cast: true,
+                };
+                true
+            }
+            None => sides[place].is_cast,
+        };
+        let operator = operator_of(call.funcid, operator, [sides[0].type_oid, sides[1].type_oid]);
+        if !is_changed || operator == pg_sys::InvalidOid {
             return Ok(Node::NONE);
         }
-        settings::note_constant();
-        let sealed = seal_unsearchable(constant)?.datum();
-        *text = pg_sys::makeConst(encrypted_type, -1, pg_sys::InvalidOid, -1, sealed, false, false).cast();
         let clause = pg_sys::make_opclause(
             operator,
             pg_sys::BOOLOID,
             false,
-            left.cast(),
-            right.cast(),
+            sides[0].node.cast(),
+            sides[1].node.cast(),
             pg_sys::InvalidOid,
             pg_sys::InvalidOid,
         );
         (*clause.cast::<pg_sys::OpExpr>()).opfuncid = pg_sys::get_opcode(operator);
         Ok(Node::of(clause.cast()))
+    }
+}
+
+/// One side of a comparison.
+struct Side {
+    node: *mut pg_sys::Node,
+    type_oid: pg_sys::Oid,
+    /// Whether a cast from text was looked through.
+    is_cast: bool,
+}
+
+impl Side {
+    /// # Safety
+    /// The call has that many arguments.
+    unsafe fn of(call: &pg_sys::FuncExpr, index: i32) -> Self {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let node = argument(call, index);
+            Self { node, type_oid: pg_sys::getBaseType(pg_sys::exprType(node)), is_cast: false }
+        }
+    }
+
+    /// Takes the text instead of its cast to the type. `function` is one of this extension's.
+    ///
+    /// # Safety
+    /// Inside a transaction.
+    unsafe fn look_through_cast(&mut self, function: pg_sys::Oid) {
+        // SAFETY: the node's tag says what it is; catalog look-ups.
+        unsafe {
+            if !pgrx::is_a(self.node, pg_sys::NodeTag::T_FuncExpr) {
+                return;
+            }
+            let cast = &*self.node.cast::<pg_sys::FuncExpr>();
+            let text = argument(cast, 0);
+            if cast.funcid.to_u32() < pg_sys::FirstNormalObjectId
+                || pg_sys::get_func_namespace(cast.funcid) != pg_sys::get_func_namespace(function)
+                || CStr::from_ptr(pg_sys::get_func_name(cast.funcid)) != c"encrypted_text"
+            {
+                return;
+            }
+            let from = pg_sys::exprType(text);
+            if from == pg_sys::VARCHAROID {
+                *self = Self { node: as_text(text), type_oid: pg_sys::TEXTOID, is_cast: true };
+            } else if from == pg_sys::TEXTOID {
+                *self = Self { node: text, type_oid: pg_sys::TEXTOID, is_cast: true };
+            }
+        }
+    }
+}
+
+/// An expression of type `varchar` as `text`.
+///
+/// # Safety
+/// Such an expression.
+unsafe fn as_text(expression: *mut pg_sys::Node) -> *mut pg_sys::Node {
+    let form = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+    // SAFETY: as promised by the caller. A constant becomes a constant.
+    unsafe {
+        let collation = pg_sys::exprCollation(expression);
+        pg_sys::applyRelabelType(expression, pg_sys::TEXTOID, -1, collation, form, -1, false)
     }
 }
 
@@ -87,19 +159,19 @@ unsafe fn constant_text(node: *mut pg_sys::Node) -> Option<pg_sys::Datum> {
     }
 }
 
-/// The operator of this name in the schema of a function, between two values of a type.
+/// The operator of this name in the schema of a function, between values of these types.
 ///
 /// # Safety
 /// Inside a transaction.
-pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operand: pg_sys::Oid) -> pg_sys::Oid {
+pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operands: [pg_sys::Oid; 2]) -> pg_sys::Oid {
     // SAFETY: the keys are of the types that this cache has: name, oid, oid, oid.
     unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::OPERNAMENSP as i32,
             pg_sys::Anum_pg_operator_oid as pg_sys::AttrNumber,
             pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(operand),
-            pg_sys::Datum::from(operand),
+            pg_sys::Datum::from(operands[0]),
+            pg_sys::Datum::from(operands[1]),
             pg_sys::Datum::from(pg_sys::get_func_namespace(function)),
         )
     }

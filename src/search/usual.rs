@@ -1,10 +1,11 @@
-//! The usual cases of `=` and of hashing: values that lie in their rows, carry search tags or are a constant that was opened
-//! before, and a role that was found to have the right. They are most of what a large scan or join does, so they go without
+//! The usual cases of `=` and of hashing: values that lie in their rows, carry search tags, or are a constant that was opened
+//! before for a role that was found to have the right. They are most of what a large scan or join does, so they go without
 //! the frame that pgrx sets up around each call; whatever else there is goes to the functions that have it.
 //!
 //! Nothing here can panic, raises an error itself, or holds anything that has to be dropped.
 
-use super::hashing::{hash, is_called_by_index};
+use super::compare::are_comparable;
+use super::hashing::hash;
 use crate::keyring::search;
 use crate::privilege;
 use pgrx::prelude::*;
@@ -65,16 +66,14 @@ sql_function!(
 unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     // SAFETY: as promised by the caller.
     let (left, right) = unsafe { (argument(fcinfo, 0)?, argument(fcinfo, 1)?) };
-    if !privilege::is_known_to_search() {
-        return None;
-    }
     let (left, right) = match (Envelope::peek_search_tag(left), Envelope::peek_search_tag(right)) {
         (Some(left), Some(right)) => (left, right),
-        (Some(tag), None) => (tag, search::known_tag(right).ok()??),
-        (None, Some(tag)) => (search::known_tag(left).ok()??, tag),
-        (None, None) => return None,
+        // The constant of a query has no tag.
+        (Some(tag), None) if privilege::is_known_to_search() => (tag, search::known_tag(right).ok()??),
+        (None, Some(tag)) if privilege::is_known_to_search() => (search::known_tag(left).ok()??, tag),
+        _ => return None,
     };
-    (left.generation() == right.generation()).then(|| left == right)
+    are_comparable(left, right).then(|| left == right)
 }
 
 /// # Safety
@@ -85,9 +84,6 @@ unsafe fn hashed(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
     let value = unsafe { argument(fcinfo, 0)? };
     let tag: SearchTag = Envelope::peek_search_tag(value)?;
     let version = Envelope::peek_key_version(value).ok()?;
-    if !is_called_by_index(fcinfo) && !privilege::is_known_to_search() {
-        return None;
-    }
     search::carried_tag_if_read(version, tag).map(|tag| pg_sys::Datum::from(hash(&tag)))
 }
 
