@@ -11,6 +11,11 @@ CREATE FUNCTION prism_crypt._count_outdated_tags(relation oid, keyset text) RETU
 COMMENT ON FUNCTION prism_crypt._count_outdated_tags(oid, text) IS
   'How many values of a table have a search tag of an index key that was replaced. Internal';
 
+CREATE FUNCTION prism_crypt._last_generation(relation oid, keyset text) RETURNS integer
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_last_generation_wrapper';
+COMMENT ON FUNCTION prism_crypt._last_generation(oid, text) IS
+  'The highest generation of search tags in a table; 0 where there are none. Internal';
+
 CREATE FUNCTION prism_crypt._has_outdated_tags() RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE state = 'active' AND retagged_at IS NULL)
@@ -121,20 +126,22 @@ BEGIN
       MESSAGE = format('keyset "%s" does not exist', _replace_index_key.keyset),
       HINT = 'prism_crypt.key_status lists them.';
   END IF;
-  SELECT i.generation + 1 INTO new_generation FROM prism_crypt.index_key AS i
-  WHERE i.keyset = _replace_index_key.keyset AND i.state = 'active';
-  IF NOT FOUND THEN
+  IF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k
+                 WHERE k.keyset = _replace_index_key.keyset AND k.state = 'active') THEN
     RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('no index key in keyset "%s"', _replace_index_key.keyset),
+      MESSAGE = format('no active data key in keyset "%s"', _replace_index_key.keyset),
       HINT = 'Call prism_crypt.rotate_key() to make one.';
-  ELSIF new_generation > 255 THEN
-    RAISE program_limit_exceeded USING
-      MESSAGE = format('keyset "%s" has had 255 index keys', _replace_index_key.keyset),
-      HINT = 'Move its values to another keyset.';
   END IF;
   -- No statement may run that has compared a value by the old key already.
   PERFORM prism_crypt._lock_searched_tables(true);
   PERFORM prism_crypt._check_index_key_can_change();
+  SELECT max(i.generation) + 1 INTO new_generation FROM prism_crypt.index_key AS i
+  WHERE i.keyset = _replace_index_key.keyset;
+  IF new_generation IS NULL THEN
+    -- The row was lost. No key of a generation that values carry may come in its place.
+    SELECT coalesce(max(prism_crypt._last_generation(c.relation, _replace_index_key.keyset)), 0) + 1 INTO new_generation
+    FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns()) AS c;
+  END IF;
   PERFORM prism_crypt._overwrite_index_key(_replace_index_key.keyset);
   PERFORM prism_crypt._make_index_key(_replace_index_key.keyset, new_generation, _replace_index_key.reason);
   UPDATE prism_crypt.index_key AS i SET retagged_at = NULL

@@ -31,11 +31,16 @@ COMMENT ON FUNCTION prism_crypt._rewrap_index_key(text) IS
 
 -- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
 CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
-  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF $2 > 255 THEN
+    RAISE program_limit_exceeded USING
+      MESSAGE = format('keyset "%s" has had 255 index keys', $1), HINT = 'Move its values to another keyset.';
+  END IF;
   INSERT INTO prism_crypt.index_key (keyset, generation, state, wrapped, master_fingerprint, retagged_at, reason)
   SELECT $1, $2, 'active', w.wrapped, w.master_fingerprint, now(), $3
-  FROM prism_crypt._wrap_new_index_key($2, $1) AS w
-$$;
+  FROM prism_crypt._wrap_new_index_key($2, $1) AS w;
+END $$;
 COMMENT ON FUNCTION prism_crypt._make_index_key(text, integer, text) IS 'Makes an index key of a keyset. Internal';
 
 CREATE FUNCTION prism_crypt.rotate_key(keyset text DEFAULT 'default', reason text DEFAULT NULL) RETURNS integer
@@ -44,6 +49,7 @@ CREATE FUNCTION prism_crypt.rotate_key(keyset text DEFAULT 'default', reason tex
 DECLARE
   new_version integer;
   new_key record;
+  index_key record;
 BEGIN
   IF rotate_key.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
@@ -66,11 +72,16 @@ BEGIN
   VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
   -- A count that is there already belongs to a row of data_key that somebody deleted. It stays: it may only be too high.
   INSERT INTO prism_crypt.data_key_usage (version) VALUES (new_version) ON CONFLICT DO NOTHING;
-  IF NOT EXISTS (SELECT FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset AND i.state = 'active') THEN
-    PERFORM prism_crypt._make_index_key(
-      rotate_key.keyset,
-      (SELECT coalesce(max(i.generation), 0) + 1 FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset),
-      rotate_key.reason);
+  SELECT max(i.generation) AS last, bool_or(i.state = 'active') AS is_active INTO index_key
+  FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset;
+  IF index_key.last IS NULL
+     AND EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.keyset = rotate_key.keyset AND k.version <> new_version) THEN
+    -- Another key of a generation that values carry would give wrong answers.
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('no index key in keyset "%s"', rotate_key.keyset),
+      HINT = 'Restore the rows of prism_crypt.index_key. If they are lost, call prism_crypt.rotate_index_key().';
+  ELSIF index_key.is_active IS NOT TRUE THEN
+    PERFORM prism_crypt._make_index_key(rotate_key.keyset, coalesce(index_key.last, 0) + 1, rotate_key.reason);
   END IF;
   PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
   RETURN new_version;

@@ -215,7 +215,10 @@ COMMENT ON OPERATOR >= (encrypted_text, text) IS 'An error: values have no order
 CREATE OPERATOR >= (LEFTARG = text, RIGHTARG = encrypted_text, FUNCTION = encrypted_text_no_order);
 COMMENT ON OPERATOR >= (text, encrypted_text) IS 'An error: values have no order';
 
+CREATE FUNCTION blind_index_support(internal) RETURNS internal
+  LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'blind_index_support_wrapper';
+COMMENT ON FUNCTION blind_index_support(internal) IS 'Planner support: hashes constants once';
 CREATE FUNCTION blind_index(value text, context text, bits integer DEFAULT 128) RETURNS bytea
-  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'blind_index_wrapper';
+  LANGUAGE c STABLE PARALLEL SAFE SUPPORT blind_index_support AS 'MODULE_PATHNAME', 'blind_index_wrapper';
 COMMENT ON FUNCTION blind_index(text, text, integer) IS
   'The first bits of a keyed hash of a value, for a column of its own. EXECUTE on it is the right to search';

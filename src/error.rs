@@ -52,8 +52,8 @@ pub enum Error {
     Disabled(KeyVersion),
     #[error("key version {0} is destroyed")]
     Destroyed(KeyVersion),
-    #[error("the table prism_crypt.data_key can't be read")]
-    KeyTable { detail: &'static str },
+    #[error("the table prism_crypt.{table} can't be read")]
+    KeyTable { table: &'static str, detail: &'static str },
     #[error("the tables of keys in schema prism_crypt are locked")]
     KeyTableLocked,
     #[error("Decryption failed (wrong key or corrupted data)")]
@@ -205,7 +205,7 @@ impl Error {
                 "{key} of keyset \"{keyset}\" is wrapped by the master key {expected}, loaded: {}.",
                 loaded.join(", ")
             ),
-            Self::KeyTable { detail } => (*detail).to_owned(),
+            Self::KeyTable { detail, .. } => (*detail).to_owned(),
             Self::Authentication(version) => {
                 format!("Key version {version}: authentication failed.")
             }
@@ -234,7 +234,11 @@ impl Error {
             Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it behind the new one.",
             Self::DataKeyDamaged(_) => "Restore its row in prism_crypt.data_key from a backup.",
             Self::IndexKeyDamaged(_) => "Restore its row in prism_crypt.index_key from a backup.",
-            Self::NoDataKey(_) | Self::NoIndexKey(_) => "Call prism_crypt.rotate_key() to make one.",
+            Self::NoDataKey(_) => "Call prism_crypt.rotate_key() to make one.",
+            Self::NoIndexKey(_) => {
+                "Restore the rows of prism_crypt.index_key. If they are lost, call prism_crypt.rotate_index_key()."
+            }
+            Self::IndexKeyDestroyed(_) => "prism_crypt.rotate_key() makes a new one.",
             Self::SearchDenied => {
                 "prism_crypt.grant_access(role, 'search') gives the right. Writing to a searchable column, or to an indexed one that is not, needs it too."
             }

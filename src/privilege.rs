@@ -88,7 +88,7 @@ pub fn is_known_to_search() -> bool {
 /// asks for EXECUTE where a statement names a function or operator, but not where `=` is called for an index, an array or a
 /// row. A foreign key is checked in the name of the table's owner: then whoever made the change must have the right too.
 ///
-/// `fcinfo` is the running call, of a function of this extension. Replication compares what another server sealed.
+/// `fcinfo` is the running call, of a function of this extension.
 #[inline]
 pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let right = Right::Search(function_oid(fcinfo));
@@ -96,7 +96,7 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     // SAFETY: reads a variable of this session.
     let is_permitted =
         may_role(right, role) && (!is_referential || may_role(right, unsafe { pg_sys::GetOuterUserId() }));
-    if is_permitted || is_logical_worker() { Ok(()) } else { Err(Error::SearchDenied) }
+    if is_permitted { Ok(()) } else { Err(Error::SearchDenied) }
 }
 
 /// The oid of the function that is running.

@@ -130,3 +130,19 @@ fn _count_outdated_tags(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i64> {
     })?;
     Ok(outdated)
 }
+
+/// `prism_crypt._last_generation(relation oid, keyset text) → integer`: the highest generation of the search tags of a keyset; 0
+/// where there are none.
+#[pg_extern(sql = false)]
+fn _last_generation(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i32> {
+    let mut last = 0;
+    scan::each_value(relation, &mut |_, leaf| {
+        if let (Some(tag), Ok(version)) = (leaf.search_tag(), leaf.key_version())
+            && keyring::with_row(version, |row| row.is_some_and(|row| row.keyset == keyset))?
+        {
+            last = last.max(tag.generation().into());
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}

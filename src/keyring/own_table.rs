@@ -55,6 +55,7 @@ pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
 /// [`Error::KeyTable`]: a column is missing, or a row makes no sense.
 pub fn scan<const COLUMNS: usize>(
     table: pg_sys::Oid,
+    name: &'static str,
     columns: [&CStr; COLUMNS],
     see: &mut dyn FnMut(&Row<'_>) -> Option<()>,
 ) -> Result<(), Error> {
@@ -63,10 +64,10 @@ pub fn scan<const COLUMNS: usize>(
     // SAFETY: the relation stays open for as long as it is used; each tuple is used before the next is fetched. On an error
     // PostgreSQL closes both at the end of the transaction.
     unsafe {
-        for (number, name) in numbers.iter_mut().zip(columns) {
-            *number = pg_sys::get_attnum(table, name.as_ptr()).into();
+        for (number, column) in numbers.iter_mut().zip(columns) {
+            *number = pg_sys::get_attnum(table, column.as_ptr()).into();
             if *number <= 0 {
-                return Err(Error::KeyTable { detail: "A column is missing." });
+                return Err(Error::KeyTable { table: name, detail: "A column is missing." });
             }
         }
         lock_for_reading(table)?;
@@ -81,6 +82,7 @@ pub fn scan<const COLUMNS: usize>(
             }
             let row = Row { tuple, descriptor: (*relation).rd_att, numbers: &numbers };
             result = see(&row).ok_or(Error::KeyTable {
+                table: name,
                 detail: "A row has a version, generation or state that is not known.",
             });
         }

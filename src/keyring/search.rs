@@ -3,6 +3,7 @@
 //! The tag of a value is the one under the last index key of its keyset. Keysets have different index keys, so equal tags
 //! are of one keyset and one plaintext (but for a chance of 2^-128).
 
+use super::table::KeyState;
 use super::{memo, with_keyring};
 use crate::error::Error;
 use crate::varlena::Varlena;
@@ -76,9 +77,12 @@ pub fn blind_index(value: &[u8], context: Option<&[u8]>, bits: usize) -> Result<
     })
 }
 
-/// Whether the index key of the keyset that a version belongs to is known.
+/// Whether it is known if a tag of this version is outdated.
 pub fn is_index_key_known(version: KeyVersion) -> Result<bool, Error> {
-    with_keyring(|keyring| Ok(keyring.index_generation(version)?.is_some()))
+    with_keyring(|keyring| {
+        let row = keyring.rows()?.get(version);
+        Ok(row.is_some_and(|row| row.index_generation.is_some() || row.state == KeyState::Destroyed))
+    })
 }
 
 /// Whether the keys of two versions are known, and belong to different keysets.

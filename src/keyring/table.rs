@@ -43,15 +43,14 @@ pub struct KeyRow {
     pub state: KeyState,
     pub wrapped: Vec<u8>,
     pub master_fingerprint: String,
-    /// The generation of the keyset's index key; `None` where it has none.
+    /// The generation of the keyset's index key; `None` where it has none, or where nothing is left to make a tag of.
     pub index_generation: Option<u8>,
 }
 
 impl KeyRow {
     /// Whether a tag of a value that can be read was made with an index key that was replaced.
     pub fn is_outdated(&self, tag: SearchTag) -> bool {
-        self.state != KeyState::Destroyed
-            && self.index_generation.is_some_and(|last| last != tag.generation())
+        self.index_generation.is_some_and(|last| last != tag.generation())
     }
 }
 
@@ -122,8 +121,13 @@ impl KeyTable {
         let (version, row) = unsafe {
             let version: i32 = row.get(0)?;
             let keyset: String = row.get(1)?;
-            let index_generation = self.index_keys.get(&keyset).map(|key| key.generation);
             let state = KeyState::from_name(&row.get::<String>(2)?)?;
+            // A value that is gone keeps the tag that it has: nobody can make it another, and indexes must stay in order.
+            let index_generation = self
+                .index_keys
+                .get(&keyset)
+                .filter(|_| state != KeyState::Destroyed)
+                .map(|key| key.generation);
             let row = KeyRow {
                 keyset,
                 state,
@@ -161,7 +165,7 @@ impl KeyTable {
 
 fn read_tables() -> Result<KeyTable, Error> {
     let key_table = own_table::find(TABLE)
-        .ok_or(Error::KeyTable { detail: "The extension does not own such a table." })?;
+        .ok_or(Error::KeyTable { table: "data_key", detail: "The extension does not own such a table." })?;
     // Before the scans: what changes from here on marks this reading as outdated.
     invalidation::listen_for(key_table);
     let mut table = KeyTable {
@@ -174,12 +178,14 @@ fn read_tables() -> Result<KeyTable, Error> {
     if let Some(index_key_table) = own_table::find(INDEX_KEY_TABLE) {
         own_table::scan(
             index_key_table,
+            "index_key",
             [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
             &mut |row| table.insert_index_key(row),
         )?;
     }
     own_table::scan(
         key_table,
+        "data_key",
         [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
         &mut |row| table.insert(row),
     )?;

@@ -20,14 +20,37 @@ pub unsafe fn seal_array(
     // SAFETY: the nodes are those of the query; the comparison has two arguments.
     unsafe {
         look_through_cast(comparison);
-        let Some(operator) = WithText::of(comparison.opno).filter(|operator| !operator.is_text_left) else {
-            return Ok(());
-        };
+        let Some(operator) = WithText::of(comparison.opno) else { return Ok(()) };
+        if operator.is_text_left {
+            return seal_value(comparison, &operator, params);
+        }
         let array = known(pg_sys::list_nth(comparison.args, 1).cast(), pg_sys::TEXTARRAYOID, params);
         let array_type = pg_sys::get_array_type(operator.encrypted);
         let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
         let sealed = sealed_array(array, operator.encrypted)?;
         comparison.args = with_constant(comparison.args, 1, array_type, sealed);
+        comparison.opno = operator.sealed;
+        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
+        comparison.inputcollid = pg_sys::InvalidOid;
+    }
+    Ok(())
+}
+
+/// Turns `text = ANY (encrypted_text[])` into `encrypted_text = ANY (encrypted_text[])`, where the text is known.
+///
+/// # Safety
+/// As [`seal_array`].
+unsafe fn seal_value(
+    comparison: &mut pg_sys::ScalarArrayOpExpr,
+    operator: &WithText,
+    params: pg_sys::ParamListInfo,
+) -> Result<(), Error> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let text = known(pg_sys::list_nth(comparison.args, 0).cast(), pg_sys::TEXTOID, params);
+        let Some(text) = text else { return Ok(()) };
+        let sealed = seal_unsearchable(text)?.datum();
+        comparison.args = with_constant(comparison.args, 0, operator.encrypted, sealed);
         comparison.opno = operator.sealed;
         comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
         comparison.inputcollid = pg_sys::InvalidOid;

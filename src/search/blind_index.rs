@@ -1,9 +1,13 @@
 //! `blind_index`: a keyed hash for a column of its own.
 
-use crate::datatype::datum::Text;
+use crate::datatype::datum::{Node, Payload, Text};
 use crate::datatype::encoding;
 use crate::error::{Error, SqlResult};
 use crate::keyring::search;
+use crate::privilege::require_search;
+use crate::settings;
+use crate::varlena::Varlena;
+use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;
 
 /// `blind_index(value text, context text, bits integer) → bytea`: the first bits of a keyed hash of value and context under
@@ -14,6 +18,14 @@ fn blind_index(
     context: Option<Text<'_>>,
     bits: Option<i32>,
 ) -> SqlResult<Option<Vec<u8>>> {
+    Ok(index_of(value, context, bits)?)
+}
+
+fn index_of(
+    value: Option<Text<'_>>,
+    context: Option<Text<'_>>,
+    bits: Option<i32>,
+) -> Result<Option<Vec<u8>>, Error> {
     let Some(value) = value else { return Ok(None) };
     let bits = bits.and_then(|bits| usize::try_from(bits).ok()).ok_or(Error::BlindIndexBits)?;
     let index = encoding::with_utf8(value.0.bytes(), |value| match context {
@@ -23,4 +35,38 @@ fn blind_index(
         }
     })?;
     Ok(Some(index))
+}
+
+/// `blind_index_support(internal) → internal`: planner support. Constants are hashed once, so that EXPLAIN shows the result, not
+/// the value. Only for a role that may: a constant is not asked for EXECUTE any more.
+#[pg_extern(sql = false)]
+fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
+    // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with three arguments.
+    unsafe {
+        let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
+        if node.type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
+            return Ok(Node::NONE);
+        }
+        let request = &*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>();
+        let arguments = (*request.fcall).args;
+        let constant = |index| {
+            let node: *mut pg_sys::Node = pg_sys::list_nth(arguments, index).cast();
+            pgrx::is_a(node, pg_sys::NodeTag::T_Const).then(|| &*node.cast::<pg_sys::Const>())
+        };
+        let (Some(value), Some(context), Some(bits)) = (constant(0), constant(1), constant(2)) else {
+            return Ok(Node::NONE);
+        };
+        if require_search(fcinfo).is_err() {
+            return Ok(Node::NONE);
+        }
+        let text = |constant: &pg_sys::Const| {
+            Payload::from_datum(constant.constvalue, constant.constisnull).map(Text)
+        };
+        let bits = i32::from_datum(bits.constvalue, bits.constisnull);
+        let Some(index) = index_of(text(value), text(context), bits)? else { return Ok(Node::NONE) };
+        settings::note_constant();
+        let index = Varlena::copy_of(&index)?.datum();
+        let none = pg_sys::InvalidOid;
+        Ok(Node::of(pg_sys::makeConst(pg_sys::BYTEAOID, -1, none, -1, index, false, false).cast()))
+    }
 }

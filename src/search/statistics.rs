@@ -7,14 +7,17 @@ use std::cell::Cell;
 
 thread_local! {
     static NEXT: Cell<pg_sys::get_relation_stats_hook_type> = const { Cell::new(None) };
+    static NEXT_OF_INDEXES: Cell<pg_sys::get_index_stats_hook_type> = const { Cell::new(None) };
 }
 
-/// Installs the hook.
+/// Installs the hooks.
 pub fn init() {
-    // SAFETY: set once, while the library is loaded.
+    // SAFETY: both are set once, while the library is loaded.
     unsafe {
         NEXT.set(pg_sys::get_relation_stats_hook);
         pg_sys::get_relation_stats_hook = Some(relation_stats);
+        NEXT_OF_INDEXES.set(pg_sys::get_index_stats_hook);
+        pg_sys::get_index_stats_hook = Some(index_stats);
     }
 }
 
@@ -32,17 +35,46 @@ unsafe extern "C-unwind" fn relation_stats(
         }
         let table = (*range).relid;
         let type_oid = if column > 0 { pg_sys::get_atttype(table, column) } else { pg_sys::InvalidOid };
-        // PostgreSQL's own types hold none.
-        if type_oid.to_u32() < pg_sys::FirstNormalObjectId
-            || nested::is_leaf(type_oid)
-            || !nested::holds(type_oid).encrypted
-        {
-            return false;
-        }
-        (*data).statsTuple = without_values(table, column, (*range).inh);
-        (*data).freefunc = Some(free);
-        true
+        holds_values(type_oid) && hide_values(table, column, (*range).inh, data)
     }
+}
+
+/// Of an expression that an index is on.
+#[pg_guard]
+unsafe extern "C-unwind" fn index_stats(
+    root: *mut pg_sys::PlannerInfo,
+    index: pg_sys::Oid,
+    column: pg_sys::AttrNumber,
+    data: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: PostgreSQL passes its own structures, of an index and one of its columns.
+    unsafe {
+        NEXT_OF_INDEXES.get().is_some_and(|next| next(root, index, column, data))
+            || holds_values((*data).vartype) && hide_values(index, column, false, data)
+    }
+}
+
+/// Whether a type is made of parts that hold encrypted values. PostgreSQL's own types are not. Inside a transaction.
+fn holds_values(type_oid: pg_sys::Oid) -> bool {
+    type_oid.to_u32() >= pg_sys::FirstNormalObjectId
+        && !nested::is_leaf(type_oid)
+        && nested::holds(type_oid).encrypted
+}
+
+/// # Safety
+/// What PostgreSQL passed to a hook.
+unsafe fn hide_values(
+    table: pg_sys::Oid,
+    column: pg_sys::AttrNumber,
+    inherited: bool,
+    data: *mut pg_sys::VariableStatData,
+) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        (*data).statsTuple = without_values(table, column, inherited);
+        (*data).freefunc = Some(free);
+    }
+    true
 }
 
 /// The statistics of a column without values: the share of nulls, the width, the number of different values. Null where there
