@@ -129,6 +129,7 @@ BEGIN
     WHEN 'monitor' THEN
       RETURN ARRAY[
         'prism_crypt.status()',
+        'prism_crypt._invalid_search_indexes()',
         'prism_crypt.rotation_due()',
         'prism_crypt.census(regclass)',
         'prism_crypt._progress()']::regprocedure[];

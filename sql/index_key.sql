@@ -78,6 +78,28 @@ CREATE TRIGGER index_key_loaded
   EXECUTE FUNCTION prism_crypt._index_key_loaded();
 COMMENT ON TRIGGER index_key_loaded ON prism_crypt.index_key IS 'Marks indexes invalid that were built too early';
 
+CREATE FUNCTION prism_crypt._rebuild_search_indexes() RETURNS integer
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  index regclass;
+  indexes integer := 0;
+BEGIN
+  FOR index IN SELECT i.index FROM prism_crypt._search_indexes() AS i ORDER BY 1 LOOP
+    EXECUTE format('REINDEX INDEX %s', index);
+    indexes := indexes + 1;
+  END LOOP;
+  RETURN indexes;
+END $$;
+COMMENT ON FUNCTION prism_crypt._rebuild_search_indexes() IS
+  'Builds all indexes on encrypted values anew; gives their number. Internal';
+
+CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(i.index::text, ', ' ORDER BY i.index::text)
+  FROM prism_crypt._search_indexes() AS i JOIN pg_index AS x ON x.indexrelid = i.index WHERE NOT x.indisvalid
+$$;
+COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS 'Indexes on encrypted values that are invalid. Internal';
+
 CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -89,7 +111,12 @@ BEGIN
   WHERE EXISTS (SELECT FROM unnest(p.partclass) AS k (opclass) JOIN pg_opclass AS o ON o.oid = k.opclass
                 JOIN prism_crypt._encrypted_types() AS t ON t.type = o.opcintype)
      OR EXISTS (SELECT FROM pg_attribute AS a JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
-                WHERE a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs));
+                WHERE a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs))
+     -- An expression that makes an array or a row may make it of encrypted values.
+     OR EXISTS (SELECT FROM unnest(p.partclass, p.partattrs::smallint[]) AS k (opclass, attnum)
+                JOIN pg_opclass AS o ON o.oid = k.opclass
+                WHERE k.attnum = 0 AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype)
+                  AND EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = p.partrelid));
   IF partitioned IS NOT NULL THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = 'the index key can''t change while tables are partitioned by encrypted values',
@@ -113,8 +140,7 @@ CREATE FUNCTION prism_crypt._replace_index_key(keyset text, reason text) RETURNS
 #variable_conflict use_column
 DECLARE
   new_generation integer;
-  index regclass;
-  indexes integer := 0;
+  indexes integer;
 BEGIN
   IF _replace_index_key.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
@@ -132,6 +158,8 @@ BEGIN
       MESSAGE = format('no active data key in keyset "%s"', _replace_index_key.keyset),
       HINT = 'Call prism_crypt.rotate_key() to make one.';
   END IF;
+  PERFORM prism_crypt._check_index_key_can_change();
+  RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
   -- No statement may run that has compared a value by the old key already.
   PERFORM prism_crypt._lock_searched_tables(true);
   PERFORM prism_crypt._check_index_key_can_change();
@@ -146,10 +174,7 @@ BEGIN
   PERFORM prism_crypt._make_index_key(_replace_index_key.keyset, new_generation, _replace_index_key.reason);
   UPDATE prism_crypt.index_key AS i SET retagged_at = NULL
   WHERE i.keyset = _replace_index_key.keyset AND i.generation = new_generation;
-  FOR index IN SELECT i.index FROM prism_crypt._search_indexes() AS i ORDER BY 1 LOOP
-    EXECUTE format('REINDEX INDEX %s', index);
-    indexes := indexes + 1;
-  END LOOP;
+  indexes := prism_crypt._rebuild_search_indexes();
   PERFORM prism_crypt._audit(
     'rotate_index_key', _replace_index_key.keyset, NULL, _replace_index_key.reason,
     format('generation: %s, indexes built anew: %s', new_generation, indexes));
@@ -196,14 +221,16 @@ CREATE PROCEDURE prism_crypt.rotate_index_key(
 DECLARE
   generation integer;
 BEGIN
+  IF NOT pg_catalog.has_function_privilege('@extschema@.reencrypt_field(@extschema@.encrypted_text)', 'EXECUTE') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = 'permission denied to rotate', HINT = 'rotate_index_key() needs access to rotate, beside key_admin.';
+  END IF;
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_index_key()');
-  -- Also that the caller may rotate, before anything begins.
   PERFORM prism_crypt._check_limits(ROW(
     batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers)::prism_crypt._limits);
   IF prism_crypt._is_retagging(keyset) THEN
     RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
   ELSE
-    RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
     generation := prism_crypt._replace_index_key(keyset, reason);
     COMMIT;
     RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING

@@ -113,6 +113,20 @@ CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
 $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
 
+-- Values with an old search tag can't be opened any more for the new one, so from then on they are where their old tag puts
+-- them: in indexes too.
+CREATE FUNCTION prism_crypt._begin_loss(keyset text) RETURNS boolean
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT prism_crypt._is_retagging(keyset) THEN
+    RETURN false;
+  END IF;
+  PERFORM prism_crypt._lock_searched_tables(true);
+  RETURN true;
+END $$;
+COMMENT ON FUNCTION prism_crypt._begin_loss(text) IS
+  'Locks what has to be built anew where values of a keyset get lost that have old search tags. Internal';
+
 CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -128,6 +142,8 @@ CREATE FUNCTION prism_crypt.destroy_key(version integer, reason text DEFAULT NUL
   RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  is_retagging boolean;
 BEGIN
   PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
   PERFORM prism_crypt._lock_old_key(
@@ -136,8 +152,12 @@ BEGIN
   IF NOT force THEN
     PERFORM prism_crypt._prove_unused(destroy_key.version);
   END IF;
+  is_retagging := prism_crypt._begin_loss((SELECT k.keyset FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version));
   PERFORM prism_crypt._overwrite_key(
     destroy_key.version, destroy_key.reason, CASE WHEN force THEN 'destroy_key by force' ELSE 'destroy_key' END);
+  IF is_retagging THEN
+    PERFORM prism_crypt._rebuild_search_indexes();
+  END IF;
   PERFORM prism_crypt._tell_what_remains(format('key version %s is destroyed', destroy_key.version));
 END $$;
 COMMENT ON FUNCTION prism_crypt.destroy_key(integer, text, boolean) IS
@@ -150,6 +170,7 @@ CREATE FUNCTION prism_crypt.destroy_keyset(keyset text, reason text DEFAULT NULL
 DECLARE
   versions integer[];
   values_lost bigint;
+  is_retagging boolean;
   version integer;
 BEGIN
   IF destroy_keyset.keyset IS NULL THEN
@@ -175,11 +196,15 @@ BEGIN
       DETAIL = format('Key versions: %s. Ciphertexts: %s.', array_to_string(versions, ', '), values_lost),
       HINT = 'If that is what you want: force => true, reason => ''...''.';
   END IF;
+  is_retagging := prism_crypt._begin_loss(destroy_keyset.keyset);
   FOREACH version IN ARRAY versions LOOP
     PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
   END LOOP;
   -- Without it nobody can guess at the plaintexts by their search tags.
   PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
+  IF is_retagging THEN
+    PERFORM prism_crypt._rebuild_search_indexes();
+  END IF;
   PERFORM prism_crypt._tell_what_remains(
     format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
   RETURN cardinality(versions);

@@ -23,13 +23,17 @@ fn status() -> Result<
     ];
     checks.extend(keys());
     checks.push(seals());
+    checks.extend(invalid_indexes()?);
     checks.push(hardware());
     checks.push(preload());
     checks.push(sees_statements_first());
     checks.push(("library_version", env!("CARGO_PKG_VERSION").to_owned(), true));
     checks.push(("postgresql_version", postgresql_version(), true));
     let enabled = checks.iter().all(|(name, _, ok)| {
-        *ok || matches!(*name, "seals" | "hardware_aes" | "preloaded" | "sees_statements_first")
+        *ok || matches!(
+            *name,
+            "seals" | "invalid_indexes" | "hardware_aes" | "preloaded" | "sees_statements_first"
+        )
     });
     checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
     Ok(TableIterator::new(checks))
@@ -82,6 +86,13 @@ fn seals() -> Check {
         })
         .collect();
     ("seals", shown.join(", "), ok)
+}
+
+/// Indexes that were built before their index key was there; none is no check.
+fn invalid_indexes() -> Result<Option<Check>, ErrorReport> {
+    let found = Spi::get_one::<String>("SELECT prism_crypt._invalid_search_indexes()")
+        .map_err(|_| Error::Internal("indexes can't be looked up"))?;
+    Ok(found.map(|indexes| ("invalid_indexes", format!("{indexes}: REINDEX"), false)))
 }
 
 /// The instructions that the cipher uses where it finds them.

@@ -74,7 +74,8 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         }
         let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
         pg_sys::op_input_types(comparison.opno, &mut left, &mut right);
-        let texts = (*cast.cast::<pg_sys::ArrayCoerceExpr>()).arg;
+        let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
+        let texts = coercion.arg;
         let name = CStr::from_ptr(pg_sys::get_opname(comparison.opno));
         if left != right || !catalog::is_encrypted_text(left) {
             return;

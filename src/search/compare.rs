@@ -18,8 +18,8 @@ pub fn are_equal(
 ) -> Result<bool, Error> {
     match (left.search_tag(), right.search_tag()) {
         (Some(left), Some(right)) if are_comparable(left, right) => Ok(left == right),
-        (Some(_), Some(_)) => are_equal_otherwise(left, right),
         _ if is_analyzed(fcinfo) => Ok(is_copy(left, right)),
+        (Some(_), Some(_)) => are_equal_otherwise(left, right),
         _ => match require_search(fcinfo) {
             Ok(()) => are_equal_otherwise(left, right),
             // Replication looks for a copy of what another server sealed.

@@ -191,6 +191,9 @@ pub unsafe fn known(
 ) -> Option<pg_sys::Datum> {
     // SAFETY: the planner's own computation of constants, which looks at nothing else of the planner's state.
     unsafe {
+        if !is_plain(expression) {
+            return None;
+        }
         let mut global = pg_sys::PlannerGlobal {
             type_: pg_sys::NodeTag::T_PlannerGlobal,
             boundParams: params,
@@ -207,5 +210,31 @@ pub unsafe fn known(
         }
         let constant = &*computed.cast::<pg_sys::Const>();
         (constant.consttype == type_oid && !constant.constisnull).then_some(constant.constvalue)
+    }
+}
+
+/// Whether an expression is made of constants and parameters alone. PostgreSQL may yet find that others need not be computed,
+/// and they may raise errors.
+///
+/// # Safety
+/// `expression` is null or a node.
+unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
+    // SAFETY: the node's tag says what it is.
+    unsafe {
+        if expression.is_null() {
+            return false;
+        }
+        match (*expression).type_ {
+            pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => true,
+            pg_sys::NodeTag::T_RelabelType => {
+                is_plain((*expression.cast::<pg_sys::RelabelType>()).arg.cast())
+            }
+            pg_sys::NodeTag::T_ArrayExpr => {
+                let elements = (*expression.cast::<pg_sys::ArrayExpr>()).elements;
+                let count = if elements.is_null() { 0 } else { (*elements).length };
+                (0..count).all(|index| is_plain(pg_sys::list_nth(elements, index).cast()))
+            }
+            _ => false,
+        }
     }
 }

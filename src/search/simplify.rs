@@ -1,6 +1,7 @@
 //! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 
+use crate::datatype::catalog;
 use crate::datatype::datum::Node;
 use crate::datatype::text_io::seal_unsearchable;
 use crate::error::{Error, SqlResult};
@@ -39,7 +40,7 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
             return Ok(Node::NONE);
         };
         for side in &mut sides {
-            side.look_through_cast(call.funcid);
+            side.look_through_cast();
         }
         // Two texts are not compared as texts.
         let Some(place) = sides.iter().rposition(|side| side.type_oid == pg_sys::TEXTOID) else {
@@ -96,11 +97,11 @@ impl Side {
         }
     }
 
-    /// Takes the text instead of its cast to the type. `function` is one of this extension's.
+    /// Takes the text instead of its cast to the type.
     ///
     /// # Safety
     /// Inside a transaction.
-    unsafe fn look_through_cast(&mut self, function: pg_sys::Oid) {
+    unsafe fn look_through_cast(&mut self) {
         // SAFETY: the node's tag says what it is; catalog look-ups.
         unsafe {
             if !pgrx::is_a(self.node, pg_sys::NodeTag::T_FuncExpr) {
@@ -108,8 +109,7 @@ impl Side {
             }
             let cast = &*self.node.cast::<pg_sys::FuncExpr>();
             let text = argument(cast, 0);
-            if cast.funcid.to_u32() < pg_sys::FirstNormalObjectId
-                || pg_sys::get_func_namespace(cast.funcid) != pg_sys::get_func_namespace(function)
+            if !catalog::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
                 || CStr::from_ptr(pg_sys::get_func_name(cast.funcid)) != c"encrypted_text"
             {
                 return;
