@@ -229,6 +229,12 @@ unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
             pg_sys::NodeTag::T_RelabelType => {
                 is_plain((*expression.cast::<pg_sys::RelabelType>()).arg.cast())
             }
+            // From varchar[] to text[]: nothing is computed for an element.
+            pg_sys::NodeTag::T_ArrayCoerceExpr => {
+                let cast = &*expression.cast::<pg_sys::ArrayCoerceExpr>();
+                let is_relabelled = pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_RelabelType);
+                is_relabelled && is_plain(cast.arg.cast())
+            }
             pg_sys::NodeTag::T_ArrayExpr => {
                 let elements = (*expression.cast::<pg_sys::ArrayExpr>()).elements;
                 let count = if elements.is_null() { 0 } else { (*elements).length };
