@@ -1,0 +1,102 @@
+"""What the tests of drivers run with: pinned packages in PRISM_CACHE, fetched at the first use."""
+
+import functools
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+
+from . import paths
+
+SOURCES = paths.ROOT / "tests/drivers"
+HOME = paths.CACHE / "drivers"
+# What pip, npm and cargo say when there is no way to their registry. Any other failure is a failure of the test.
+UNREACHABLE = re.compile(
+    r"name resolution|Name or service not known|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|Tunnel connection failed"
+    r"|Network is unreachable|Connection refused|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
+    r"|Could not resolve host|Could not connect|Couldn't connect|Could not resolve proxy|Timeout was reached|CONNECT tunnel failed", re.I)
+
+
+class _Unreachable(Exception):
+    """There is no way to the registry."""
+
+
+def _run(argv, **kw):
+    argv = [str(a) for a in argv]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                              env=paths.clean_env(), **kw)
+    except FileNotFoundError:
+        raise RuntimeError(f"{argv[0]} not found: run tools/setup") from None
+    if done.returncode != 0:
+        if UNREACHABLE.search(done.stdout):
+            raise _Unreachable(done.stdout[-500:])
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout[-3000:]}")
+
+
+def _make_once(home, wanted, make):
+    """Calls make() unless home was made for the same wanted (str) before."""
+    stamp = home / ".made-for"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    make()
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def _or_skip(provide):
+    """provide(), remembered; the tests are skipped where it can't reach a registry."""
+    @functools.cache
+    def attempt():
+        try:
+            return provide(), None
+        except _Unreachable as error:
+            return None, f"no way to the package registry for {provide.__name__}: {error}"
+
+    @functools.wraps(provide)
+    def wrapper():
+        provided, reason = attempt()
+        if reason:
+            raise unittest.SkipTest(reason)
+        return provided
+    return wrapper
+
+
+@_or_skip
+def python():
+    """Command (a list) of an interpreter that has the packages of requirements.txt."""
+    requirements = SOURCES / "requirements.txt"
+    home = HOME / f"python-{sys.version_info.major}.{sys.version_info.minor}"
+    executable = home / "bin/python"
+
+    def make():
+        _run([sys.executable, "-m", "venv", home])
+        _run([executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", "-r", requirements])
+
+    _make_once(home, f"{sys.executable} {sys.version}\n{requirements.read_text(encoding='utf-8')}", make)
+    return [str(executable)]
+
+
+@_or_skip
+def node():
+    """Command (a list) of a node that finds the packages of package-lock.json."""
+    home = HOME / "node"
+    files = [SOURCES / "node_postgres" / name for name in ("package.json", "package-lock.json")]
+
+    def make():
+        for file in files:
+            shutil.copy(file, home)
+        _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=20000"], cwd=home)
+
+    _make_once(home, "".join(f.read_text(encoding="utf-8") for f in files), make)
+    return ["env", f"NODE_PATH={home / 'node_modules'}", "node"]
+
+
+@_or_skip
+def tokio_postgres():
+    """Command (a list) of the program in tests/drivers/tokio_postgres; cargo knows whether it is up to date."""
+    manifest = SOURCES / "tokio_postgres/Cargo.toml"
+    _run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", HOME / "cargo"])
+    return [str(HOME / "cargo/release/prism-crypt-test-tokio-postgres")]
