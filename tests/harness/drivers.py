@@ -30,8 +30,8 @@ def _run(argv, **kw):
     except FileNotFoundError:
         raise RuntimeError(f"{argv[0]} not found: run tools/setup") from None
     if done.returncode != 0:
-        if UNREACHABLE.search(done.stdout):
-            raise _Unreachable(done.stdout[-500:])
+        if found := UNREACHABLE.search(done.stdout):
+            raise _Unreachable(found[0])
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout[-3000:]}")
 
 
@@ -53,7 +53,7 @@ def _or_skip(provide):
         try:
             return provide(), None
         except _Unreachable as error:
-            return None, f"no way to the package registry for {provide.__name__}: {error}"
+            return None, f"{provide.__name__}: no way to the package registry ({error})"
 
     @functools.wraps(provide)
     def wrapper():

@@ -82,11 +82,10 @@ def named(value):
     if isinstance(value, list):
         return [named(v) for v in value]
     if isinstance(value, dict):
-        raw = bytes.fromhex(value["hex"]) if "hex" in value else b""
-        return value | {"text": named(value["text"])} if "text" in value else NAMES.get(raw.decode(errors="ignore"), value)
-    if isinstance(value, str) and value not in NAMES:
-        return re.sub("|".join(map(re.escape, NAMES)), lambda found: f"<{NAMES[found[0]]}>", value)
-    return NAMES.get(value, value) if isinstance(value, str) else value
+        return NAMES.get(bytes.fromhex(value["hex"]).decode(errors="ignore"), value) if "hex" in value else {k: named(v) for k, v in value.items()}
+    if isinstance(value, str):
+        return NAMES.get(value) or re.sub("|".join(map(re.escape, NAMES)), lambda found: f"<{NAMES[found[0]]}>", value)
+    return value
 
 
 def is_ciphertext(value):
@@ -96,6 +95,11 @@ def is_ciphertext(value):
 class Driver(Scenario):
     """Runs programs against a database of the class; each test has its own tables."""
 
+    # A way to use the driver, and whether its parameters are of the column's type where the statement says nothing else.
+    variant = "untyped"
+    untyped = True
+    # Whether it has COPY of rows, not just of bytes, in binary.
+    binary_copy_in = binary_copy_out = True
     preload = True
     # PostgreSQL itself logs parameters of type text as they are.
     conf = {"log_parameter_max_length": "0"}
@@ -142,12 +146,7 @@ ANALYZE people, letters, archive;""", db=self.db)
 
 
 class DriverChecks:
-    """The tests, for classes over Driver. `variant`: a way to use the driver."""
-
-    variant = "untyped"
-    binary_copy = True
-    # Whether parameters are of the column's type where nothing else is said.
-    untyped = True
+    """The tests, for classes over Driver."""
 
     def test_search(self):
         for table in ("people", "archive"):
@@ -229,7 +228,7 @@ class DriverChecks:
 
     def test_copy(self):
         rows = [[100 + i, v] for i, v in PEOPLE]
-        for file_format in ("text", "binary") if self.binary_copy else ("text",):
+        for file_format in ("text", "binary") if self.binary_copy_in else ("text",):
             types = {"types": ["int4", "text"], "format": file_format}
             gave = self.steps(
                 {"copy_in": "archive", "columns": ["id", "email"], "rows": rows, **types},

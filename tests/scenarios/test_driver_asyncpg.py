@@ -3,11 +3,12 @@
 import unittest
 
 from driver_checks import Driver, DriverChecks
+from driver_recipes import RecipeChecks
 from harness import drivers
 
 
-class Asyncpg(DriverChecks, Driver):
-    binary_copy = False
+class Asyncpg(Driver):
+    binary_copy_in = False
     binary_copy_out = False
 
     @classmethod
@@ -15,13 +16,18 @@ class Asyncpg(DriverChecks, Driver):
         return drivers.python() + [str(drivers.SOURCES / "asyncpg/client.py")]
 
 
-class AsyncpgTextCodec(Asyncpg):
+class AsyncpgPlain(RecipeChecks, DriverChecks, Asyncpg):
+    def recipe(self):
+        return drivers.python() + [str(drivers.SOURCES / "asyncpg/recipe.py")]
+
+
+class AsyncpgTextCodec(DriverChecks, Asyncpg):
     variant = "text codec"
 
 
-class AsyncpgBinaryCodec(Asyncpg):
+class AsyncpgBinaryCodec(DriverChecks, Asyncpg):
     variant = "binary codec"
-    binary_copy = True
+    binary_copy_in = True
 
 
 if __name__ == "__main__":

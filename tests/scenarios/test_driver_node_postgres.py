@@ -3,16 +3,20 @@
 import unittest
 
 from driver_checks import Driver, DriverChecks
+from driver_recipes import RecipeChecks
 from harness import drivers
 
 
-class NodePostgres(DriverChecks, Driver):
-    binary_copy = False
+class NodePostgres(RecipeChecks, DriverChecks, Driver):
+    binary_copy_in = False
     binary_copy_out = False
 
     @classmethod
     def command(cls):
         return drivers.node() + [str(drivers.SOURCES / "node_postgres/client.js")]
+
+    def recipe(self):
+        return drivers.node() + [str(drivers.SOURCES / "node_postgres/recipe.js")]
 
 
 if __name__ == "__main__":

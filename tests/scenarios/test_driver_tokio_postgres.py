@@ -6,23 +6,27 @@ tokio-postgres, which reads and writes binary: parameters of the type that the s
 import unittest
 
 from driver_checks import Driver, DriverChecks
+from driver_recipes import RecipeChecks
 from harness import drivers
 
 
-class TokioPostgres(DriverChecks, Driver):
-    binary_copy_out = True
-
+class TokioPostgres(Driver):
     @classmethod
     def command(cls):
         return drivers.tokio_postgres()
 
 
-class TokioPostgresText(TokioPostgres):
+class TokioPostgresUntyped(RecipeChecks, DriverChecks, TokioPostgres):
+    def recipe(self):
+        return self.argv
+
+
+class TokioPostgresText(DriverChecks, TokioPostgres):
     variant = "text"
     untyped = False
 
 
-class TokioPostgresVarchar(TokioPostgres):
+class TokioPostgresVarchar(DriverChecks, TokioPostgres):
     variant = "varchar"
     untyped = False
 

@@ -1,5 +1,6 @@
 //! Runs the steps on stdin with tokio-postgres and prints what each gave; tests/scenarios/driver_checks.py says what a step is.
 
+mod recipe;
 mod value;
 
 use bytes::Bytes;
@@ -150,6 +151,12 @@ async fn steps(given: &Value) -> Outcome<()> {
     config.user(text(at, "user")).dbname(text(at, "database"));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
+    if text(given, "variant") == "recipe" {
+        let row =
+            recipe::recipe(&client, text(given, "name"), text(given, "email"), text(given, "other")).await?;
+        println!("{row}");
+        return Ok(());
+    }
     let (mut gave, mut kept) = (Vec::new(), Vec::new());
     for step in items(&given["steps"]) {
         gave.push(run(&client, step, text(given, "variant"), &mut kept).await?);

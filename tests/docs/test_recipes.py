@@ -1,0 +1,36 @@
+"""
+The code that docs/recipes-clients.md gives for a tested driver is what the scenario tests run: the parts of a program
+in tests/drivers between the comments "recipe" and "end of recipe".
+"""
+
+import re
+import textwrap
+import unittest
+
+from harness import paths
+
+PROGRAMS = {
+    "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
+    "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
+}
+SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
+BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)
+RECIPE = re.compile(r"^ *(?:#|//) recipe\n(.*?)^ *(?:#|//) end of recipe$", re.M | re.S)
+
+
+class Recipes(unittest.TestCase):
+    maxDiff = None
+
+    def test_code_is_that_of_the_programs(self):
+        document = (paths.ROOT / "docs/recipes-clients.md").read_text(encoding="utf-8")
+        sections = dict(SECTION.findall(document))
+        self.assertEqual(set(sections), set(PROGRAMS), "the drivers that the document calls tested")
+        for driver, program in PROGRAMS.items():
+            source = (paths.ROOT / "tests/drivers" / program).read_text(encoding="utf-8")
+            code = [textwrap.dedent(part).strip("\n") for part in RECIPE.findall(source)]
+            self.assertTrue(code, program)
+            self.assertEqual([block.strip("\n") for block in BLOCK.findall(sections[driver])], code, driver)
+
+
+if __name__ == "__main__":
+    unittest.main()

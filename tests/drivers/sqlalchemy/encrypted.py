@@ -1,0 +1,50 @@
+"""What docs/recipes-clients.md says of SQLAlchemy."""
+
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+# recipe
+from sqlalchemy import Index, Text, cast, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import UserDefinedType
+
+class EncryptedText(UserDefinedType):
+    cache_ok = True
+
+    def __init__(self, *modifiers):
+        self.modifiers = modifiers
+
+    def get_col_spec(self, **kw):
+        return "encrypted_text" + (f"({', '.join(map(repr, self.modifiers))})" if self.modifiers else "")
+
+    def bind_expression(self, bindvalue):
+        return cast(bindvalue, Text)
+
+    def column_expression(self, column):
+        return func.decrypt_field(column, type_=self)
+
+class Patient(Base):
+    __tablename__ = "patients"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(EncryptedText())
+    email: Mapped[str] = mapped_column(EncryptedText("email", "searchable"))
+    __table_args__ = (
+        Index("patients_email", "email", unique=True, postgresql_ops={"email": "encrypted_text_unique_ops"}),)
+# end of recipe
+
+
+def recipe(session, name, email, other):
+    # recipe
+    session.add_all([Patient(name=name, email=email), Patient(name=name, email=other)])
+    session.flush()
+    patient = session.scalars(select(Patient).where(Patient.email == email)).one()
+    both = session.scalars(select(Patient.id).where(Patient.email.in_([email, other])).order_by(Patient.id)).all()
+    upsert = insert(Patient).values(name=name, email=email)
+    upsert = upsert.on_conflict_do_update(index_elements=[Patient.email], set_={"name": upsert.excluded.name})
+    upserted = session.scalars(upsert.returning(Patient.id)).one()
+    # end of recipe
+    return {"row": [patient.id, patient.name, patient.email], "rows": [[i] for i in both], "upserted": upserted}
