@@ -181,6 +181,14 @@ class DriverChecks:
             self.assertRegex(plan, "Index Scan (using|on) people_email", condition)
             self.assertRegex(plan, r"Index Cond: .*\$1", condition)
 
+    def test_prepared_statements_outlive_rotations(self):
+        conditions = {c: CONDITIONS[c] for c in ("email = $1", "email = $1::text", "email = ANY ($1)")}
+        queries = [sql(f"SELECT id FROM people WHERE {c} ORDER BY id", *[arguments(count, WANTED[0])] * 7) for c, count in conditions.items()]
+        expected = [[[[i] for i, v in PEOPLE if v in WANTED[0][:count]]] * 7 for count in conditions.values()]
+        rotations = ["SELECT prism_crypt.rotate_key() > 1", "CALL prism_crypt.rotate_all()", "CALL prism_crypt.rotate_index_key('default')"]
+        gave = self.steps(*queries, *[step for rotation in rotations for step in (sql(rotation), *queries)], user="postgres")
+        self.assertEqual(gave, [*expected, [[[True]]], *expected, [[]], *expected, [[]], *expected])
+
     def test_insert_and_read(self):
         values = [[100 + i, v] for i, v in PEOPLE]
         for insert in ("INSERT INTO people VALUES ($1, $2)", "INSERT INTO archive VALUES ($1, $2::text)"):

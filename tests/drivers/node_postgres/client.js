@@ -6,8 +6,11 @@ const { Readable } = require('node:stream');
 const { Client, DatabaseError } = require('pg');
 const { from, to } = require('pg-copy-streams');
 
-async function query(client, step, name) {
+const names = {};
+
+async function query(client, step) {
   const gave = [];
+  const name = (names[step.sql] ??= `statement_${Object.keys(names).length}`);
   for (const values of step.runs) {
     // With a name it is prepared, and found the next time.
     const config = { text: step.sql, values, rowMode: 'array', ...(step.runs.length > 1 && { name }) };
@@ -37,10 +40,10 @@ async function bytes(client, sql) {
   return Buffer.concat(parts);
 }
 
-async function run(client, step, name) {
+async function run(client, step) {
   const [, work] = Object.entries({ sql: query, copy_in: copyIn, copy_out: copyOut, copy_back: copyBack }).find(([key]) => key in step);
   try {
-    return (await work(client, step, name)) ?? null;
+    return (await work(client, step)) ?? null;
   } catch (error) {
     if (!(error instanceof DatabaseError)) throw error;
     return { error: error.code, text: `${error.message} ${error.detail} ${error.hint}` };
@@ -52,7 +55,7 @@ async function main() {
   const client = new Client(given.connection);
   await client.connect();
   const gave = [];
-  for (const step of given.steps) gave.push(await run(client, step, `step_${gave.length}`));
+  for (const step of given.steps) gave.push(await run(client, step));
   await client.end();
   process.stdout.write(JSON.stringify(gave));
 }

@@ -6,6 +6,7 @@ mod value;
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt, pin_mut};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, NoTls, Statement};
@@ -45,20 +46,28 @@ async fn prepare(client: &Client, step: &Value, variant: &str) -> Outcome<Statem
     Ok(client.prepare_typed(text(step, "sql"), declared).await?)
 }
 
-async fn query(client: &Client, step: &Value, variant: &str, kept: &mut Vec<Statement>) -> Outcome<Value> {
-    let statement = prepare(client, step, variant).await?;
+async fn query(
+    client: &Client,
+    step: &Value,
+    variant: &str,
+    kept: &mut HashMap<String, Statement>,
+) -> Outcome<Value> {
+    // Kept, as the driver would close it.
+    let sql = text(step, "sql");
+    if !kept.contains_key(sql) {
+        kept.insert(sql.to_owned(), prepare(client, step, variant).await?);
+    }
+    let statement = &kept[sql];
     let mut gave = Vec::new();
     for run in items(&step["runs"]) {
         let parameters: Vec<Given> = items(run).iter().cloned().map(Given).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> =
             parameters.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
-        let rows = client.query(&statement, &parameters).await?;
+        let rows = client.query(statement, &parameters).await?;
         let shown =
             |row: tokio_postgres::Row| (0..row.len()).map(|i| row.get::<_, Shown>(i).0).collect::<Vec<_>>();
         gave.push(json!(rows.into_iter().map(shown).collect::<Vec<_>>()));
     }
-    // The driver would close it.
-    kept.push(statement);
     Ok(json!(gave))
 }
 
@@ -129,7 +138,12 @@ async fn copy_back(client: &Client, step: &Value) -> Outcome<Value> {
     Ok(Value::Null)
 }
 
-async fn run(client: &Client, step: &Value, variant: &str, kept: &mut Vec<Statement>) -> Outcome<Value> {
+async fn run(
+    client: &Client,
+    step: &Value,
+    variant: &str,
+    kept: &mut HashMap<String, Statement>,
+) -> Outcome<Value> {
     let gave = match step {
         _ if step.get("sql").is_some() => query(client, step, variant, kept).await,
         _ if step.get("copy_in").is_some() => copy_in(client, step).await,
@@ -157,7 +171,7 @@ async fn steps(given: &Value) -> Outcome<()> {
         println!("{row}");
         return Ok(());
     }
-    let (mut gave, mut kept) = (Vec::new(), Vec::new());
+    let (mut gave, mut kept) = (Vec::new(), HashMap::new());
     for step in items(&given["steps"]) {
         gave.push(run(&client, step, text(given, "variant"), &mut kept).await?);
     }
