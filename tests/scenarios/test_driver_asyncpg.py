@@ -2,7 +2,7 @@
 
 import unittest
 
-from driver_checks import Driver, DriverChecks
+from driver_checks import Driver, UntypedChecks
 from driver_recipes import RecipeChecks
 from harness import drivers
 
@@ -16,16 +16,16 @@ class Asyncpg(Driver):
         return drivers.python() + [str(drivers.SOURCES / "asyncpg/client.py")]
 
 
-class AsyncpgPlain(RecipeChecks, DriverChecks, Asyncpg):
+class AsyncpgPlain(RecipeChecks, UntypedChecks, Asyncpg):
     def recipe(self):
         return drivers.python() + [str(drivers.SOURCES / "asyncpg/recipe.py")]
 
 
-class AsyncpgTextCodec(DriverChecks, Asyncpg):
+class AsyncpgTextCodec(UntypedChecks, Asyncpg):
     variant = "text codec"
 
 
-class AsyncpgBinaryCodec(DriverChecks, Asyncpg):
+class AsyncpgBinaryCodec(UntypedChecks, Asyncpg):
     variant = "binary codec"
     binary_copy_in = True
 

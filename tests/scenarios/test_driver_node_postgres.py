@@ -2,12 +2,12 @@
 
 import unittest
 
-from driver_checks import Driver, DriverChecks
+from driver_checks import Driver, UntypedChecks
 from driver_recipes import RecipeChecks
 from harness import drivers
 
 
-class NodePostgres(RecipeChecks, DriverChecks, Driver):
+class NodePostgres(RecipeChecks, UntypedChecks, Driver):
     binary_copy_in = False
     binary_copy_out = False
 

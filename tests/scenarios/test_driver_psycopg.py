@@ -2,7 +2,7 @@
 
 import unittest
 
-from driver_checks import Driver, DriverChecks
+from driver_checks import Driver, DriverChecks, UntypedChecks
 from driver_recipes import RecipeChecks
 from harness import canaries, drivers
 
@@ -13,14 +13,13 @@ class Psycopg(Driver):
         return drivers.python() + [str(drivers.SOURCES / "psycopg/client.py")]
 
 
-class PsycopgText(RecipeChecks, DriverChecks, Psycopg):
+class PsycopgText(RecipeChecks, UntypedChecks, Psycopg):
     def recipe(self):
         return drivers.python() + [str(drivers.SOURCES / "psycopg/recipe.py")]
 
 
 class PsycopgBinary(DriverChecks, Psycopg):
     variant = "binary"
-    untyped = False
 
 
 class PsycopgValues(Psycopg):

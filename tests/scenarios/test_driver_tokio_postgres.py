@@ -5,7 +5,7 @@ tokio-postgres, which reads and writes binary: parameters of the type that the s
 
 import unittest
 
-from driver_checks import Driver, DriverChecks
+from driver_checks import Driver, DriverChecks, UntypedChecks
 from driver_recipes import RecipeChecks
 from harness import drivers
 
@@ -16,19 +16,17 @@ class TokioPostgres(Driver):
         return drivers.tokio_postgres()
 
 
-class TokioPostgresUntyped(RecipeChecks, DriverChecks, TokioPostgres):
+class TokioPostgresUntyped(RecipeChecks, UntypedChecks, TokioPostgres):
     def recipe(self):
         return self.argv
 
 
 class TokioPostgresText(DriverChecks, TokioPostgres):
     variant = "text"
-    untyped = False
 
 
 class TokioPostgresVarchar(DriverChecks, TokioPostgres):
     variant = "varchar"
-    untyped = False
 
 
 if __name__ == "__main__":
