@@ -213,8 +213,8 @@ pub unsafe fn known(
     }
 }
 
-/// Whether an expression is made of constants and parameters alone. PostgreSQL may yet find that others need not be computed,
-/// and they may raise errors.
+/// Whether an expression is made of constants and parameters alone, and of PostgreSQL's functions of them. PostgreSQL may yet
+/// find that others need not be computed, and they may raise errors.
 ///
 /// # Safety
 /// `expression` is null or a node.
@@ -235,12 +235,23 @@ unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
                 let is_relabelled = pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_RelabelType);
                 is_relabelled && is_plain(cast.arg.cast())
             }
-            pg_sys::NodeTag::T_ArrayExpr => {
-                let elements = (*expression.cast::<pg_sys::ArrayExpr>()).elements;
-                let count = if elements.is_null() { 0 } else { (*elements).length };
-                (0..count).all(|index| is_plain(pg_sys::list_nth(elements, index).cast()))
+            pg_sys::NodeTag::T_ArrayExpr => are_plain((*expression.cast::<pg_sys::ArrayExpr>()).elements),
+            // PostgreSQL's own, such as lower() and string_to_array(); those of others may do anything.
+            pg_sys::NodeTag::T_FuncExpr => {
+                let call = &*expression.cast::<pg_sys::FuncExpr>();
+                call.funcid.to_u32() < pg_sys::FirstNormalObjectId && are_plain(call.args)
             }
             _ => false,
         }
+    }
+}
+
+/// # Safety
+/// `expressions` is null or a list of nodes.
+unsafe fn are_plain(expressions: *mut pg_sys::List) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let count = if expressions.is_null() { 0 } else { (*expressions).length };
+        (0..count).all(|index| is_plain(pg_sys::list_nth(expressions, index).cast()))
     }
 }
