@@ -1,7 +1,13 @@
--- Each error that SQL can reach, once, in the order of src/error.rs: SQLSTATE, message, detail, hint.
+-- Each error that SQL can reach, once, about in the order of src/error.rs: SQLSTATE, message, detail, hint.
 CALL regress.fresh();
-CREATE TABLE t (v encrypted_text, b bytea);
-INSERT INTO t VALUES ('text', encrypt_bytes('bytes'));
+CREATE TABLE t (v encrypted_text, b bytea, s encrypted_text('searchable'));
+INSERT INTO t VALUES ('text', encrypt_bytes('bytes'), 'text');
+BEGIN;
+SELECT prism_crypt._replace_index_key('default', NULL);
+SELECT encrypted_text_out('text'::encrypted_text('searchable')) AS generation_2 \gset
+ROLLBACK;
+CREATE TABLE generation_2 (s encrypted_text);
+INSERT INTO generation_2 VALUES (:'generation_2');
 SET prism_crypt.master_key_env = '';
 -- MasterKey
 SET prism_crypt.master_key_command = 'echo 00112233445566778899aabbccddeeff';
@@ -32,6 +38,17 @@ RESET prism_crypt.master_key_env;
 BEGIN;
 UPDATE prism_crypt.data_key SET wrapped = '\x00';
 CALL regress.fails('SELECT decrypt_field(v) FROM t');
+-- IndexKeyDamaged
+UPDATE prism_crypt.index_key SET wrapped = '\x00';
+CALL regress.fails($$SELECT blind_index('x', NULL)$$);
+-- IndexKeyDestroyed
+UPDATE prism_crypt.index_key SET state = 'destroyed';
+CALL regress.fails($$SELECT blind_index('x', NULL)$$);
+-- NoIndexKey
+DELETE FROM prism_crypt.index_key;
+CALL regress.fails($$SELECT blind_index('x', NULL)$$);
+-- IndexKeyUnknown: tags of two generations, and none of them known.
+CALL regress.fails('SELECT a.s = b.s FROM t AS a, generation_2 AS b');
 -- NoDataKey
 UPDATE prism_crypt.data_key SET state = 'decrypt_only';
 CALL regress.fails($$SELECT encrypt_field('x')$$);
@@ -78,8 +95,10 @@ INSERT INTO damaged SELECT 5, 'sound';
 SELECT prism_crypt.rotate_key() IS NOT NULL AS rotated;
 CALL rotate_batch('damaged', 'v');
 SELECT decrypt_field(v) FROM damaged WHERE id = 5;
--- LoadDenied
+-- SearchDenied
 SET ROLE regress_prism_app;
+CALL regress.fails($$SELECT 'x'::encrypted_text('searchable')$$);
+-- LoadDenied
 CALL regress.fails($$SELECT 'prism:v1:AQ=='::encrypted_text$$);
 RESET ROLE;
 -- ClassMismatch
@@ -88,8 +107,12 @@ CALL regress.fails($$SELECT encrypt_field('x', class => 'email')::encrypted_text
 CALL regress.fails($$SELECT encrypt_field('x', class => 'Email')$$);
 -- TypeModifier
 CALL regress.fails($$SELECT 'x'::encrypted_text('email', 'phone')$$);
--- Searchable
-CALL regress.fails($$SELECT 'x'::encrypted_text('email', 'searchable')$$);
+-- NotSearchable
+CALL regress.fails('SELECT v::bytea::encrypted_text($$searchable$$) FROM t');
+-- BlindIndexBits
+CALL regress.fails($$SELECT blind_index('x', NULL, 0)$$);
+-- NoOrder
+CALL regress.fails('SELECT v < v FROM t');
 -- NotText
 SELECT 'prism:v1:' || translate(encode(b, 'base64'), E'\n', '') AS bytes FROM t \gset
 CALL regress.fails(format('SELECT decrypt_field(%L)', :'bytes'));

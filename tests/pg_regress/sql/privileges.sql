@@ -18,10 +18,17 @@ INSERT INTO attempt (what, statement) VALUES
   ('decrypt', $$SELECT ssn::char(3) FROM patient$$),
   ('decrypt', $$SELECT lower(ssn) FROM patient$$),
   ('decrypt', $$SELECT 1 FROM patient WHERE ssn LIKE '0%'$$),
-  ('decrypt', $$SELECT 1 FROM patient WHERE ssn = '078-05-1120'$$),
   ('decrypt', $$SELECT ssn || '' FROM patient$$),
   ('decrypt', $$SELECT ARRAY[ssn]::text[] FROM patient$$),
   ('mask', $$SELECT mask_field(ssn) FROM patient$$),
+  ('search', $$SELECT 1 FROM patient WHERE ssn = '078-05-1120'$$),
+  ('search', $$SELECT 1 FROM patient WHERE '078-05-1120'::text <> ssn$$),
+  ('search', $$SELECT 1 FROM patient WHERE ssn = current_user$$),
+  ('search', $$SELECT 1 FROM patient WHERE ARRAY[ssn] = ARRAY[note]$$),
+  ('search', $$SELECT DISTINCT ssn FROM patient$$),
+  ('search', $$SELECT blind_index('x', NULL)$$),
+  ('search', $$SELECT 'x'::encrypted_text('searchable')$$),
+  ('search', $$SELECT encrypted_text_cmp(ssn, 'x'::text) FROM patient$$),
   ('rotate', $$SELECT reencrypt_field(ssn) FROM patient$$),
   ('rotate', $$SELECT reencrypt_bytes(doc) FROM patient$$),
   ('rotate', $$SELECT prism_crypt._is_rotatable(ssn) FROM patient$$),
@@ -34,7 +41,9 @@ INSERT INTO attempt (what, statement) VALUES
   ('key_admin', $$SELECT prism_crypt.enable_key(-1)$$),
   ('key_admin', $$SELECT prism_crypt.rotate_master_key('nobody')$$),
   ('monitor', $$SELECT prism_crypt.status()$$),
+  ('key_admin', $$SELECT prism_crypt._replace_index_key('nobody', NULL)$$),
   ('monitor', $$SELECT * FROM prism_crypt.key_status$$),
+  ('monitor', $$SELECT * FROM prism_crypt.index_key_status$$),
   ('nobody', $$SELECT * FROM prism_crypt.data_key$$),
   ('nobody', $$SELECT * FROM prism_crypt.keyset$$),
   ('nobody', $$INSERT INTO prism_crypt.keyset VALUES ('x')$$),
@@ -50,6 +59,14 @@ INSERT INTO attempt (what, statement) VALUES
   ('nobody', $$SELECT prism_crypt._wrap_new_key(1, 'default')$$),
   ('nobody', $$SELECT prism_crypt._rewrap_key(1)$$),
   ('nobody', $$SELECT prism_crypt._set_key_state(1, 'disabled', NULL)$$),
+  ('nobody', $$SELECT * FROM prism_crypt.index_key$$),
+  ('nobody', $$UPDATE prism_crypt.index_key SET retagged_at = NULL$$),
+  ('nobody', $$SELECT prism_crypt._wrap_new_index_key(1, 'default')$$),
+  ('nobody', $$SELECT prism_crypt._rewrap_index_key('default')$$),
+  ('nobody', $$SELECT prism_crypt._make_index_key('default', 1, NULL)$$),
+  ('nobody', $$SELECT prism_crypt._overwrite_index_key('default')$$),
+  ('nobody', $$SELECT prism_crypt._lock_relation('patient'::regclass, true)$$),
+  ('nobody', $$SELECT prism_crypt._count_outdated_tags('patient'::regclass, 'default')$$),
   ('nobody', $$SELECT prism_crypt._access_functions('decrypt')$$),
   ('nobody', $$SELECT prism_crypt.grant_access(current_user::regrole, 'decrypt')$$),
   ('nobody', $$SELECT prism_crypt.revoke_access(current_user::regrole, 'decrypt')$$),
@@ -88,6 +105,7 @@ BEGIN
 END $$;
 SELECT gained('regress_prism_app', 'decrypt');
 SELECT gained('regress_prism_app', 'mask');
+SELECT gained('regress_prism_app', 'search');
 SELECT gained('regress_prism_app', 'rotate');
 SELECT gained('regress_prism_app', 'load');
 SELECT gained('regress_prism_app', 'key_admin');
@@ -105,7 +123,6 @@ SELECT prism_crypt.revoke_access('regress_prism_app', 'monitor');
 SELECT has_table_privilege('regress_prism_app', 'prism_crypt.key_status', 'SELECT');
 SELECT prism_crypt.revoke_access('regress_prism_app', 'key_admin'), prism_crypt.revoke_access('regress_prism_app', 'key_admin');
 SELECT has_table_privilege('regress_prism_app', 'prism_crypt.key_status', 'SELECT');
-CALL regress.fails($$SELECT prism_crypt.grant_access('regress_prism_app', 'search')$$);
 CALL regress.fails($$SELECT prism_crypt.grant_access('regress_prism_app', 'everything')$$);
 CALL regress.fails($$SELECT prism_crypt.grant_access('regress_prism_app', NULL)$$);
 CALL regress.fails($$SELECT prism_crypt.grant_access('regress_prism_nobody', 'decrypt')$$);
