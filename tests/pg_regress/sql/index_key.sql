@@ -113,7 +113,9 @@ ANALYZE users;
 RESET prism_crypt.master_key_env;
 -- It goes on where it was. A materialized view is not rotated.
 SELECT prism_crypt._is_retagging('default'), prism_crypt._is_retagging('other');
+SET client_min_messages = warning;
 CALL prism_crypt.rotate_index_key();
+RESET client_min_messages;
 SELECT * FROM generations ORDER BY 1, 2;
 SELECT * FROM answers();
 SELECT retagged_at IS NOT NULL AS retagged FROM prism_crypt.index_key_status WHERE keyset = 'default' AND state = 'active';
