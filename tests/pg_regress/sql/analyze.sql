@@ -15,10 +15,15 @@ SELECT most_common_vals::text ~ '^\{"\{prism:v1:' AS ciphertext FROM pg_stats WH
 RESET prism_crypt.master_key_env;
 CREATE TABLE arrays AS SELECT n, ARRAY['v' || n]::text[]::encrypted_text[] AS a FROM generate_series(1, 20) AS n;
 ANALYZE arrays;
+CREATE TABLE expressions AS SELECT n, 'v' || n::text AS plain, ('v' || n)::encrypted_text AS v FROM generate_series(1, 20) AS n;
+CREATE INDEX ON expressions USING hash ((ARRAY[v]));
+ANALYZE expressions;
 SELECT prism_crypt.rotate_key();
 CALL rotate_batch('arrays');
+CALL rotate_batch('expressions');
 SELECT prism_crypt.disable_key(1);
 SELECT n FROM arrays WHERE a = ARRAY['v7']::encrypted_text[];
+SELECT n FROM expressions WHERE ARRAY[v] = ARRAY['v7']::encrypted_text[];
 SELECT prism_crypt.enable_key(1);
 SET prism_crypt.master_key_env = '';
 -- Wide values are measured, not fetched.

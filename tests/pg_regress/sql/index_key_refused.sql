@@ -138,7 +138,9 @@ SELECT indisvalid FROM pg_index WHERE indexrelid = 't_v'::regclass;
 DELETE FROM prism_crypt.index_key;
 INSERT INTO prism_crypt.index_key SELECT keyset, generation, state, wrapped, master_fingerprint, created_at, created_by, NULL, destroyed_at, reason FROM dumped WHERE state = 'active';
 SELECT indisvalid FROM pg_index WHERE indexrelid = 't_v'::regclass;
+SELECT * FROM prism_crypt.status() WHERE name ~ 'index';
 REINDEX INDEX t_v;
+SELECT * FROM prism_crypt.status() WHERE name ~ 'index';
 SELECT indisvalid FROM pg_index WHERE indexrelid = 't_v'::regclass;
 ROLLBACK;
 
