@@ -6,6 +6,8 @@ SELECT encrypted_text_out(v)::text AS form_1 FROM t WHERE id = 1 \gset
 SELECT encrypted_text_out(v)::text AS form_2 FROM t WHERE id = 2 \gset
 SELECT encrypted_text_out(v)::text AS form_3 FROM t WHERE id = 3 \gset
 SELECT version, keyset, state, wrapped, master_fingerprint FROM prism_crypt.data_key \gset
+SELECT substr('é'::encrypted_text('searchable')::bytea, 20, 17) AS tag, blind_index('é', 'café') AS blind \gset
+SELECT generation AS index_generation, wrapped AS index_wrapped FROM prism_crypt.index_key WHERE state = 'active' \gset
 
 SELECT current_database() AS home \gset
 CREATE DATABASE regress_prism_latin1 TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C';
@@ -13,9 +15,10 @@ CREATE DATABASE regress_prism_latin1 TEMPLATE template0 ENCODING 'LATIN1' LOCALE
 SET client_encoding = 'UTF8';
 SET prism_crypt.master_key_env = 'PRISM_TEST_KEY_MAIN';
 CREATE EXTENSION prism_crypt;
--- A value and the row of its key are all that it takes.
+-- A value and the rows of its keys are all that it takes.
 INSERT INTO prism_crypt.keyset (name) VALUES (:'keyset');
 INSERT INTO prism_crypt.data_key (version, keyset, state, wrapped, master_fingerprint) VALUES (:version, :'keyset', :'state', :'wrapped', :'master_fingerprint');
+INSERT INTO prism_crypt.index_key (keyset, generation, state, wrapped, master_fingerprint, retagged_at) VALUES (:'keyset', :index_generation, 'active', :'index_wrapped', :'master_fingerprint', now());
 SELECT setval('prism_crypt.data_key_version_seq', :version);
 CREATE TABLE t (id int, v encrypted_text);
 INSERT INTO t VALUES (1, :'form_1'), (2, :'form_2'), (3, :'form_3');
@@ -36,6 +39,10 @@ PREPARE put (encrypted_text) AS INSERT INTO t VALUES (14, $1);
 EXECUTE put('é');
 SELECT id, octet_length(decrypt_field(v, CASE WHEN has_context THEN 'ü' END)) AS here, plaintext_bytes AS sealed FROM t, envelope_info(v) WHERE id BETWEEN 10 AND 14 ORDER BY id;
 SELECT mask_field(v, 'ü'), decrypt_field(v, 'ü') || '!' FROM t WHERE id = 12;
+-- Values are compared, and tags and blind indexes made, in UTF-8 whatever the database's encoding. What it has no character for can be compared, too.
+SELECT id FROM t WHERE v = 'é' AND v = 'é'::text AND v = ANY (ARRAY['é', 'e']) ORDER BY id;
+SELECT substr('é'::encrypted_text('searchable')::bytea, 20, 17) = :'tag' AS same_tag, blind_index('é', 'café') = :'blind' AS same_blind_index, octet_length('é') AS here;
+SELECT count(*) FROM t AS a JOIN t AS b ON a.v = b.v WHERE a.id = 2;
 SET prism_crypt.output = 'plaintext';
 SELECT v FROM t WHERE id IN (1, 13) ORDER BY id;
 \copy (SELECT v FROM t WHERE id = 13) TO 'results/latin1.bin' (FORMAT binary)

@@ -34,7 +34,7 @@ SELECT json_agg(v)::text ~ '^\["prism:v1:' AS json_agg, array_agg(v)::text ~ '^{
 
 -- The implicit cast to text.
 SELECT lower(v), upper(v), v || '!', '!' || v, length(v), v LIKE 'up%', v ~ '^u', v IN ('updated', 'x'), v = 'updated', v <> 'updated', substr(v, 1, 2),
-       coalesce(v, 'x'::text), md5(v) = md5('updated'), position('d' IN v), v < 'z'
+       coalesce(v, 'x'::text), md5(v) = md5('updated'), position('d' IN v), v::text < 'z'
 FROM t WHERE id = 1;
 SELECT v::varchar, v::varchar(3), v::char(9), CAST(v AS text), left(v::text, 2) FROM t WHERE id = 1;
 -- To a name, another string type, too: never a piece of ciphertext.
@@ -93,15 +93,12 @@ CALL regress.fails($$INSERT INTO things (s) VALUES (NULL)$$);
 CALL regress.fails($$INSERT INTO things (s, c) VALUES ('s', 'x')$$);
 CALL regress.fails($$INSERT INTO things (s, m) VALUES ('s', encrypt_field('x', class => 'phone'))$$);
 
--- No order and no equality of its own: an error, never a wrong answer.
+-- No order: an error, never a wrong answer. (Equality is in search_*.sql.)
 CALL regress.fails('SELECT v FROM t ORDER BY v');
-CALL regress.fails('SELECT count(*) FROM t GROUP BY v');
-CALL regress.fails('SELECT DISTINCT v FROM t');
-CALL regress.fails('SELECT v FROM t UNION SELECT v FROM t');
+SELECT count(*) = (SELECT count(DISTINCT v::text) + count(*) FILTER (WHERE v IS NULL) FROM t) AS as_text FROM (SELECT v FROM t WHERE v IS NOT NULL GROUP BY v UNION ALL SELECT v FROM t WHERE v IS NULL) AS g;
 CALL regress.fails('CREATE TABLE u (v encrypted_text PRIMARY KEY)');
 CALL regress.fails('CREATE TABLE u (v encrypted_text UNIQUE)');
 CALL regress.fails('CREATE TABLE u (v encrypted_text) PARTITION BY RANGE (v)');
-CALL regress.fails('CREATE TABLE u (v encrypted_text) PARTITION BY HASH (v)');
 CALL regress.fails('CREATE TABLE u (v encrypted_text COLLATE "C")');
 SELECT decrypt_field(v) FROM t WHERE id IN (8, 9, 11) ORDER BY v::text;
 
