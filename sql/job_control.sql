@@ -5,6 +5,7 @@ CREATE FUNCTION prism_crypt._set_job_state(job_id bigint, state text) RETURNS vo
 #variable_conflict use_column
 DECLARE
   found_state text;
+  moment timestamptz;
 BEGIN
   IF job_id IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'id must not be null';
@@ -20,14 +21,15 @@ BEGIN
     RAISE object_not_in_prerequisite_state USING MESSAGE = format('job %s is not paused', job_id),
       DETAIL = format('Its state is "%s".', found_state);
   END IF;
+  moment := clock_timestamp();
   UPDATE prism_crypt.job AS j
   SET state = CASE
         WHEN _set_job_state.state = 'running' AND NOT EXISTS (
           SELECT FROM prism_crypt.job_worker AS w WHERE w.job = j.id AND prism_crypt._is_working(w.pid, w.started))
           THEN 'pending'
         ELSE _set_job_state.state END,
-      updated_at = clock_timestamp(),
-      finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN clock_timestamp() END
+      updated_at = moment,
+      finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN moment END
   WHERE j.id = job_id AND j.state <> _set_job_state.state;
   IF _set_job_state.state = 'cancelled' THEN
     PERFORM prism_crypt._drop_ranges(job_id);

@@ -70,6 +70,8 @@ CREATE FUNCTION prism_crypt._finish_part(job bigint, relation regclass, left_ove
   RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  moment timestamptz;
 BEGIN
   PERFORM prism_crypt._require_update(_finish_part.relation);
   -- Not FOR UPDATE, which foreign-key checks of other workers would wait for.
@@ -78,12 +80,13 @@ BEGIN
   SET finished = true, left_over = coalesce(_finish_part.left_over, 0),
       left_unreadable = coalesce(_finish_part.left_unreadable, 0), updated_at = clock_timestamp()
   WHERE p.job = _finish_part.job AND p.relation = _finish_part.relation AND NOT p.finished;
+  moment := clock_timestamp();
   UPDATE prism_crypt.job AS j
   SET state = CASE
         WHEN EXISTS (SELECT FROM prism_crypt.job_part AS p
                      WHERE p.job = j.id AND (p.left_over > 0 OR p.left_unreadable > 0)) THEN 'incomplete'
         ELSE 'finished' END,
-      updated_at = clock_timestamp(), finished_at = clock_timestamp()
+      updated_at = moment, finished_at = moment
   WHERE j.id = _finish_part.job AND j.state IN ('running', 'paused')
     -- A partition that was dropped meanwhile has nothing left.
     AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
