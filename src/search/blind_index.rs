@@ -1,5 +1,6 @@
 //! `blind_index`: a keyed hash for a column of its own.
 
+use super::simplify::call_to_simplify;
 use crate::datatype::datum::{Node, Payload, Text};
 use crate::datatype::encoding;
 use crate::error::{Error, SqlResult};
@@ -43,12 +44,8 @@ fn index_of(
 fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with three arguments.
     unsafe {
-        let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
-        if node.type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
-            return Ok(Node::NONE);
-        }
-        let request = &*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>();
-        let arguments = (*request.fcall).args;
+        let Some(call) = call_to_simplify(&mut request, 3)? else { return Ok(Node::NONE) };
+        let arguments = call.args;
         let constant = |index| {
             let node: *mut pg_sys::Node = pg_sys::list_nth(arguments, index).cast();
             pgrx::is_a(node, pg_sys::NodeTag::T_Const).then(|| &*node.cast::<pg_sys::Const>())

@@ -27,12 +27,7 @@ fn encrypted_text_ne_support(request: Internal) -> SqlResult<Node> {
 fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls.
     unsafe {
-        let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
-        if node.type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
-            return Ok(Node::NONE);
-        }
-        let request = &*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>();
-        let call = &*request.fcall;
+        let Some(call) = call_to_simplify(&mut request, 2)? else { return Ok(Node::NONE) };
         let mut sides = [Side::of(call, 0), Side::of(call, 1)];
         let Some(encrypted_type) =
             sides.iter().map(|side| side.type_oid).find(|side| *side != pg_sys::TEXTOID)
@@ -75,6 +70,29 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
         );
         (*clause.cast::<pg_sys::OpExpr>()).opfuncid = pg_sys::get_opcode(operator);
         Ok(Node::of(clause.cast()))
+    }
+}
+
+/// The call that PostgreSQL asks about, if it asks for another expression in its place, and the call is of a function of this
+/// extension with so many arguments: a support function may be lent to any other.
+///
+/// # Safety
+/// The request is what PostgreSQL passed to a support function.
+pub unsafe fn call_to_simplify(
+    request: &mut Internal,
+    arguments: i32,
+) -> Result<Option<&pg_sys::FuncExpr>, Error> {
+    // SAFETY: as promised by the caller: a node that says what is asked for, and in this case what is called.
+    unsafe {
+        let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
+        if node.type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
+            return Ok(None);
+        }
+        let call = &*(*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>()).fcall;
+        let is_ours = catalog::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
+            && !call.args.is_null()
+            && (*call.args).length == arguments;
+        Ok(is_ours.then_some(call))
     }
 }
 
