@@ -118,8 +118,8 @@ class SearchDump(Scenario):
         new.server_run(["sh", "-c", f'cd {new.home} && exec "$@"', "sh", paths.bindir() / "pg_upgrade", "-d", old.data, "-D", new.data, *options])
         new.start()
         self.assertEqual(new.psql("SELECT count(*) FROM users WHERE id = 77", db=db), "1")
-        self.assert_right(db, new)
         self.assertNotIn("ERROR", new.log())
+        self.assert_right(db, new)
 
     def test_a_binary_upgrade_dump_asks_for_no_key(self):
         old = self.new_cluster("search_dump-binary", key=None)
