@@ -33,7 +33,7 @@ BEGIN
       RAISE INFO '%: %', q, CASE WHEN q LIKE '%rotate_key%' THEN 'done' ELSE coalesce(answer, 'none') END;
     EXCEPTION WHEN OTHERS THEN
       GET STACKED DIAGNOSTICS hint_ = PG_EXCEPTION_HINT;
-      RAISE INFO '%: % %%', q, SQLSTATE, SQLERRM, CASE WHEN hint_ = '' AND SQLSTATE <> '23505' THEN ' (no hint)' ELSE '' END;
+      RAISE INFO '%', format('%s: %s %s%s', q, SQLSTATE, SQLERRM, CASE WHEN hint_ = '' AND SQLSTATE <> '23505' THEN ' (no hint)' ELSE '' END);
     END;
   END LOOP;
   RAISE EXCEPTION 'undone';
