@@ -1,0 +1,138 @@
+-- The extension in a schema with an odd name, hostile objects in front of it, and sessions that outlive it.
+CALL regress.fresh();
+\set SHOW_CONTEXT never
+SET client_min_messages = error;
+DROP EXTENSION prism_crypt CASCADE;
+CREATE SCHEMA "Sch ema.É;";
+CREATE EXTENSION prism_crypt WITH SCHEMA "Sch ema.É;";
+CALL regress.fails('ALTER EXTENSION prism_crypt SET SCHEMA public');
+SELECT prism_crypt.rotate_key();
+SELECT prism_crypt.create_keyset('other');
+SET search_path = "Sch ema.É;", public;
+CREATE TABLE public.t (id int, v encrypted_text('email', 'searchable'));
+INSERT INTO t SELECT n, 'u' || n FROM generate_series(1, 9) AS n;
+SET prism_crypt.keyset = 'other';
+INSERT INTO t VALUES (17, 'u7');
+RESET prism_crypt.keyset;
+CREATE INDEX t_hash ON t USING hash (v);
+CREATE UNIQUE INDEX t_unique ON t (v encrypted_text_unique_ops);
+SET enable_seqscan = off;
+SELECT id FROM t WHERE v = 'u7';
+SELECT id FROM t WHERE v = 'u7'::varchar;
+SELECT id FROM t WHERE v = 'u7'::name;
+SELECT id FROM t WHERE v = ANY (ARRAY['u7', 'u8']) ORDER BY 1;
+SELECT count(*) FROM t AS a JOIN t AS b ON a.v = b.v;
+SELECT id FROM t ORDER BY v;
+INSERT INTO t VALUES (107, 'u7') ON CONFLICT (v) DO UPDATE SET id = 107 RETURNING id;
+SELECT prism_crypt._replace_index_key('default', NULL);
+CALL prism_crypt.rotate_index_key();
+SELECT id FROM t WHERE v = 'u8';
+SELECT prism_crypt.grant_access('regress_prism_reader', 'search');
+GRANT USAGE ON SCHEMA "Sch ema.É;" TO PUBLIC;
+GRANT SELECT ON t TO PUBLIC;
+SET ROLE regress_prism_reader;
+SELECT id FROM t WHERE v = 'u8';
+SELECT array_position(ARRAY(SELECT v FROM t ORDER BY id), 'u3');
+SET ROLE regress_prism_app;
+CALL regress.fails('SELECT id FROM t WHERE v = ''u8''');
+CALL regress.fails('SELECT array_position(ARRAY(SELECT v FROM t), ''u3'')');
+RESET ROLE;
+
+-- Not in the search path: operators have to be qualified. An unqualified one is that of text, for roles that may decrypt, and
+-- knows no keysets; what needs no name goes by the operator class.
+SET search_path = public;
+SELECT id FROM t WHERE v OPERATOR("Sch ema.É;".=) 'u7';
+SELECT id FROM t WHERE v OPERATOR("Sch ema.É;".=) 'u7'::name;
+SELECT id FROM t WHERE v OPERATOR("Sch ema.É;".=) ANY (ARRAY['u7']);
+SELECT count(*) FROM (SELECT DISTINCT v FROM t) AS x;
+SELECT id FROM t WHERE v = 'u7' ORDER BY 1;
+SET ROLE regress_prism_reader;
+SELECT id FROM t WHERE v OPERATOR("Sch ema.É;".=) 'u7';
+CALL regress.fails('SELECT id FROM t WHERE v = ''u7''');
+RESET ROLE;
+
+-- Nothing that stands in front is called: operators, functions and casts of others with the same names.
+CREATE SCHEMA hostile AUTHORIZATION regress_prism_app;
+SET ROLE regress_prism_app;
+SET search_path = "Sch ema.É;", public;
+CREATE FUNCTION hostile.same(encrypted_text, encrypted_text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.same(encrypted_text, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE OPERATOR hostile.= (LEFTARG = encrypted_text, RIGHTARG = encrypted_text, FUNCTION = hostile.same);
+CREATE OPERATOR hostile.= (LEFTARG = encrypted_text, RIGHTARG = text, FUNCTION = hostile.same);
+CREATE FUNCTION hostile.text(name) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.blind_index(text, text, int) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.encrypted_text_eq(encrypted_text, encrypted_text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.encrypted_text(text, int, boolean) RETURNS encrypted_text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.format(text, VARIADIC text[]) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE FUNCTION hostile.unequal(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile'; END $$;
+CREATE OPERATOR hostile.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = hostile.unequal);
+CREATE TABLE hostile.index_key (keyset text, generation int);
+CREATE TABLE hostile.pg_class (oid oid);
+RESET ROLE;
+SET search_path = hostile, pg_catalog, "Sch ema.É;", public;
+-- What a statement names itself is the statement's own choice.
+CALL regress.fails('SELECT count(*) FROM public.t WHERE v = ''u7''::text');
+SELECT id FROM public.t WHERE v OPERATOR("Sch ema.É;".=) 'u7'::text;
+SELECT id FROM public.t WHERE v OPERATOR("Sch ema.É;".=) 'u7'::name;
+SELECT id FROM public.t WHERE v OPERATOR("Sch ema.É;".=) 'u7'::text::encrypted_text;
+SELECT id FROM public.t WHERE v OPERATOR("Sch ema.É;".=) ANY (ARRAY['u7']::text[]);
+SELECT count(*) FROM (SELECT v FROM public.t GROUP BY v) AS x;
+INSERT INTO public.t VALUES (207, 'u7') ON CONFLICT (v) DO NOTHING;
+SELECT pg_catalog.length("Sch ema.É;".blind_index('x', 'c'));
+SELECT prism_crypt._replace_index_key('default', NULL);
+CALL prism_crypt.rotate_index_key();
+SELECT prism_crypt.revoke_access('regress_prism_reader', 'search');
+REINDEX TABLE public.t;
+ANALYZE public.t;
+SET search_path = "Sch ema.É;", public;
+-- Somebody's own function beside ours is no cast, whatever it is called.
+GRANT CREATE ON SCHEMA "Sch ema.É;" TO regress_prism_app;
+SET ROLE regress_prism_app;
+CREATE FUNCTION "Sch ema.É;".encrypted_text(text) RETURNS encrypted_text LANGUAGE plpgsql VOLATILE AS $$ BEGIN RETURN encrypt_field(lower($1)); END $$;
+CREATE FUNCTION "Sch ema.É;".blind_index(text, text) RETURNS bytea LANGUAGE sql AS $$ SELECT NULL::bytea $$;
+RESET ROLE;
+SELECT id FROM t WHERE v = "Sch ema.É;".encrypted_text('U8'::text);
+SELECT id FROM t WHERE v = 'U8'::text::encrypted_text;
+
+-- The extension goes, and comes again, under open statements.
+SET client_min_messages = error;
+PREPARE literal AS SELECT id FROM t WHERE v = 'u3';
+PREPARE parameter (text) AS SELECT id FROM t WHERE v = $1;
+PREPARE list (text[]) AS SELECT id FROM t WHERE v = ANY ($1);
+CREATE FUNCTION public.look(x text) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT id FROM t WHERE v = x); END $$;
+EXECUTE literal;
+EXECUTE parameter ('u4');
+EXECUTE list (ARRAY['u5']);
+SELECT look('u6');
+DROP EXTENSION prism_crypt CASCADE;
+EXECUTE literal;
+EXECUTE parameter ('u4');
+EXECUTE list (ARRAY['u5']);
+SELECT look('u6');
+SELECT id FROM t WHERE id = 3;
+CREATE EXTENSION prism_crypt WITH SCHEMA public;
+SELECT prism_crypt.rotate_key();
+ALTER TABLE t ADD v encrypted_text('email', 'searchable');
+UPDATE t SET v = 'u' || id;
+CREATE UNIQUE INDEX ON t (v encrypted_text_unique_ops);
+EXECUTE literal;
+EXECUTE parameter ('u4');
+EXECUTE list (ARRAY['u5']);
+SELECT look('u6');
+-- In one transaction, and undone.
+BEGIN;
+EXECUTE literal;
+DROP EXTENSION prism_crypt CASCADE;
+SAVEPOINT s;
+EXECUTE literal;
+ROLLBACK TO s;
+CREATE EXTENSION prism_crypt;
+SELECT prism_crypt.rotate_key();
+CREATE TEMP TABLE other (v encrypted_text('searchable'));
+INSERT INTO other VALUES ('a'), ('b');
+SELECT count(*) FROM other WHERE v = 'a';
+ROLLBACK;
+EXECUTE literal;
+EXECUTE parameter ('u4');
+SELECT look('u6');
+DROP SCHEMA hostile, "Sch ema.É;" CASCADE;
