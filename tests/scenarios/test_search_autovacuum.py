@@ -152,5 +152,11 @@ class SearchAutovacuum(Scenario):
         self.assertEqual(self.cluster.psql("SELECT count(*) FROM big AS b JOIN keys AS k ON k.v = b.v WHERE b.id = 50000", db=self.db), "1")
 
 
+class SearchAutovacuumUntracked(SearchAutovacuum):
+    """What a process is doing is not shown then, also not to itself."""
+
+    conf = {**SearchAutovacuum.conf, "track_activities": "off"}
+
+
 if __name__ == "__main__":
     unittest.main()
