@@ -41,7 +41,7 @@ CONFLICTS = ("40P01", "40001")
 
 class SearchConcurrency(Seeded, Scenario):
     preload = True
-    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "deadlock_timeout": "'20ms'"}
+    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "deadlock_timeout": "'20ms'", "jit": "off"}
 
     def setUp(self):
         self.db = self.database(self.id().rpartition(".")[2][:60].lower())
