@@ -23,10 +23,12 @@ install: ## release build, installed into the PostgreSQL of PG_CONFIG
 demo: build ## encrypt a column of 100,000 rows, read it, rotate its key, on a private server
 	@tools/demo
 
-test: setup ## all tests; ends with "N passed, N failed"
+test: ## all tests; ends with "N passed, N failed"
+	@tools/setup tests
 	@tools/test
 
-$(LAYERS:%=test-%): test-%: setup
+$(LAYERS:%=test-%): test-%:
+	@tools/setup tests
 	@tools/test $*
 
 bench: build ## measure, and write docs/benchmarks.md

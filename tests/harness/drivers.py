@@ -11,15 +11,15 @@ from . import paths
 
 SOURCES = paths.ROOT / "tests/drivers"
 HOME = paths.CACHE / "drivers"
-# What pip, npm and cargo say when there is no way to their registry. Any other failure is a failure of the test.
+# What pip, npm and cargo say when there is no way to their registry, and venv where it has no pip. Any other failure is a failure of the test.
 UNREACHABLE = re.compile(
     r"name resolution|Name or service not known|NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|Tunnel connection failed"
-    r"|Network is unreachable|Connection refused|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
+    r"|ensurepip is not available|Network is unreachable|Connection refused|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH"
     r"|Could not resolve host|Could not connect|Couldn't connect|Could not resolve proxy|Timeout was reached|CONNECT tunnel failed", re.I)
 
 
 class _Unreachable(Exception):
-    """There is no way to the registry."""
+    """There is no way to the registry, or to what asks it."""
 
 
 def _run(argv, **kw):
@@ -28,7 +28,7 @@ def _run(argv, **kw):
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
                               env=paths.clean_env(), **kw)
     except FileNotFoundError:
-        raise RuntimeError(f"{argv[0]} not found: run tools/setup") from None
+        raise _Unreachable(f"{argv[0]} is not installed") from None
     if done.returncode != 0:
         if found := UNREACHABLE.search(done.stdout):
             raise _Unreachable(found[0])
@@ -53,7 +53,7 @@ def _or_skip(provide):
         try:
             return provide(), None
         except _Unreachable as error:
-            return None, f"{provide.__name__}: no way to the package registry ({error})"
+            return None, f"{provide.__name__}: can't be had here ({error})"
 
     @functools.wraps(provide)
     def wrapper():
