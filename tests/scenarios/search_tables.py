@@ -17,12 +17,12 @@ VALUES = SHARED + [f"n{number}" for number in range(400)]
 # {table: (type of v, index on it, rows, values, whether of several keysets)}
 TABLES = {
     "hashed": ("encrypted_text('email', 'searchable')", "USING hash (v)", 300, SHARED, False),
-    "uniq": ("encrypted_text('searchable')", None, 120, VALUES[:160], False),
+    "uniq": ("encrypted_text('searchable')", None, 300, VALUES, False),
     "bare": ("encrypted_text('searchable')", None, 900, VALUES, False),
     "loose": ("encrypted_text", None, 120, SHARED, False),
     "loose_hashed": ("encrypted_text('email')", "USING hash (v)", 120, VALUES[::3], False),
     "mixed": ("encrypted_text('searchable')", "USING hash (v)", 200, SHARED, True),
-    "mixed_uniq": ("encrypted_text('searchable')", None, 120, VALUES[:100], True),
+    "mixed_uniq": ("encrypted_text('searchable')", None, 250, VALUES[:200], True),
     "loose_mixed": ("encrypted_text", None, 100, SHARED, True),
 }
 UNIQUE = ("uniq", "mixed_uniq")

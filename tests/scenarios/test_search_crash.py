@@ -154,7 +154,7 @@ class SearchCrash(Scenario):
         for generation, keyset in ((2, "default"), (2, "tenant"), (3, "default")):
             session.run(f"CALL prism_crypt.rotate_index_key('{keyset}', batch_size => 100);")
             self.assertEqual(self.generation(keyset), generation)
-            session.run("SELECT prism_crypt.rotate_key('tenant');")
+            session.run("SELECT prism_crypt.rotate_key('tenant'), prism_crypt.rotate_key();")
             for how in (None, "kill", "fast"):
                 if how:
                     self.cluster.stop(how)
