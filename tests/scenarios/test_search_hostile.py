@@ -18,6 +18,8 @@ JOIN = "SELECT count(*) FROM t AS x JOIN t AS y ON y.{0} = x.{0};"
 
 
 class SearchLocks(Scenario):
+    # The library is there before a session sets a key.
+    preload = True
     conf = {"lock_timeout": "0", "deadlock_timeout": "'200ms'"}
 
     def test_a_locked_key_table_hangs_nobody(self):
