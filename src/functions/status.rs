@@ -90,8 +90,13 @@ fn seals() -> Check {
 
 /// Indexes that were built before their index key was there; none is no check.
 fn invalid_indexes() -> Result<Option<Check>, ErrorReport> {
-    let found = Spi::get_one::<String>("SELECT prism_crypt._invalid_search_indexes()")
-        .map_err(|_| Error::Internal("indexes can't be looked up"))?;
+    let found = Spi::connect(|client| {
+        client
+            .select("SELECT prism_crypt._invalid_search_indexes()", Some(1), &[])?
+            .first()
+            .get_one::<String>()
+    })
+    .map_err(|_| Error::Internal("indexes can't be looked up"))?;
     Ok(found.map(|indexes| ("invalid_indexes", format!("{indexes}: REINDEX"), false)))
 }
 
