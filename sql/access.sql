@@ -33,6 +33,7 @@ BEGIN
         'prism_crypt._check_limits(prism_crypt._limits)',
         'prism_crypt._check_rotation_scope(integer, text)',
         'prism_crypt._check_rotatable_table(regclass)',
+        'prism_crypt._check_referenced(regclass[], name)',
         'prism_crypt._sets_key_version_column(regclass, name, name)',
         'prism_crypt._types_over(oid)',
         'prism_crypt._encrypted_types()',

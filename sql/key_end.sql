@@ -113,19 +113,37 @@ CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
 $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
 
--- Values with an old search tag can't be opened any more for the new one, so from then on they are where their old tag puts
--- them: in indexes too.
-CREATE FUNCTION prism_crypt._begin_loss(keyset text) RETURNS boolean
+-- A btree index keeps values, also ones that are gone from its table, to find the way by. Those that it has to open (without a
+-- search tag, or with an old one) can't be opened any more once their key is destroyed.
+CREATE FUNCTION prism_crypt._indexes_to_rebuild(keyset text) RETURNS regclass[]
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(DISTINCT i.index ORDER BY i.index), '{}')
+  FROM prism_crypt._search_indexes() AS i
+  JOIN pg_index AS x ON x.indexrelid = i.index
+  CROSS JOIN LATERAL unnest(x.indkey::smallint[]) AS k (attnum)
+  LEFT JOIN pg_attribute AS a ON a.attrelid = x.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+  WHERE EXISTS (SELECT FROM prism_crypt.index_key AS g WHERE g.keyset = $1 AND g.generation > 1)
+     OR coalesce(a.atttypmod, -1) & 256 = 0 OR coalesce(a.atttypmod, -1) < 0
+$$;
+COMMENT ON FUNCTION prism_crypt._indexes_to_rebuild(text) IS
+  'Indexes that may have to open values of a keyset. Internal';
+
+CREATE FUNCTION prism_crypt._rebuild_after_loss(indexes regclass[]) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  index regclass;
 BEGIN
-  IF NOT prism_crypt._is_retagging(keyset) THEN
-    RETURN false;
-  END IF;
-  PERFORM prism_crypt._lock_searched_tables(true);
-  RETURN true;
+  FOREACH index IN ARRAY indexes LOOP
+    BEGIN
+      EXECUTE format('REINDEX INDEX %s', index);
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+      RAISE WARNING 'index % holds values that can''t be opened any more', index USING
+        HINT = 'Delete their rows, and REINDEX it.';
+    END;
+  END LOOP;
 END $$;
-COMMENT ON FUNCTION prism_crypt._begin_loss(text) IS
-  'Locks what has to be built anew where values of a keyset get lost that have old search tags. Internal';
+COMMENT ON FUNCTION prism_crypt._rebuild_after_loss(regclass[]) IS
+  'Builds indexes anew that may hold values of a destroyed key. Internal';
 
 CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -143,7 +161,7 @@ CREATE FUNCTION prism_crypt.destroy_key(version integer, reason text DEFAULT NUL
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  is_retagging boolean;
+  indexes regclass[];
 BEGIN
   PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
   PERFORM prism_crypt._lock_old_key(
@@ -152,12 +170,14 @@ BEGIN
   IF NOT force THEN
     PERFORM prism_crypt._prove_unused(destroy_key.version);
   END IF;
-  is_retagging := prism_crypt._begin_loss((SELECT k.keyset FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version));
+  indexes := prism_crypt._indexes_to_rebuild(
+    (SELECT k.keyset FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version));
+  IF indexes <> '{}' THEN
+    PERFORM prism_crypt._lock_searched_tables(true);
+  END IF;
   PERFORM prism_crypt._overwrite_key(
     destroy_key.version, destroy_key.reason, CASE WHEN force THEN 'destroy_key by force' ELSE 'destroy_key' END);
-  IF is_retagging THEN
-    PERFORM prism_crypt._rebuild_search_indexes();
-  END IF;
+  PERFORM prism_crypt._rebuild_after_loss(indexes);
   PERFORM prism_crypt._tell_what_remains(format('key version %s is destroyed', destroy_key.version));
 END $$;
 COMMENT ON FUNCTION prism_crypt.destroy_key(integer, text, boolean) IS
@@ -170,7 +190,7 @@ CREATE FUNCTION prism_crypt.destroy_keyset(keyset text, reason text DEFAULT NULL
 DECLARE
   versions integer[];
   values_lost bigint;
-  is_retagging boolean;
+  indexes regclass[];
   version integer;
 BEGIN
   IF destroy_keyset.keyset IS NULL THEN
@@ -196,15 +216,16 @@ BEGIN
       DETAIL = format('Key versions: %s. Ciphertexts: %s.', array_to_string(versions, ', '), values_lost),
       HINT = 'If that is what you want: force => true, reason => ''...''.';
   END IF;
-  is_retagging := prism_crypt._begin_loss(destroy_keyset.keyset);
+  indexes := prism_crypt._indexes_to_rebuild(destroy_keyset.keyset);
+  IF indexes <> '{}' THEN
+    PERFORM prism_crypt._lock_searched_tables(true);
+  END IF;
   FOREACH version IN ARRAY versions LOOP
     PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
   END LOOP;
   -- Without it nobody can guess at the plaintexts by their search tags.
   PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
-  IF is_retagging THEN
-    PERFORM prism_crypt._rebuild_search_indexes();
-  END IF;
+  PERFORM prism_crypt._rebuild_after_loss(indexes);
   PERFORM prism_crypt._tell_what_remains(
     format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
   RETURN cardinality(versions);

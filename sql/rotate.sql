@@ -161,7 +161,7 @@ DECLARE
 BEGIN
   PERFORM prism_crypt._rotation_targets(relation, NULL);
   RETURN NULL;
-EXCEPTION WHEN insufficient_privilege OR undefined_table THEN
+EXCEPTION WHEN insufficient_privilege OR undefined_table OR object_not_in_prerequisite_state THEN
   GET STACKED DIAGNOSTICS failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT,
     failure.detail = PG_EXCEPTION_DETAIL, failure.hint = PG_EXCEPTION_HINT;
   RETURN failure;

@@ -44,6 +44,32 @@ CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT r
 $$;
 COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
 
+-- PostgreSQL compares the bytes of a referenced value before and after an UPDATE: a new ciphertext counts as a new value.
+CREATE FUNCTION prism_crypt._check_referenced(tables regclass[], column_name name) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+  foreign_key record;
+BEGIN
+  SELECT c.conname, c.conrelid::regclass AS referring INTO foreign_key
+  FROM pg_constraint AS c
+  WHERE c.contype = 'f' AND c.confrelid = ANY (tables) AND c.confupdtype IN ('n', 'd', 'r')
+    AND EXISTS (
+      SELECT FROM pg_attribute AS a JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+      WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
+        AND (column_name IS NULL OR a.attname = column_name))
+  ORDER BY c.conname LIMIT 1;
+  IF FOUND THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('foreign key "%s" of %s would act on re-encrypted values', foreign_key.conname,
+                       prism_crypt._qualified_name(foreign_key.referring)),
+      DETAIL = 'ON UPDATE SET NULL, SET DEFAULT and RESTRICT take a new ciphertext for a new value.',
+      HINT = 'Make it ON UPDATE CASCADE or NO ACTION.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_referenced(regclass[], name) IS
+  'Raises an error where a foreign key would act on values that are only re-encrypted. Internal';
+
 -- The tables that hold the rows of a table, as far as they have something to rotate.
 CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -94,6 +120,7 @@ BEGIN
       MESSAGE = format('permission denied for table %s', prism_crypt._qualified_name(problem)),
       HINT = 'A rotation needs SELECT and UPDATE on the table and on each of its partitions and children.';
   END IF;
+  PERFORM prism_crypt._check_referenced(coalesce(tables, '{}') || relation, column_name);
   RETURN coalesce(tables, '{}');
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
