@@ -32,7 +32,7 @@ class SearchShadow(Seeded, Scenario):
     def setUp(self):
         self.addCleanup(self.use, "main")
         self.db = self.database("shadow")
-        self.query("SELECT prism_crypt.create_keyset('tenant')")
+        self.query("SELECT prism_crypt.create_keyset('tenant'); CREATE EXTENSION amcheck")
         with Connection(self.cluster, self.db) as connection:
             connection.execute(schema(random.Random(self.seed)))
         self.searchable = {name: "searchable" in TABLES[name][0] for name in TABLES}
@@ -121,12 +121,15 @@ class SearchShadow(Seeded, Scenario):
         self.assert_moved()
 
     def destroy(self):
-        """All keys that nothing is under."""
+        """All keys that nothing is under. Indexes must not need them either: neither their leaves nor what leads there."""
         self.query("SELECT prism_crypt.destroy_key(version) FROM prism_crypt.key_status WHERE state = 'decrypt_only'")
+        self.query("""
+            SELECT bt_index_parent_check(i.indexrelid, true, true) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+            WHERE c.relnamespace = 'enc'::regnamespace AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')""")
 
     def test_the_same_answers(self):
         ask = self.asker.ask
-        ask("at first", 900)
+        ask("at first", 700)
         self.among("during rotation", 300, "SELECT prism_crypt.rotate_key();")
         self.among("during rotation of tenant", 200, "SELECT prism_crypt.rotate_key('tenant');")
         ask("after rotation", 100)
@@ -143,8 +146,11 @@ class SearchShadow(Seeded, Scenario):
             self.query(f"SELECT prism_crypt.rotate_key('{keyset}')")
             self.replace_index_key(keyset)
             self.among(f"while {keyset} is tagged anew", count)
+            if keyset == "default":
+                # What was begun is recorded as done; of tenant it stays begun.
+                self.query("CALL prism_crypt.rotate_index_key()")
+            self.destroy()
             ask(f"after {keyset} was tagged anew", 100)
-        self.destroy()
         self.asker.connect("again")
         ask("in a new session", 150)
         self.cluster.restart()
