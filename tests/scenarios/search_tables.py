@@ -26,7 +26,7 @@ TABLES = {
     "loose_mixed": ("encrypted_text", None, 100, SHARED, True),
 }
 UNIQUE = ("uniq", "mixed_uniq")
-CHANGED = [name for name in TABLES if name != "bare"]
+PARTITIONED = "bare"
 
 
 class Side:
@@ -64,7 +64,11 @@ def schema(dice):
         pairs = [pair if dice.random() > 0.07 else None for pair in pairs]
         lines = [f"({row}, {quoted('/'.join(pair)) if pair else 'NULL'}, {dice.randrange(8)})" for row, pair in enumerate(pairs, 1)]
         sql.append(f"CREATE TABLE plain.{name} (id int PRIMARY KEY, v text, n int); INSERT INTO plain.{name} VALUES {', '.join(lines)};")
-        sql.append(f"CREATE TABLE enc.{name} (id int PRIMARY KEY, v {type_name}, n int) WITH (parallel_workers = 2);")
+        if name == PARTITIONED:
+            sql.append(f"CREATE TABLE enc.{name} (id int PRIMARY KEY, v {type_name}, n int) PARTITION BY RANGE (id); CREATE TABLE enc.part1 PARTITION OF enc.{name} "
+                       f"FOR VALUES FROM (MINVALUE) TO (300); CREATE TABLE enc.part2 PARTITION OF enc.{name} DEFAULT;")
+        else:
+            sql.append(f"CREATE TABLE enc.{name} (id int PRIMARY KEY, v {type_name}, n int) WITH (parallel_workers = 2);")
         for keyset in KEYSETS:
             sql.append(f"SET prism_crypt.keyset = '{keyset}'; INSERT INTO enc.{name} SELECT id, show(v), n FROM plain.{name} "
                        f"WHERE v LIKE '{keyset}/%'{' OR v IS NULL' if keyset == KEYSETS[0] else ''};")

@@ -125,7 +125,7 @@ class SearchShadow(Seeded, Scenario):
         self.query("SELECT prism_crypt.destroy_key(version) FROM prism_crypt.key_status WHERE state = 'decrypt_only'")
         self.query("""
             SELECT bt_index_parent_check(i.indexrelid, true, true) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
-            WHERE c.relnamespace = 'enc'::regnamespace AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')""")
+            WHERE c.relkind = 'i' AND c.relnamespace = 'enc'::regnamespace AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')""")
 
     def test_the_same_answers(self):
         ask = self.asker.ask
@@ -145,6 +145,8 @@ class SearchShadow(Seeded, Scenario):
             # Indexes are built of values with the old key and the old tags.
             self.query(f"SELECT prism_crypt.rotate_key('{keyset}')")
             self.replace_index_key(keyset)
+            if keyset == "tenant":
+                self.query("ALTER TABLE enc.mixed ALTER v TYPE encrypted_text('email'); ALTER TABLE enc.mixed ALTER v TYPE encrypted_text('searchable')")
             self.among(f"while {keyset} is tagged anew", count)
             if keyset == "default":
                 # What was begun is recorded as done; of tenant it stays begun.
