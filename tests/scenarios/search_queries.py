@@ -1,4 +1,7 @@
-"""Queries over the tables of search_tables: the same dice, thrown for either side, make the same query of each."""
+"""
+Queries over the tables of search_tables. The same dice, thrown for either side, make the same query of each; so how often they
+are thrown must not depend on the side.
+"""
 
 import re
 
@@ -47,11 +50,12 @@ class Expressions:
         kind, dice = self.side.type, self.dice
         if alone and dice.random() < 0.1:
             return f"(SELECT z.v FROM {self.table()[0].rpartition(' AS ')[0]} AS z WHERE z.id = {dice.randint(1, 100)})"
+        if alone and dice.random() < 0.03:
+            # The shadow's are longer than a name may be.
+            return f"{quoted(self.side.text(self.keyset, dice.choice(SHARED[:10])))}::{'text' if self.side.prefix else 'name'}"
         if dice.random() < 0.02:
             return "NULL"
         what = self.parameter(self.value) if self.executions and dice.random() < 0.7 else quoted(self.value())
-        if alone and what.startswith("'") and len(what) < 30 and dice.random() < 0.1:
-            return f"{what}::{'text' if self.side.prefix else 'name'}"
         return dice.choice((what, what, f"{what}::text", f"{what}::varchar", f"{what}::{kind}", f"(SELECT {what}::text)", f"({what}::text || '')"))
 
     def lone(self):
