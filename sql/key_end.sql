@@ -114,7 +114,8 @@ $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
 
 -- A btree index keeps values, also ones that are gone from its table, to find the way by. Those that it has to open (without a
--- search tag, or with an old one) can't be opened any more once their key is destroyed.
+-- search tag, or with an old one) can't be opened any more once their key is destroyed. A hash index keeps no values, but may
+-- have been built with tags that only the key gives.
 CREATE FUNCTION prism_crypt._indexes_to_rebuild(keyset text) RETURNS regclass[]
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(array_agg(DISTINCT i.index ORDER BY i.index), '{}')

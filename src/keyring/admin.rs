@@ -2,6 +2,7 @@
 //!
 //! Return types are written out where a row is returned: pgrx reads them, and sees through no alias.
 
+use super::cache::Keyring;
 use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
@@ -28,10 +29,7 @@ fn _wrap_new_key(
         if let Some(active) = keyring.rows()?.active_version(keyset) {
             keyring.opening_key(active)?;
         }
-        let key = KeyBytes::generate()?;
-        let (master, nonces) = keyring.wrapping_key()?;
-        let wrapped = master.wrap(nonces, current_process_id(), KeyIdentity::Data(version, keyset), &key)?;
-        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+        wrap(keyring, KeyIdentity::Data(version, keyset), &KeyBytes::generate()?)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
@@ -46,9 +44,7 @@ fn _rewrap_key(
     let (wrapped, fingerprint) = with_keyring(|keyring| {
         let key = keyring.unwrap(version)?;
         let keyset = keyring.row(version)?.keyset.clone();
-        let (master, nonces) = keyring.wrapping_key()?;
-        let wrapped = master.wrap(nonces, current_process_id(), KeyIdentity::Data(version, &keyset), &key)?;
-        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+        wrap(keyring, KeyIdentity::Data(version, &keyset), &key)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
@@ -66,11 +62,7 @@ fn _wrap_new_index_key(
         if keyring.rows()?.index_key(keyset).is_some_and(|key| key.state == KeyState::Active) {
             keyring.index_key(keyset)?;
         }
-        let key = KeyBytes::generate()?;
-        let (master, nonces) = keyring.wrapping_key()?;
-        let identity = KeyIdentity::Index(generation, keyset);
-        let wrapped = master.wrap(nonces, current_process_id(), identity, &key)?;
-        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+        wrap(keyring, KeyIdentity::Index(generation, keyset), &KeyBytes::generate()?)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
@@ -83,10 +75,7 @@ fn _rewrap_index_key(
 {
     let (wrapped, fingerprint) = with_keyring(|keyring| {
         let (generation, key) = keyring.unwrap_index_key(keyset)?;
-        let (master, nonces) = keyring.wrapping_key()?;
-        let identity = KeyIdentity::Index(generation, keyset);
-        let wrapped = master.wrap(nonces, current_process_id(), identity, &key)?;
-        Ok::<Wrapped, Error>((wrapped, master.fingerprint().to_string()))
+        wrap(keyring, KeyIdentity::Index(generation, keyset), &key)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
@@ -99,6 +88,13 @@ fn generate_key() -> Result<
 > {
     let key = KeyBytes::generate().map_err(Error::from)?.to_hex();
     Ok(TableIterator::once((String::clone(&key), 32, "AES-256-GCM")))
+}
+
+/// Wraps a key under the first master key.
+fn wrap(keyring: &mut Keyring, identity: KeyIdentity<'_>, key: &KeyBytes) -> Result<Wrapped, Error> {
+    let (master, nonces) = keyring.wrapping_key()?;
+    let wrapped = master.wrap(nonces, current_process_id(), identity, key)?;
+    Ok((wrapped, master.fingerprint().to_string()))
 }
 
 /// Makes the sequence's step durable before anything is sealed under the new version: after a crash the version would

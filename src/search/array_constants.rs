@@ -28,12 +28,29 @@ pub unsafe fn seal_array(
         let array_type = pg_sys::get_array_type(operator.encrypted);
         let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
         let sealed = sealed_array(array, operator.encrypted)?;
-        comparison.args = with_constant(comparison.args, 1, array_type, sealed);
+        replace(comparison, 1, array_type, sealed, &operator);
+    }
+    Ok(())
+}
+
+/// Replaces an argument by its sealed constant, and the operator by that between encrypted values.
+///
+/// # Safety
+/// The comparison has two arguments; the value is of the type.
+unsafe fn replace(
+    comparison: &mut pg_sys::ScalarArrayOpExpr,
+    place: i32,
+    type_oid: pg_sys::Oid,
+    value: pg_sys::Datum,
+    operator: &WithText,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        comparison.args = with_constant(comparison.args, place, type_oid, value);
         comparison.opno = operator.sealed;
         comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
         comparison.inputcollid = pg_sys::InvalidOid;
     }
-    Ok(())
 }
 
 /// Turns `text = ANY (encrypted_text[])` into `encrypted_text = ANY (encrypted_text[])`, where the text is known.
@@ -50,10 +67,7 @@ unsafe fn seal_value(
         let text = known(pg_sys::list_nth(comparison.args, 0).cast(), pg_sys::TEXTOID, params);
         let Some(text) = text else { return Ok(()) };
         let sealed = seal_unsearchable(text)?.datum();
-        comparison.args = with_constant(comparison.args, 0, operator.encrypted, sealed);
-        comparison.opno = operator.sealed;
-        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
-        comparison.inputcollid = pg_sys::InvalidOid;
+        replace(comparison, 0, operator.encrypted, sealed, operator);
     }
     Ok(())
 }
