@@ -1,6 +1,7 @@
 //! Constant arrays of text that values are compared with.
 
 use super::constants::{WithText, known, with_constant};
+use super::nodes::nth;
 use super::simplify::operator_of;
 use crate::datatype::catalog;
 use crate::datatype::text_io::seal_unsearchable;
@@ -24,7 +25,7 @@ pub unsafe fn seal_array(
         if operator.is_text_left {
             return seal_value(comparison, &operator, params);
         }
-        let array = known(pg_sys::list_nth(comparison.args, 1).cast(), pg_sys::TEXTARRAYOID, params);
+        let array = known(nth(comparison.args, 1), pg_sys::TEXTARRAYOID, params);
         let array_type = pg_sys::get_array_type(operator.encrypted);
         let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
         let sealed = sealed_array(array, operator.encrypted)?;
@@ -64,7 +65,7 @@ unsafe fn seal_value(
 ) -> Result<(), Error> {
     // SAFETY: as promised by the caller.
     unsafe {
-        let text = known(pg_sys::list_nth(comparison.args, 0).cast(), pg_sys::TEXTOID, params);
+        let text = known(nth(comparison.args, 0), pg_sys::TEXTOID, params);
         let Some(text) = text else { return Ok(()) };
         let sealed = seal_unsearchable(text)?.datum();
         replace(comparison, 0, operator.encrypted, sealed, operator);
@@ -80,9 +81,9 @@ unsafe fn seal_value(
 unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
     // SAFETY: as promised by the caller; the node's tag says what it is; catalog look-ups.
     unsafe {
-        let (value, cast) = (pg_sys::list_nth(comparison.args, 0), pg_sys::list_nth(comparison.args, 1));
+        let (value, cast) = (nth(comparison.args, 0), nth(comparison.args, 1));
         if comparison.opno.to_u32() < pg_sys::FirstNormalObjectId
-            || !pgrx::is_a(cast.cast(), pg_sys::NodeTag::T_ArrayCoerceExpr)
+            || !pgrx::is_a(cast, pg_sys::NodeTag::T_ArrayCoerceExpr)
         {
             return;
         }
@@ -90,10 +91,11 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         pg_sys::op_input_types(comparison.opno, &mut left, &mut right);
         let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
         let texts = coercion.arg;
-        let name = CStr::from_ptr(pg_sys::get_opname(comparison.opno));
-        if left != right || !catalog::is_encrypted_text(left) {
+        let name = pg_sys::get_opname(comparison.opno);
+        if left != right || name.is_null() || !catalog::is_encrypted_text(left) {
             return;
         }
+        let name = CStr::from_ptr(name);
         let texts: *mut pg_sys::Node = match pg_sys::exprType(texts.cast()) {
             pg_sys::TEXTARRAYOID => texts.cast(),
             pg_sys::VARCHARARRAYOID => pg_sys::makeRelabelType(
@@ -112,7 +114,7 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         }
         comparison.args = pg_sys::list_make2_impl(
             pg_sys::NodeTag::T_List,
-            pg_sys::ListCell { ptr_value: value },
+            pg_sys::ListCell { ptr_value: value.cast() },
             pg_sys::ListCell { ptr_value: texts.cast() },
         );
         comparison.opno = operator;

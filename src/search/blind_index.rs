@@ -1,5 +1,6 @@
 //! `blind_index`: a keyed hash for a column of its own.
 
+use super::nodes::nth;
 use super::simplify::call_to_simplify;
 use crate::datatype::datum::{Node, Payload, Text};
 use crate::datatype::encoding;
@@ -47,7 +48,7 @@ fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) 
         let Some(call) = call_to_simplify(&mut request, 3)? else { return Ok(Node::NONE) };
         let arguments = call.args;
         let constant = |index| {
-            let node: *mut pg_sys::Node = pg_sys::list_nth(arguments, index).cast();
+            let node = nth(arguments, index);
             pgrx::is_a(node, pg_sys::NodeTag::T_Const).then(|| &*node.cast::<pg_sys::Const>())
         };
         let (Some(value), Some(context), Some(bits)) = (constant(0), constant(1), constant(2)) else {

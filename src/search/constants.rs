@@ -3,6 +3,7 @@
 //! see to `=` and `<>` (`simplify`), but about these PostgreSQL asks no function.
 
 use super::array_constants::seal_array;
+use super::nodes::{length, nth};
 use super::simplify::operator_of;
 use crate::datatype::catalog;
 use crate::datatype::text_io::seal_unsearchable;
@@ -121,8 +122,12 @@ impl WithText {
             if !catalog::is_encrypted_text(encrypted) {
                 return None;
             }
-            let name = CStr::from_ptr(pg_sys::get_opname(operator));
-            let sealed = operator_of(pg_sys::get_opcode(operator), name, [encrypted, encrypted]);
+            let name = pg_sys::get_opname(operator);
+            if name.is_null() {
+                return None;
+            }
+            let sealed =
+                operator_of(pg_sys::get_opcode(operator), CStr::from_ptr(name), [encrypted, encrypted]);
             (sealed != pg_sys::InvalidOid).then_some(Self { is_text_left, encrypted, sealed })
         }
     }
@@ -145,7 +150,7 @@ unsafe fn seal_text(
     let place = i32::from(!operator.is_text_left);
     // SAFETY: the nodes are those of the query; the comparison has two arguments.
     unsafe {
-        let text = known(pg_sys::list_nth(comparison.args, place).cast(), pg_sys::TEXTOID, params);
+        let text = known(nth(comparison.args, place), pg_sys::TEXTOID, params);
         let Some(text) = text else { return Ok(()) };
         let sealed = seal_unsearchable(text)?.datum();
         comparison.args = with_constant(comparison.args, place, operator.encrypted, sealed);
@@ -170,7 +175,7 @@ pub unsafe fn with_constant(
     // SAFETY: as promised by the caller.
     unsafe {
         let constant = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);
-        let other = pg_sys::list_nth(arguments, 1 - place);
+        let other = nth(arguments, 1 - place).cast();
         let (first, second) = if place == 0 { (constant.cast(), other) } else { (other, constant.cast()) };
         pg_sys::list_make2_impl(
             pg_sys::NodeTag::T_List,
@@ -224,6 +229,7 @@ unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
         if expression.is_null() {
             return false;
         }
+        pg_sys::check_stack_depth();
         match (*expression).type_ {
             pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => true,
             pg_sys::NodeTag::T_RelabelType => {
@@ -250,8 +256,5 @@ unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
 /// `expressions` is null or a list of nodes.
 unsafe fn are_plain(expressions: *mut pg_sys::List) -> bool {
     // SAFETY: as promised by the caller.
-    unsafe {
-        let count = if expressions.is_null() { 0 } else { (*expressions).length };
-        (0..count).all(|index| is_plain(pg_sys::list_nth(expressions, index).cast()))
-    }
+    unsafe { (0..length(expressions)).all(|index| is_plain(nth(expressions, index))) }
 }

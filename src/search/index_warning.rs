@@ -1,5 +1,6 @@
 //! Warns of an index on a column that is not searchable: it works, but opens values at every step.
 
+use super::nodes::length;
 use crate::datatype::catalog;
 use crate::datatype::typmod::Modifier;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -67,13 +68,6 @@ pub unsafe fn after(before: Before) {
             }
         }
     }
-}
-
-/// # Safety
-/// `list` is null or a list.
-unsafe fn length(list: *mut pg_sys::List) -> i32 {
-    // SAFETY: as promised by the caller.
-    if list.is_null() { 0 } else { unsafe { (*list).length } }
 }
 
 /// The indexes of a relation; null where it has none, or is gone.

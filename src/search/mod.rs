@@ -7,6 +7,7 @@ mod compare;
 mod constants;
 mod hashing;
 pub mod index_warning;
+mod nodes;
 mod operators;
 mod order;
 mod simplify;

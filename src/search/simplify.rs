@@ -1,6 +1,7 @@
 //! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 
+use super::nodes::{has_name, length, nth};
 use crate::datatype::catalog;
 use crate::datatype::datum::Node;
 use crate::datatype::text_io::seal_unsearchable;
@@ -90,8 +91,7 @@ pub unsafe fn call_to_simplify(
         }
         let call = &*(*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>()).fcall;
         let is_ours = catalog::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
-            && !call.args.is_null()
-            && (*call.args).length == arguments;
+            && length(call.args) == arguments;
         Ok(is_ours.then_some(call))
     }
 }
@@ -110,7 +110,7 @@ impl Side {
     unsafe fn of(call: &pg_sys::FuncExpr, index: i32) -> Self {
         // SAFETY: as promised by the caller.
         unsafe {
-            let node = argument(call, index);
+            let node = nth(call.args, index);
             Self { node, type_oid: pg_sys::getBaseType(pg_sys::exprType(node)), is_cast: false }
         }
     }
@@ -126,9 +126,11 @@ impl Side {
                 return;
             }
             let cast = &*self.node.cast::<pg_sys::FuncExpr>();
-            let text = argument(cast, 0);
-            if !catalog::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
-                || CStr::from_ptr(pg_sys::get_func_name(cast.funcid)) != c"encrypted_text"
+            // Any function that gives the type may stand here, also one without arguments.
+            let text = nth(cast.args, 0);
+            if text.is_null()
+                || !catalog::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
+                || !has_name(pg_sys::get_func_name(cast.funcid), c"encrypted_text")
             {
                 return;
             }
@@ -153,13 +155,6 @@ unsafe fn as_text(expression: *mut pg_sys::Node) -> *mut pg_sys::Node {
         let collation = pg_sys::exprCollation(expression);
         pg_sys::applyRelabelType(expression, pg_sys::TEXTOID, -1, collation, form, -1, false)
     }
-}
-
-/// # Safety
-/// The call has arguments.
-unsafe fn argument(call: &pg_sys::FuncExpr, index: i32) -> *mut pg_sys::Node {
-    // SAFETY: as promised by the caller; null where there are fewer.
-    unsafe { pg_sys::list_nth(call.args, index).cast() }
 }
 
 /// The text of a constant of that type; `None` for anything else.

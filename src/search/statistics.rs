@@ -33,8 +33,11 @@ unsafe extern "C-unwind" fn relation_stats(
         if NEXT.get().is_some_and(|next| next(root, range, column, data)) {
             return true;
         }
+        // Subqueries that were views keep the view's oid.
+        let is_table = (*range).rtekind == pg_sys::RTEKind::RTE_RELATION;
         let table = (*range).relid;
-        let type_oid = if column > 0 { pg_sys::get_atttype(table, column) } else { pg_sys::InvalidOid };
+        let type_oid =
+            if is_table && column > 0 { pg_sys::get_atttype(table, column) } else { pg_sys::InvalidOid };
         holds_values(type_oid) && hide_values(table, column, (*range).inh, data)
     }
 }
