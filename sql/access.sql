@@ -137,8 +137,6 @@ BEGIN
     WHEN 'search' THEN
       RETURN ARRAY[
         '@extschema@.blind_index(text, text, integer)',
-        '@extschema@.encrypted_text_eq(@extschema@.encrypted_text, @extschema@.encrypted_text)',
-        '@extschema@.encrypted_text_ne(@extschema@.encrypted_text, @extschema@.encrypted_text)',
         '@extschema@.encrypted_text_eq(@extschema@.encrypted_text, text)',
         '@extschema@.encrypted_text_ne(@extschema@.encrypted_text, text)',
         '@extschema@.encrypted_text_eq(text, @extschema@.encrypted_text)',

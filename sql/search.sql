@@ -143,18 +143,18 @@ ALTER OPERATOR FAMILY encrypted_text_ops USING hash ADD
   FUNCTION 2 (text, text) encrypted_text_hash_text(text, bigint);
 
 CREATE FUNCTION encrypted_text_cmp(encrypted_text, encrypted_text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_cmp_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_cmp_usual';
 COMMENT ON FUNCTION encrypted_text_cmp(encrypted_text, encrypted_text) IS
   'Order of unique indexes: -1, 0 or 1, by keyed hashes';
 CREATE FUNCTION encrypted_text_cmp(encrypted_text, text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_cmp_text_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_cmp_text_usual';
 COMMENT ON FUNCTION encrypted_text_cmp(encrypted_text, text) IS 'The same with text';
 CREATE FUNCTION encrypted_text_cmp(text, encrypted_text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_encrypted_text_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_encrypted_text_usual';
 COMMENT ON FUNCTION encrypted_text_cmp(text, encrypted_text) IS 'The same with text';
 
 CREATE FUNCTION encrypted_text_cmp_text(text, text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_text_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_cmp_text_usual';
 COMMENT ON FUNCTION encrypted_text_cmp_text(text, text) IS
   'The same of two texts, for arrays of them';
 

@@ -4,6 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::PgSqlErrorCode;
 use prism_envelope::armor::ArmorError;
 use prism_envelope::{FormatError, KeyError, KeyVersion, OpenError, RandomnessError, SealError};
+use std::time::Duration;
 
 /// What every function that SQL calls returns: PostgreSQL reports the error with its own SQLSTATE.
 pub type SqlResult<T> = Result<T, ErrorReport>;
@@ -54,8 +55,10 @@ pub enum Error {
     Destroyed(KeyVersion),
     #[error("the table prism_crypt.{table} can't be read")]
     KeyTable { table: &'static str, detail: &'static str },
-    #[error("the tables of keys in schema prism_crypt are locked")]
-    KeyTableLocked,
+    #[error("an index needs a key that is not at hand")]
+    KeysNotReady { cause: Option<String> },
+    #[error("the master key command took longer than prism_crypt.master_key_timeout")]
+    KeyCommandTimeout { limit: Duration },
     #[error("Decryption failed (wrong key or corrupted data)")]
     Authentication(KeyVersion),
     #[error("invalid input syntax for type encrypted_text")]
@@ -173,10 +176,10 @@ impl Error {
             | Self::IndexKeyUnknown(_)
             | Self::Disabled(_)
             | Self::Destroyed(_)
+            | Self::KeysNotReady { .. }
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Self::KeyTableLocked => ERRCODE_LOCK_NOT_AVAILABLE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
-            Self::KeyCommand { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
+            Self::KeyCommand { .. } | Self::KeyCommandTimeout { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
             Self::DataKeyDamaged(_) | Self::IndexKeyDamaged(_) | Self::StoredValue(_) => {
                 ERRCODE_DATA_CORRUPTED
             }
@@ -206,6 +209,11 @@ impl Error {
                 loaded.join(", ")
             ),
             Self::KeyTable { detail, .. } => (*detail).to_owned(),
+            Self::KeysNotReady { cause } => match cause {
+                Some(cause) => format!("It could not be fetched before: {cause}."),
+                None => "No key is fetched while a page of an index is locked.".to_owned(),
+            },
+            Self::KeyCommandTimeout { limit } => format!("The limit is {} ms.", limit.as_millis()),
             Self::Authentication(version) => {
                 format!("Key version {version}: authentication failed.")
             }
@@ -271,7 +279,12 @@ impl Error {
             Self::TypeModifier => {
                 "Write encrypted_text, encrypted_text('email') or encrypted_text('email', 'searchable')."
             }
-            Self::KeyTableLocked => "Try again. An index that compares values can't wait for them.",
+            Self::KeysNotReady { .. } => {
+                "Run the statement again. Where the detail names a cause, mend that first."
+            }
+            Self::KeyCommandTimeout { .. } => {
+                "See why it takes so long, or raise prism_crypt.master_key_timeout; 0 is no limit."
+            }
             Self::NotText(_) => "Read it with decrypt_bytes().",
             Self::SealLimit(_) => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
             Self::TransactionBlock { .. } => {

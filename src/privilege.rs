@@ -3,8 +3,10 @@
 //! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
 
 use crate::error::Error;
+use crate::interrupts;
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 
 /// A right that is asked for inside of a function.
@@ -38,6 +40,7 @@ fn current_role() -> (pg_sys::Oid, bool) {
 
 impl Right {
     /// Rights of the same kind are of the same function: the extension has but one schema.
+    #[inline]
     fn kind(self) -> usize {
         match self {
             Self::Decrypt(_) => 0,
@@ -48,40 +51,113 @@ impl Right {
     }
 }
 
-/// Role, and whether it has the right; by kind of right.
-type Answers = [Cell<Option<(pg_sys::Oid, bool)>>; 4];
+/// Whether a role has a right.
+#[derive(Clone, Copy)]
+struct Answer {
+    role: pg_sys::Oid,
+    is_granted: bool,
+    /// Of the catalogs, when the look-up began.
+    as_of: u32,
+}
+
+impl Answer {
+    #[inline]
+    fn is_current(self) -> bool {
+        self.as_of == CATALOGS.get()
+    }
+}
+
+/// As many roles as one session may have asked for before the earlier answers are forgotten.
+const MAX_ANSWERS: usize = 256;
 
 thread_local! {
-    static LAST_ANSWERS: Answers = const { [const { Cell::new(None) }; 4] };
+    /// By kind of right.
+    static LAST: [Cell<Option<Answer>>; 4] = const { [const { Cell::new(None) }; 4] };
+    /// By kind of right and role.
+    static ALL: RefCell<BTreeMap<(usize, u32), Answer>> = const { RefCell::new(BTreeMap::new()) };
+    /// Grows whenever a function, a role or a membership may have changed. A look-up may itself hear of a change, and then its
+    /// answer is one of before.
+    static CATALOGS: Cell<u32> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the current role has a right.
 #[inline]
 pub fn may(right: Right) -> bool {
-    may_role(right, current_role().0)
+    may_role(right, current_role().0).unwrap_or(false)
 }
 
-fn may_role(right: Right, role: pg_sys::Oid) -> bool {
-    match LAST_ANSWERS.with(|answers| answers[right.kind()].get()) {
-        Some((asked, answer)) if asked == role => answer,
+/// `None` where that is not known, and nothing can be looked up because interrupts are held off. Then the last answer will
+/// do, even if it is one of before.
+#[inline]
+fn may_role(right: Right, role: pg_sys::Oid) -> Option<bool> {
+    match LAST.with(|last| last[right.kind()].get()) {
+        Some(last) if last.role == role && last.is_current() => Some(last.is_granted),
+        _ => may_role_otherwise(right, role),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn may_role_otherwise(right: Right, role: pg_sys::Oid) -> Option<bool> {
+    let key = (right.kind(), role.to_u32());
+    let known = ALL.with_borrow(|all| all.get(&key).copied());
+    let answer = match known {
+        Some(known) if known.is_current() || interrupts::are_held_off() => known,
+        None if interrupts::are_held_off() => return None,
         _ => {
             listen();
+            let as_of = CATALOGS.get();
             // SAFETY: catalog look-ups inside a transaction.
-            let answer = unsafe { may_execute(function_of(right), role) };
-            LAST_ANSWERS.with(|answers| answers[right.kind()].set(Some((role, answer))));
+            let is_granted = unsafe { may_execute(function_of(right), role) };
+            let answer = Answer { role, is_granted, as_of };
+            ALL.with_borrow_mut(|all| {
+                if all.len() >= MAX_ANSWERS {
+                    all.clear();
+                }
+                all.insert(key, answer);
+            });
             answer
         }
-    }
+    };
+    LAST.with(|last| last[right.kind()].set(Some(answer)));
+    Some(answer.is_granted)
 }
 
 /// Whether the current role was found to have the right to search, by itself and not to check a foreign key. Looks nothing
 /// up.
 #[inline]
 pub fn is_known_to_search() -> bool {
-    let kind = Right::Search(pg_sys::InvalidOid).kind();
     let (role, is_referential) = current_role();
-    !is_referential && LAST_ANSWERS.with(|answers| answers[kind].get()) == Some((role, true))
+    !is_referential && is_search_known_of(role) == Some(true)
+}
+
+#[inline]
+fn is_search_known_of(role: pg_sys::Oid) -> Option<bool> {
+    let kind = Right::Search(pg_sys::InvalidOid).kind();
+    let last = LAST.with(|last| last[kind].get());
+    last.filter(|last| last.role == role && last.is_current()).map(|last| last.is_granted)
+}
+
+/// Whether [`prepare_search`] has nothing to do.
+#[inline]
+pub fn is_search_prepared() -> bool {
+    let role = current_role().0;
+    // SAFETY: reads a variable of this session.
+    is_search_known_of(role).is_some() && role == unsafe { pg_sys::GetOuterUserId() }
+}
+
+/// Looks up what [`require_search`] may ask while nothing can be looked up.
+pub fn prepare_search() {
+    if is_search_prepared() || interrupts::are_held_off() {
+        return;
+    }
+    // SAFETY: catalog look-ups inside a transaction; reads a variable of this session.
+    unsafe {
+        let right = Right::Search(find_blind_index(extension_schema()));
+        may_role(right, pg_sys::GetOuterUserId());
+        may_role(right, current_role().0);
+    }
 }
 
 /// Raises an error unless the current role may search: have values opened to be compared, and search tags made. PostgreSQL
@@ -93,10 +169,32 @@ pub fn is_known_to_search() -> bool {
 pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let right = Right::Search(function_oid(fcinfo));
     let (role, is_referential) = current_role();
-    // SAFETY: reads a variable of this session.
-    let is_permitted =
-        may_role(right, role) && (!is_referential || may_role(right, unsafe { pg_sys::GetOuterUserId() }));
-    if is_permitted { Ok(()) } else { Err(Error::SearchDenied) }
+    match may_role(right, role) {
+        // SAFETY: reads a variable of this session.
+        Some(true) if is_referential => permit(may_role(right, unsafe { pg_sys::GetOuterUserId() })),
+        is_granted => permit(is_granted),
+    }
+}
+
+fn permit(is_granted: Option<bool>) -> Result<(), Error> {
+    match is_granted {
+        Some(true) => Ok(()),
+        Some(false) => Err(Error::SearchDenied),
+        None if is_vacuum() => Ok(()),
+        None => Err(Error::KeysNotReady { cause: None }),
+    }
+}
+
+/// Whether VACUUM looks for a page in an index, in the name of the table's owner. Nobody learns what it finds. To be asked while
+/// interrupts are held off: then no function of the owner runs.
+fn is_vacuum() -> bool {
+    // SAFETY: what this process is doing is null or shown in its own entry, unless track_activities is off.
+    unsafe {
+        let entry = pg_sys::MyBEEntry;
+        let vacuum = pg_sys::ProgressCommandType::PROGRESS_COMMAND_VACUUM;
+        pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
+            || !entry.is_null() && (*entry).st_progress_command == vacuum
+    }
 }
 
 /// The oid of the function that is running.
@@ -130,16 +228,50 @@ unsafe fn function_of(right: Right) -> pg_sys::Oid {
         match right {
             Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
             Right::Mask(output_function) => beside(output_function, c"mask_field"),
-            Right::Search(function) => {
-                let types = [pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID];
-                find_function(pg_sys::get_func_namespace(function), c"blind_index", &types)
-            }
+            Right::Search(function) => find_blind_index(pg_sys::get_func_namespace(function)),
             Right::Load => {
                 let schema = pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true);
                 find_function(schema, c"load_envelope", &[pg_sys::TEXTOID])
             }
         }
     }
+}
+
+/// # Safety
+/// Inside a transaction.
+unsafe fn find_blind_index(schema: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: as promised by the caller.
+    unsafe { find_function(schema, c"blind_index", &[pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID]) }
+}
+
+/// The schema that the extension was created in; an invalid oid where there is none.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn extension_schema() -> pg_sys::Oid {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    let mut schema = pg_sys::InvalidOid;
+    // SAFETY: the usual scan of a catalog, here of a very small one; each row is used before the next is fetched.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
+        let catalog = pg_sys::table_open(pg_sys::ExtensionRelationId, lock);
+        let (no_snapshot, no_keys) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let scan = pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, no_snapshot, 0, no_keys);
+        loop {
+            let row = pg_sys::systable_getnext(scan);
+            if row.is_null() {
+                break;
+            }
+            let row = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_extension>();
+            if row.oid == extension {
+                schema = row.extnamespace;
+                break;
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, lock);
+    }
+    schema
 }
 
 /// The function of this name in the schema of an output function, for the type that it puts out and a context.
@@ -196,7 +328,7 @@ unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Forgets the answer when a function, a role or a membership changes.
+/// Outdates the answers when a function, a role or a membership changes.
 fn listen() {
     if LISTENING.replace(true) {
         return;
@@ -210,5 +342,5 @@ fn listen() {
 
 /// Not guarded: it calls nothing that can panic.
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    LAST_ANSWERS.with(|answers| answers.iter().for_each(|answer| answer.set(None)));
+    CATALOGS.set(CATALOGS.get().wrapping_add(1));
 }

@@ -29,6 +29,24 @@ pub fn with_utf8<T>(text: &[u8], use_text: impl FnOnce(&[u8]) -> Result<T, Error
     }
 }
 
+/// Loads what [`with_utf8`] converts with, for calls that can load nothing: see [`crate::interrupts`].
+pub fn prepare() {
+    if server_is_utf8() {
+        return;
+    }
+    let (text, mut converted) = (*b"a", [0_u8; 16]);
+    // SAFETY: a catalog look-up, and a conversion that writes no more than it is given room for, with its terminator.
+    unsafe {
+        let encoding = pg_sys::GetDatabaseEncoding();
+        let procedure = pg_sys::FindDefaultConversionProc(encoding, UTF8);
+        if procedure != pg_sys::InvalidOid {
+            let (source, room) = (text.as_ptr().cast_mut(), converted.len() as c_int);
+            let target = converted.as_mut_ptr();
+            pg_sys::pg_do_encoding_conversion_buf(procedure, encoding, UTF8, source, 1, target, room, true);
+        }
+    }
+}
+
 /// The text of an opened value in the server's encoding. `version` is for the error message.
 pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
     let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;

@@ -1,7 +1,7 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
 use super::redact::{blank_literals, names_master_key};
-use crate::search::index_warning;
+use crate::search::{index_warning, readiness};
 use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -124,7 +124,10 @@ unsafe extern "C-unwind" fn before(
 #[pg_guard]
 unsafe extern "C-unwind" fn indexes_before(statement: *mut pg_sys::PlannedStmt) -> index_warning::Before {
     // SAFETY: PostgreSQL passes a planned utility statement.
-    unsafe { index_warning::before((*statement).utilityStmt) }
+    unsafe {
+        readiness::before_utility((*statement).utilityStmt);
+        index_warning::before((*statement).utilityStmt)
+    }
 }
 
 #[pg_guard]

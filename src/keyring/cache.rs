@@ -7,6 +7,7 @@ use super::search::{scatter_envelopes, scatter_texts};
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
 use crate::error::{Error, KeyName};
+use crate::interrupts;
 use crate::settings;
 use prism_envelope::{
     DataKey, IndexKey, KeyBytes, KeyIdentity, KeyVersion, MasterKey, NoncePool, SearchTag, UnwrapError,
@@ -14,6 +15,10 @@ use prism_envelope::{
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a key command that failed is not run again for indexes that may not even need it.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A data key that was unlocked, and what may be sealed with it.
 pub struct UnlockedKey {
@@ -35,8 +40,12 @@ pub struct Keyring {
     /// As read from their source; dropped when a setting changes or the configuration is reloaded.
     masters: Option<Vec<MasterKey>>,
     masters_as_of: (u64, i64),
-    /// The rows of `prism_crypt.data_key`; dropped when any session changes them.
+    /// Why they could not be had when an index was about to need them, and since when.
+    no_masters: Option<(String, Instant)>,
+    /// The rows of `prism_crypt.data_key`.
     rows: Option<KeyTable>,
+    /// Whether a session changed them since.
+    rows_are_outdated: bool,
     unlocked: BTreeMap<KeyVersion, Rc<UnlockedKey>>,
     budgets: Budgets,
     /// The session's sealing key, so that the next value needs no look-up.
@@ -66,7 +75,9 @@ impl Keyring {
             nonces: NoncePool::new(),
             masters: None,
             masters_as_of: (0, 0),
+            no_masters: None,
             rows: None,
+            rows_are_outdated: false,
             unlocked: BTreeMap::new(),
             budgets: Budgets::new(),
             current: None,
@@ -82,17 +93,21 @@ impl Keyring {
         }
     }
 
-    /// Drops what is outdated. Called before every value, so it only compares counters.
+    /// Drops what is outdated. Called before every value, so it only compares counters. While interrupts are held off what
+    /// was there when the statement came to the index has to do, as nothing could take its place.
     pub fn refresh(&mut self) {
-        if invalidation::take_stale() {
-            self.rows = None;
-            self.lock();
-        }
-        let master_as_of = (settings::master_generation(), settings::config_generation());
-        if self.masters_as_of != master_as_of {
-            self.masters_as_of = master_as_of;
-            self.masters = None;
-            self.lock();
+        if !interrupts::are_held_off() {
+            if invalidation::take_stale() {
+                self.rows_are_outdated = true;
+                self.lock();
+            }
+            let masters_as_of = masters_as_of();
+            if self.masters_as_of != masters_as_of {
+                self.masters_as_of = masters_as_of;
+                self.masters = None;
+                self.no_masters = None;
+                self.lock();
+            }
         }
         if self.current_as_of != settings::keyset_generation() {
             self.current_as_of = settings::keyset_generation();
@@ -101,6 +116,38 @@ impl Keyring {
             self.last_in_keyset = None;
             self.texts.clear();
         }
+    }
+
+    /// Whether everything is here, and up to date, that index code may need.
+    pub fn is_ready(&self) -> bool {
+        self.masters.is_some()
+            && self.masters_as_of == masters_as_of()
+            && self.rows.is_some()
+            && !self.rows_are_outdated
+            && !invalidation::is_stale()
+    }
+
+    /// Fetches what index code can't fetch itself: the tables, and the master keys where values are to be opened or
+    /// `needs_keys` says so. What can't be had is no error here, for it may not be needed.
+    pub fn prepare(&mut self, needs_keys: bool) {
+        let Ok(rows) = self.rows() else { return };
+        if (needs_keys || rows.has_outdated_tags()) && self.masters.is_none() && self.may_ask_again() {
+            let failure = self.masters().err().map(|error| (error.to_string(), Instant::now()));
+            self.no_masters = failure;
+        }
+    }
+
+    /// A command that fails may take long to do so, and is not run for every statement.
+    fn may_ask_again(&self) -> bool {
+        let is_command =
+            settings::master_key_source().is_some_and(|(name, _)| name == settings::MASTER_KEY_COMMAND);
+        let failed_lately = self.no_masters.as_ref().is_some_and(|(_, since)| since.elapsed() < RETRY_AFTER);
+        !(is_command && failed_lately)
+    }
+
+    /// The error of index code that needs what is not here.
+    fn not_ready(&self) -> Error {
+        Error::KeysNotReady { cause: self.no_masters.as_ref().map(|(cause, _)| cause.clone()) }
     }
 
     /// The active key of a keyset (`None`: of the session's), and the nonces to seal with. One value is counted.
@@ -160,19 +207,31 @@ impl Keyring {
 
     /// The rows of the key table.
     pub fn rows(&mut self) -> Result<&KeyTable, Error> {
-        match self.rows {
-            Some(ref rows) => Ok(rows),
-            None => {
-                let rows = self.rows.insert(KeyTable::read()?);
-                self.budgets.keep_those_of(rows);
-                Ok(rows)
-            }
+        if self.rows.is_none() || self.rows_are_outdated {
+            self.read_rows()?;
         }
+        self.rows.as_ref().ok_or(Error::Internal("no rows"))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_rows(&mut self) -> Result<(), Error> {
+        if interrupts::are_held_off() {
+            return if self.rows.is_some() { Ok(()) } else { Err(self.not_ready()) };
+        }
+        let rows = KeyTable::read()?;
+        self.budgets.keep_those_of(&rows);
+        self.rows = Some(rows);
+        self.rows_are_outdated = false;
+        Ok(())
     }
 
     /// The master keys, the one that wraps first; never empty.
     pub fn masters(&mut self) -> Result<&[MasterKey], Error> {
         if self.masters.is_none() {
+            if interrupts::are_held_off() {
+                return Err(self.not_ready());
+            }
             self.masters = Some(sources::load()?);
         }
         Ok(self.masters.as_deref().unwrap_or_default())
@@ -342,6 +401,11 @@ impl Keyring {
         self.opened.clear();
         self.texts.clear();
     }
+}
+
+/// Changes whenever a setting of the master keys does, or the configuration is reloaded.
+fn masters_as_of() -> (u64, i64) {
+    (settings::master_generation(), settings::config_generation())
 }
 
 fn session_keyset() -> Result<&'static str, Error> {

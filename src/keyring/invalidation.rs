@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 static STALE: AtomicBool = AtomicBool::new(true);
 static LISTENING: AtomicBool = AtomicBool::new(false);
 static KEY_TABLE: AtomicU32 = AtomicU32::new(0);
+/// Grows whenever any relation may have changed.
+static RELATIONS: AtomicU32 = AtomicU32::new(0);
 
 unsafe extern "C-unwind" {
     // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
@@ -32,9 +34,25 @@ pub fn take_stale() -> bool {
     STALE.load(Relaxed) && STALE.swap(false, Relaxed)
 }
 
+/// As [`take_stale`], and leaves it so.
+#[inline]
+pub fn is_stale() -> bool {
+    STALE.load(Relaxed)
+}
+
 /// The table was read under this oid: from now on its changes are heard.
 pub fn listen_for(key_table: pg_sys::Oid) {
     KEY_TABLE.store(key_table.to_u32(), Relaxed);
+    listen();
+}
+
+/// Changes whenever any relation may have changed.
+pub fn relations_as_of() -> u32 {
+    listen();
+    RELATIONS.load(Relaxed)
+}
+
+fn listen() {
     if !LISTENING.swap(true, Relaxed) {
         // SAFETY: registered once a backend, and the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) }
@@ -55,6 +73,7 @@ pub fn current_process_id() -> u32 {
 
 /// Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    RELATIONS.fetch_add(1, Relaxed);
     if relation == pg_sys::InvalidOid || relation.to_u32() == KEY_TABLE.load(Relaxed) {
         STALE.store(true, Relaxed);
         settings::forget_constants();

@@ -14,6 +14,7 @@ mod table;
 mod usage;
 
 use crate::error::Error;
+use crate::interrupts;
 use crate::varlena::Varlena;
 use cache::Keyring;
 use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
@@ -21,6 +22,7 @@ use std::cell::RefCell;
 use zeroize::Zeroize;
 
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
+pub use invalidation::relations_as_of;
 use invalidation::{accept_messages, current_process_id};
 pub use table::{KeyRow, KeyState};
 
@@ -30,12 +32,35 @@ thread_local! {
 
 /// Runs `use_keyring` with the keyring of this backend, brought up to date with what other sessions committed.
 fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
-    accept_messages();
+    // A message may have PostgreSQL read its catalogs.
+    if !interrupts::are_held_off() {
+        accept_messages();
+    }
     KEYRING.with(|keyring| {
         let mut keyring = keyring.try_borrow_mut().map_err(|_| Error::Internal("the keyring is in use"))?;
         keyring.refresh();
         use_keyring(&mut keyring)
     })
+}
+
+/// Whether everything is here, and up to date, that index code may need: then [`prepare`] has nothing to do.
+#[inline]
+pub fn is_ready() -> bool {
+    KEYRING.with(|keyring| keyring.try_borrow().is_ok_and(|keyring| keyring.is_ready()))
+}
+
+/// Fetches what comparisons may need while a page of an index is locked, when nothing can be fetched: the tables of keys, and
+/// the master keys if `needs_keys`, or if values may have to be opened because their tags are outdated.
+///
+/// What can't be had is no error here. Only a cancelled statement is: the key source may be a command that takes long.
+pub fn prepare(needs_keys: bool) {
+    if !is_ready() && !interrupts::are_held_off() {
+        // The keyring in use is that of a call further up.
+        let _ = with_keyring(|keyring| {
+            keyring.prepare(needs_keys);
+            Ok(())
+        });
+    }
 }
 
 // Results are allocated before the keyring is borrowed: an error of the allocation must find nothing to be dropped.

@@ -70,8 +70,7 @@ pub fn scan<const COLUMNS: usize>(
                 return Err(Error::KeyTable { table: name, detail: "A column is missing." });
             }
         }
-        lock_for_reading(table)?;
-        let relation = pg_sys::table_open(table, pg_sys::NoLock as i32);
+        let relation = pg_sys::table_open(table, lock);
         let (no_snapshot, no_keys) = (std::ptr::null_mut(), std::ptr::null_mut());
         let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, no_snapshot, 0, no_keys);
         let mut result = Ok(());
@@ -90,22 +89,4 @@ pub fn scan<const COLUMNS: usize>(
         pg_sys::table_close(relation, lock);
         result
     }
-}
-
-/// Locks a table as a reader does. An index compares values while it holds one of its pages: there nothing may be waited for
-/// that whoever has it may himself be waiting for that page.
-///
-/// # Safety
-/// Inside a transaction.
-unsafe fn lock_for_reading(table: pg_sys::Oid) -> Result<(), Error> {
-    let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: `InterruptHoldoffCount` is not 0 while a page is held.
-    unsafe {
-        if pg_sys::InterruptHoldoffCount == 0 {
-            pg_sys::LockRelationOid(table, lock);
-        } else if !pg_sys::ConditionalLockRelationOid(table, lock) {
-            return Err(Error::KeyTableLocked);
-        }
-    }
-    Ok(())
 }

@@ -8,8 +8,9 @@ use crate::privilege::{self, require_search};
 use pgrx::pg_sys;
 use prism_envelope::SearchTag;
 
-/// Whether two values are equal. Opens only what has no search tag, which takes the right to search, or one of an earlier
-/// index key. Two tags tell no more than their ciphertexts show. `fcinfo` is the running call.
+/// Whether two values are equal. The same bytes are, for everybody: that tells no more than they show, as two tags do. Opens
+/// only what has no search tag, which takes the right to search, or one of an earlier index key. `fcinfo` is the running
+/// call.
 #[inline]
 pub fn are_equal(
     left: &Stored<'_>,
@@ -18,12 +19,13 @@ pub fn are_equal(
 ) -> Result<bool, Error> {
     match (left.search_tag(), right.search_tag()) {
         (Some(left), Some(right)) if are_comparable(left, right) => Ok(left == right),
-        _ if is_analyzed(fcinfo) => Ok(is_copy(left, right)),
+        _ if is_copy(left, right) => Ok(true),
+        _ if is_analyzed(fcinfo) => Ok(false),
         (Some(_), Some(_)) => are_equal_otherwise(left, right),
         _ => match require_search(fcinfo) {
             Ok(()) => are_equal_otherwise(left, right),
             // Replication looks for a copy of what another server sealed.
-            Err(_) if privilege::is_logical_worker() => Ok(is_copy(left, right)),
+            Err(_) if privilege::is_logical_worker() => Ok(false),
             Err(denied) => Err(denied),
         },
     }
@@ -40,9 +42,6 @@ fn are_equal_otherwise(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Er
     if search::are_of_different_keysets(left.key_version()?, right.key_version()?)? {
         return Ok(false);
     }
-    if is_copy(left, right) {
-        return Ok(true);
-    }
     match last_tags(left, right) {
         // Without the other server's keys, only a copy is known to be equal.
         Err(error) if privilege::is_logical_worker() && error.is_for_want_of_a_key() => Ok(false),
@@ -50,8 +49,8 @@ fn are_equal_otherwise(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Er
     }
 }
 
-/// Whether two values that would have to be opened are the same ciphertext.
-fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
+/// Whether two values that would have to be opened are the same ciphertext: then they are equal, whatever they hold.
+pub fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
     left.search_tag().is_none()
         && right.search_tag().is_none()
         && left.len() == right.len()

@@ -10,6 +10,7 @@ pub mod index_warning;
 mod nodes;
 mod operators;
 mod order;
+pub mod readiness;
 mod simplify;
 mod statistics;
 mod usual;
@@ -17,5 +18,6 @@ mod usual;
 /// Installs the hooks.
 pub fn init() {
     constants::init();
+    readiness::init();
     statistics::init();
 }

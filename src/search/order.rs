@@ -1,6 +1,6 @@
 //! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
 
-use super::compare::{last_tag, last_tags, tag_of_text};
+use super::compare::{is_copy, last_tag, last_tags, tag_of_text};
 use crate::datatype::datum::{Node, Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
@@ -16,6 +16,9 @@ fn encrypted_text_cmp(
     right: Stored<'_>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i32> {
+    if is_copy(&left, &right) {
+        return Ok(0);
+    }
     if left.search_tag().is_none() || right.search_tag().is_none() {
         require_search(fcinfo)?;
     }
@@ -53,7 +56,8 @@ fn text_cmp_text(left: Text<'_>, right: Text<'_>, fcinfo: pg_sys::FunctionCallIn
 }
 
 /// By the keyed hashes alone: the generation only tells which index key made them.
-fn number(left: &SearchTag, right: &SearchTag) -> i32 {
+#[inline]
+pub fn number(left: &SearchTag, right: &SearchTag) -> i32 {
     left.hash().cmp(right.hash()) as i32
 }
 

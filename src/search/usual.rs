@@ -1,4 +1,4 @@
-//! The usual cases of `=` and of hashing: values that lie in their rows, carry search tags, or are a constant that was opened
+//! The usual cases of `=`, of hashing and of the order of indexes: values that lie in their rows, carry search tags, or are a constant that was opened
 //! before for a role that was found to have the right. They are most of what a large scan or join does, so they go without
 //! the frame that pgrx sets up around each call; whatever else there is goes to the functions that have it.
 //!
@@ -6,6 +6,8 @@
 
 use super::compare::are_comparable;
 use super::hashing::hash;
+use super::order::number;
+use super::readiness;
 use crate::keyring::search;
 use crate::privilege;
 use pgrx::prelude::*;
@@ -15,15 +17,24 @@ unsafe extern "C-unwind" {
     fn encrypted_text_eq_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_ne_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_hash_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn encrypted_text_cmp_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn encrypted_text_cmp_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn text_cmp_encrypted_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
+    fn text_cmp_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 }
 
-/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or else `$otherwise`.
+/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or else `$otherwise`. `$looked_up` is called
+/// when PostgreSQL looks the function up, once a session: before index code calls it, and before a page is locked.
 macro_rules! sql_function {
     ($name:ident, $info:ident, $usual:expr, $otherwise:ident) => {
+        sql_function!($name, $info, $usual, $otherwise, || {});
+    };
+    ($name:ident, $info:ident, $usual:expr, $otherwise:ident, $looked_up:expr) => {
         #[unsafe(no_mangle)]
         #[doc(hidden)]
-        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+        pub extern "C-unwind" fn $info() -> &'static pg_sys::Pg_finfo_record {
             const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+            $looked_up();
             &V1
         }
 
@@ -60,6 +71,53 @@ sql_function!(
     encrypted_text_hash_wrapper
 );
 
+// What btree indexes are ordered by.
+sql_function!(
+    encrypted_text_cmp_usual,
+    pg_finfo_encrypted_text_cmp_usual,
+    order,
+    encrypted_text_cmp_wrapper,
+    readiness::looked_up
+);
+sql_function!(
+    encrypted_text_cmp_text_usual,
+    pg_finfo_encrypted_text_cmp_text_usual,
+    |_: pg_sys::FunctionCallInfo| None,
+    encrypted_text_cmp_text_wrapper,
+    readiness::looked_up
+);
+sql_function!(
+    text_cmp_encrypted_text_usual,
+    pg_finfo_text_cmp_encrypted_text_usual,
+    |_: pg_sys::FunctionCallInfo| None,
+    text_cmp_encrypted_text_wrapper,
+    readiness::looked_up
+);
+sql_function!(
+    text_cmp_text_usual,
+    pg_finfo_text_cmp_text_usual,
+    |_: pg_sys::FunctionCallInfo| None,
+    text_cmp_text_wrapper,
+    readiness::looked_up
+);
+
+/// # Safety
+/// A call with two arguments of type `encrypted_text`.
+#[inline(always)]
+unsafe fn order(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller.
+    let (left, right) = unsafe { (argument(fcinfo, 0)?, argument(fcinfo, 1)?) };
+    let (left, right) = (last_tag(left)?, last_tag(right)?);
+    are_comparable(left, right).then(|| pg_sys::Datum::from(number(&left, &right)))
+}
+
+/// The tag that a value carries, if it is known to be under the last index key.
+#[inline(always)]
+fn last_tag(value: &[u8]) -> Option<SearchTag> {
+    let tag = Envelope::peek_search_tag(value)?;
+    search::carried_tag_if_read(Envelope::peek_key_version(value).ok()?, tag)
+}
+
 /// # Safety
 /// A call with two arguments of type `encrypted_text`.
 #[inline(always)]
@@ -82,9 +140,7 @@ unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
 unsafe fn hashed(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
     // SAFETY: as promised by the caller.
     let value = unsafe { argument(fcinfo, 0)? };
-    let tag: SearchTag = Envelope::peek_search_tag(value)?;
-    let version = Envelope::peek_key_version(value).ok()?;
-    search::carried_tag_if_read(version, tag).map(|tag| pg_sys::Datum::from(hash(&tag)))
+    last_tag(value).map(|tag| pg_sys::Datum::from(hash(&tag)))
 }
 
 /// The payload of an argument that lies where its datum points to: neither compressed nor stored elsewhere.

@@ -7,6 +7,7 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 pub use activity::hide_activity;
 pub use hooks::config_generation;
@@ -24,6 +25,7 @@ static INLINE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(
 static COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENV: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static MASTER_KEY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
 static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
@@ -69,6 +71,16 @@ pub fn init() {
         c"Name of the server's environment variable that holds the master keys.",
         &ENV,
     );
+    GucRegistry::define_int_guc(
+        c"prism_crypt.master_key_timeout",
+        c"How long prism_crypt.master_key_command may take.",
+        c"0 is no limit.",
+        &MASTER_KEY_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
     hooks::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
     GucRegistry::define_enum_guc(
         c"prism_crypt.output",
@@ -104,6 +116,11 @@ pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
     [(MASTER_KEY, &INLINE), (MASTER_KEY_COMMAND, &COMMAND), (MASTER_KEY_FILE, &FILE), (MASTER_KEY_ENV, &ENV)]
         .into_iter()
         .find_map(|(name, setting)| Some((name, hooks::borrow(setting)?)))
+}
+
+/// How long the command that gives the master keys may take; `None` is no limit.
+pub fn master_key_timeout() -> Option<Duration> {
+    u64::try_from(MASTER_KEY_TIMEOUT.get()).ok().filter(|limit| *limit > 0).map(Duration::from_millis)
 }
 
 /// The inline master key as it was set. For redaction only.

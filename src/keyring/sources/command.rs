@@ -2,6 +2,7 @@
 
 use super::{MAX_SOURCE_LEN, buffer, read_limited};
 use crate::error::Error;
+use crate::settings;
 use pgrx::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -14,15 +15,49 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicI32};
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// How often a waiting session looks whether it was cancelled, in nanoseconds.
 const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Runs the command with the server's shell and gives what it prints. `statement_timeout` and a cancel end it, with
-/// everything that it started in its process group.
+/// Why the output of a command could not be had.
+enum Failure {
+    Io(io::Error),
+    Timeout(Duration),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// When the command is given up; `None` is never.
+struct Deadline(Option<(Instant, Duration)>);
+
+impl Deadline {
+    fn of(limit: Option<Duration>) -> Self {
+        Self(limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit))))
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match self.0 {
+            Some((end, limit)) if Instant::now() >= end => Err(Failure::Timeout(limit)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs the command with the server's shell and gives what it prints. `prism_crypt.master_key_timeout`,
+/// `statement_timeout` and a cancel end it, with everything that it started in its process group.
 pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
     let fail = |detail: String| Error::KeyCommand { detail };
+    let failed = |what: &str, failure| match failure {
+        Failure::Io(error) => fail(format!("{what}: {error}.")),
+        Failure::Timeout(limit) => Error::KeyCommandTimeout { limit },
+    };
+    let deadline = Deadline::of(settings::master_key_timeout());
     keep_open_files_to_ourselves()
         .map_err(|error| fail(format!("Open files could not be listed: {error}.")))?;
     let mut child = Command::new("/bin/sh")
@@ -36,13 +71,13 @@ pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
         .map_err(|error| fail(format!("It could not be started: {error}.")))?;
     let mut printed = buffer();
     if let Some(stdout) = child.child.stdout.take() {
-        read_all(stdout, &mut printed)
-            .map_err(|error| fail(format!("Its output could not be read: {error}.")))?;
+        read_all(stdout, &mut printed, &deadline)
+            .map_err(|failure| failed("Its output could not be read", failure))?;
     }
     if printed.len() > MAX_SOURCE_LEN {
         return Err(fail(format!("It printed more than {MAX_SOURCE_LEN} bytes.")));
     }
-    let status = child.wait().map_err(|error| fail(format!("It could not be waited for: {error}.")))?;
+    let status = child.wait(&deadline).map_err(|failure| failed("It could not be waited for", failure))?;
     if !status.success() {
         return Err(fail(format!("It ended with {status}.")));
     }
@@ -63,19 +98,20 @@ fn keep_open_files_to_ourselves() -> io::Result<()> {
     Ok(())
 }
 
-fn read_all(mut stdout: ChildStdout, printed: &mut Vec<u8>) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(&stdout, true)?;
+fn read_all(mut stdout: ChildStdout, printed: &mut Vec<u8>, deadline: &Deadline) -> Result<(), Failure> {
+    rustix::io::ioctl_fionbio(&stdout, true).map_err(io::Error::from)?;
     while printed.len() <= MAX_SOURCE_LEN {
         check_for_interrupts!();
+        deadline.check()?;
         match read_limited(&mut stdout, printed) {
             // The end of the output.
             Ok(_) => return Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&INTERVAL)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(io::Error::from(error).into()),
         }
     }
     Ok(())
@@ -100,9 +136,10 @@ impl Group {
     }
 
     /// Waits until it ends, and stays open to a cancel: it may close its output and go on.
-    fn wait(&mut self) -> io::Result<ExitStatus> {
+    fn wait(&mut self, deadline: &Deadline) -> Result<ExitStatus, Failure> {
         loop {
             check_for_interrupts!();
+            deadline.check()?;
             if let Some(status) = self.child.try_wait()? {
                 self.done = true;
                 return Ok(status);

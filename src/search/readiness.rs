@@ -1,0 +1,149 @@
+//! Has everything there that comparisons may need while a page of an index is locked. There they can't fetch it: see
+//! [`crate::interrupts`].
+//!
+//! PostgreSQL looks a comparison function up before it first locks a page for it, in every kind of process and on every way
+//! that leads to an index ([`looked_up`]). What was fetched then may be outdated later; so it is looked after again when a
+//! statement begins whose tables have encrypted columns (a query of a foreign key and a parallel worker's share are such
+//! statements, too), before the utility statements that compare in indexes, and when an apply worker takes a value in.
+
+use crate::datatype::{encoding, nested};
+use crate::keyring;
+use crate::privilege;
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::c_int;
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding would catch errors and raise poorer ones.
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+}
+
+thread_local! {
+    static NEXT: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
+    static IS_LOOKED_UP: Cell<bool> = const { Cell::new(false) };
+    /// Whether relations have columns that hold encrypted values, and as of when that is known.
+    static RELATIONS: RefCell<(u32, Option<HashMap<pg_sys::Oid, bool>>)> = const { RefCell::new((0, None)) };
+}
+
+/// Installs the hook.
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+    }
+}
+
+/// PostgreSQL looks up a function that indexes are ordered by. It does so once a session.
+pub fn looked_up() {
+    IS_LOOKED_UP.set(true);
+    // SAFETY: a global that only this process writes. CREATE EXTENSION looks at functions that are not called yet.
+    unsafe {
+        if !pg_sys::creating_extension && pg_sys::IsTransactionState() {
+            prepare();
+        }
+    }
+}
+
+/// Looks after what is needed, before a utility statement that compares in indexes: others sort without a page locked.
+///
+/// # Safety
+/// `node` is null or a utility statement that is about to be run.
+pub unsafe fn before_utility(node: *mut pg_sys::Node) {
+    if !is_needed() || node.is_null() {
+        return;
+    }
+    // SAFETY: the node's tag says what it is.
+    unsafe {
+        let compares = match (*node).type_ {
+            pg_sys::NodeTag::T_CopyStmt => (*node.cast::<pg_sys::CopyStmt>()).is_from,
+            pg_sys::NodeTag::T_IndexStmt => (*node.cast::<pg_sys::IndexStmt>()).concurrent,
+            pg_sys::NodeTag::T_ReindexStmt | pg_sys::NodeTag::T_VacuumStmt => true,
+            _ => false,
+        };
+        if compares && pg_sys::IsTransactionState() {
+            prepare();
+        }
+    }
+}
+
+/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: everything is passed on as PostgreSQL gave it.
+    unsafe {
+        match NEXT.get() {
+            Some(next) => next(query, flags),
+            None => standard_ExecutorStart(query, flags),
+        }
+        let relations = (*(*query).plannedstmt).relationOids;
+        if is_needed() && !relations.is_null() && flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY == 0
+        {
+            prepare_for(relations);
+        }
+    }
+}
+
+/// Whether indexes are used in this session at all, and something is not there, or outdated.
+#[inline]
+fn is_needed() -> bool {
+    IS_LOOKED_UP.get() && !(keyring::is_ready() && privilege::is_search_prepared())
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn prepare_for(relations: *mut pg_sys::List) {
+    // SAFETY: PostgreSQL's list of the relations that a plan uses, which are locked.
+    let is_any_encrypted =
+        unsafe { (0..(*relations).length).any(|index| holds_values(pg_sys::list_nth_oid(relations, index))) };
+    if is_any_encrypted {
+        prepare_now();
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn prepare() {
+    prepare_now();
+}
+
+fn prepare_now() {
+    keyring::prepare(true);
+    privilege::prepare_search();
+    encoding::prepare();
+}
+
+/// Whether a relation has a column that holds encrypted values. Kept until a relation changes.
+fn holds_values(relation: pg_sys::Oid) -> bool {
+    let as_of = keyring::relations_as_of();
+    let known = RELATIONS.with_borrow_mut(|(known_as_of, relations)| {
+        if std::mem::replace(known_as_of, as_of) != as_of {
+            *relations = None;
+        }
+        relations.as_ref().and_then(|relations| relations.get(&relation).copied())
+    });
+    known.unwrap_or_else(|| {
+        let holds = has_column(relation);
+        RELATIONS.with_borrow_mut(|(_, relations)| {
+            relations.get_or_insert_with(HashMap::new).insert(relation, holds);
+        });
+        holds
+    })
+}
+
+fn has_column(relation: pg_sys::Oid) -> bool {
+    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+    // SAFETY: the relation is open while its descriptor is used.
+    unsafe {
+        let relation = pg_sys::try_relation_open(relation, lock);
+        if relation.is_null() {
+            return false;
+        }
+        let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*relation).rd_att);
+        let holds = descriptor.iter().any(|column| {
+            !column.attisdropped
+                && column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId
+                && nested::holds(column.atttypid).encrypted
+        });
+        pg_sys::relation_close(relation, lock);
+        holds
+    }
+}
