@@ -6,6 +6,7 @@ mod analyze;
 mod binary_io;
 mod cast;
 pub mod catalog;
+mod conversion;
 pub mod datum;
 pub mod encoding;
 mod load;
