@@ -76,8 +76,8 @@ pub enum Error {
     MadeOfCiphertext,
     #[error("the value is bound to a context")]
     BoundToContext(KeyVersion),
-    #[error("column \"{0}\" can't be converted from encrypted_text without a USING clause")]
-    TypeChange(String),
+    #[error("column \"{column}\" can't be converted from encrypted_text without a USING clause")]
+    TypeChange { column: String, of_composite: bool },
     #[error("field class \"{found}\" does not match \"{expected}\"")]
     ClassMismatch { found: &'static str, expected: &'static str },
     #[error("field class \"{0}\" is not known")]
@@ -201,7 +201,7 @@ impl Error {
             Self::LoadDenied | Self::SearchDenied | Self::DecryptDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
-            Self::NotText(_) | Self::TypeChange(_) => ERRCODE_DATATYPE_MISMATCH,
+            Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -233,7 +233,7 @@ impl Error {
             | Self::InvalidText(version)
             | Self::BoundToContext(version)
             | Self::NotInEncoding { version, .. } => format!("It is of key version {version}."),
-            Self::TypeChange(_) => "Every value would be decrypted and stored in plaintext.".to_owned(),
+            Self::TypeChange { .. } => "Every value would be decrypted and stored in plaintext.".to_owned(),
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
             Self::SealLimit(_) => format!("The limit is {} values.", crate::keyring::SEAL_LIMIT),
             _ => return None,
@@ -282,7 +282,10 @@ impl Error {
             }
             Self::MadeOfCiphertext => "Convert their values to text first: an array with ::text[].",
             Self::BoundToContext(_) => "Read it with decrypt_field(value, context).",
-            Self::TypeChange(_) => {
+            Self::TypeChange { of_composite: true, .. } => {
+                "Tables of this type can't have one. Where it is meant, make them tables of their own first: ALTER TABLE … NOT OF."
+            }
+            Self::TypeChange { .. } => {
                 "Where that is meant, say it: ALTER TABLE … ALTER COLUMN … TYPE text USING column::text."
             }
             Self::ClassMismatch { found: "none", .. } => {

@@ -1,7 +1,7 @@
 //! Text input and output.
 
-use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
 use crate::datatype::conversion::{self, Purpose};
+use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
 use crate::datatype::{encoding, load, output, typmod};
 use crate::error::{Error, SqlResult};
 use crate::keyring;

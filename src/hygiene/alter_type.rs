@@ -57,12 +57,14 @@ unsafe fn change_of(statement: &pg_sys::AlterTableStmt) -> Result<Change, Error>
                 change.relation = relation_with_values(statement);
             }
             let definition = &*command.def.cast::<pg_sys::ColumnDef>();
-            if change.relation == pg_sys::InvalidOid || !is_taken_away(change.relation, command.name, definition)
+            if change.relation == pg_sys::InvalidOid
+                || !is_taken_away(change.relation, command.name, definition)
             {
                 continue;
             }
             if definition.raw_default.is_null() {
-                return Err(Error::TypeChange(text_of(command.name)));
+                let of_composite = statement.objtype == pg_sys::ObjectType::OBJECT_TYPE;
+                return Err(Error::TypeChange { column: text_of(command.name), of_composite });
             }
             change.columns = pg_sys::lappend(change.columns, pg_sys::pstrdup(command.name).cast());
         }
@@ -178,7 +180,10 @@ unsafe fn warn_of(table: pg_sys::Oid, columns: *mut pg_sys::List) -> Result<(), 
             (&[], &[])
         } else {
             let constraints = &*constraints;
-            (slice(constraints.defval, constraints.num_defval), slice(constraints.check, constraints.num_check))
+            (
+                slice(constraints.defval, constraints.num_defval),
+                slice(constraints.check, constraints.num_check),
+            )
         };
         for at in 0..length(columns) {
             let name = pg_sys::list_nth(columns, at).cast::<c_char>();
@@ -191,7 +196,7 @@ unsafe fn warn_of(table: pg_sys::Oid, columns: *mut pg_sys::List) -> Result<(), 
             for check in checks {
                 let tree = CStr::from_ptr(check.ccbin);
                 if has_sealed_constant(tree.to_bytes())? && names_column(tree, number) {
-                    warn_of_check(&text_of(check.ccname));
+                    warn_of_check(table, &text_of(check.ccname));
                 }
             }
         }
@@ -201,11 +206,7 @@ unsafe fn warn_of(table: pg_sys::Oid, columns: *mut pg_sys::List) -> Result<(), 
 }
 
 fn warn_of_default(table: pg_sys::Oid, column: &str) {
-    // SAFETY: a catalog look-up, which gives null or a terminated string.
-    let table = unsafe {
-        let name = pg_sys::get_rel_name(table);
-        if name.is_null() { String::new() } else { text_of(name) }
-    };
+    let table = name_of(table);
     let message = format!("the default of column \"{column}\" of relation \"{table}\" is still encrypted");
     ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
         .set_detail("It is opened at every INSERT that uses it, which needs a key and the right to decrypt.")
@@ -213,11 +214,22 @@ fn warn_of_default(table: pg_sys::Oid, column: &str) {
         .report(PgLogLevel::WARNING);
 }
 
-fn warn_of_check(constraint: &str) {
-    let message = format!("constraint \"{constraint}\" still has an encrypted constant");
+fn warn_of_check(table: pg_sys::Oid, constraint: &str) {
+    let table = name_of(table);
+    let message =
+        format!("constraint \"{constraint}\" of relation \"{table}\" still has an encrypted constant");
     ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
         .set_hint("Drop the constraint, and add it again with the plaintext.")
         .report(PgLogLevel::WARNING);
+}
+
+/// Inside a transaction.
+fn name_of(table: pg_sys::Oid) -> String {
+    // SAFETY: a catalog look-up, which gives null or a terminated string.
+    unsafe {
+        let name = pg_sys::get_rel_name(table);
+        if name.is_null() { String::new() } else { text_of(name) }
+    }
 }
 
 /// Whether a stored expression names a column of its table.
