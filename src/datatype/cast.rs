@@ -4,7 +4,7 @@
 use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::datatype::reading::open_without_context;
 use crate::datatype::typmod::{self, Modifier};
-use crate::datatype::{load, text_io};
+use crate::datatype::{load, text_io, unseen_change};
 use crate::error::{Error, SqlResult};
 use crate::keyring::{self, search};
 use crate::privilege;
@@ -84,7 +84,8 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
 
 /// `text(encrypted_text) → text`: the implicit cast.
 #[pg_extern(sql = false)]
-fn encrypted_text_to_text(value: Encrypted<'_>) -> SqlResult<TextResult> {
+fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
+    unseen_change::check(fcinfo)?;
     Ok(TextResult(open_without_context(value.envelope()?)?))
 }
 

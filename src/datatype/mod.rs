@@ -16,3 +16,6 @@ mod output;
 pub mod reading;
 pub mod text_io;
 pub mod typmod;
+mod unseen_change;
+
+pub use unseen_change::init;

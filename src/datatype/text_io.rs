@@ -2,7 +2,7 @@
 
 use crate::datatype::conversion::{self, Purpose};
 use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
-use crate::datatype::{encoding, load, output, typmod};
+use crate::datatype::{encoding, load, output, typmod, unseen_change};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::privilege;
@@ -78,6 +78,7 @@ fn encrypted_text_out(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) ->
     let text = match Purpose::of(fcinfo) {
         Purpose::Transport => output::shown(value, || privilege::function_oid(fcinfo))?,
         Purpose::Conversion(_) | Purpose::Estimate => {
+            unseen_change::check(fcinfo)?;
             Some(output::converted(value, privilege::function_oid(fcinfo))?)
         }
     };
