@@ -124,6 +124,13 @@ INSERT INTO t SELECT * FROM json_populate_record(NULL::t, '{"id": 3, "v": "prism
 4	prism:v1:z	{prism:v1:}
 \.
 SELECT * FROM t ORDER BY id;
+-- So it is found, and deleted, by clients that don't type what they send.
+RESET ROLE;
+SELECT prism_crypt.grant_access('regress_prism_app', 'search');
+SET ROLE regress_prism_app;
+PREPARE wanted AS SELECT id FROM t WHERE v IN ($1, 'prism:v1:z') ORDER BY id;
+EXECUTE wanted('prism:v1:x');
+DELETE FROM t WHERE v = 'prism:v1:z' RETURNING id;
 -- But never a real one.
 CALL regress.fails(format('INSERT INTO t (id, v) VALUES (9, %L)', :'form'));
 CALL regress.fails(format('EXECUTE untyped(%L)', :'form'));
