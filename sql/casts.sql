@@ -1,12 +1,18 @@
 -- With a type modifier in their own arguments, so that a typed parameter is sealed once.
 CREATE FUNCTION encrypted_text(text, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_to_encrypted_text_wrapper';
-COMMENT ON FUNCTION encrypted_text(text, integer, boolean) IS 'Cast: encrypts, whatever the text looks like';
+COMMENT ON FUNCTION encrypted_text(text, integer, boolean) IS 'Cast: encrypts any text but the text form of a value';
 
 CREATE FUNCTION encrypted_text(character varying, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_to_encrypted_text_wrapper';
 COMMENT ON FUNCTION encrypted_text(character varying, integer, boolean) IS
-  'Cast: encrypts, whatever the text looks like';
+  'Cast: encrypts any text but the text form of a value';
+
+-- Without this one PostgreSQL would convert through the output of character, which keeps its padding.
+CREATE FUNCTION encrypted_text(character, integer, boolean) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'character_to_encrypted_text_wrapper';
+COMMENT ON FUNCTION encrypted_text(character, integer, boolean) IS
+  'Cast: encrypts, without the blanks that pad it, any text but the text form of a value';
 
 CREATE FUNCTION encrypted_text(encrypted_text, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'apply_encrypted_text_typmod_wrapper';
@@ -44,6 +50,9 @@ COMMENT ON CAST (text AS encrypted_text) IS 'Encrypts';
 CREATE CAST (character varying AS encrypted_text)
   WITH FUNCTION encrypted_text(character varying, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (character varying AS encrypted_text) IS 'Encrypts';
+CREATE CAST (character AS encrypted_text)
+  WITH FUNCTION encrypted_text(character, integer, boolean) AS ASSIGNMENT;
+COMMENT ON CAST (character AS encrypted_text) IS 'Encrypts, without padding';
 CREATE CAST (bytea AS encrypted_text) WITH FUNCTION encrypted_text(bytea, integer, boolean) AS ASSIGNMENT;
 COMMENT ON CAST (bytea AS encrypted_text) IS 'Loads an envelope';
 CREATE CAST (encrypted_text AS bytea) WITH FUNCTION "bytea"(encrypted_text);
@@ -53,7 +62,8 @@ CREATE CAST (encrypted_text AS encrypted_text)
 COMMENT ON CAST (encrypted_text AS encrypted_text) IS 'Applies a type modifier';
 CREATE CAST (encrypted_text AS text) WITH FUNCTION "text"(encrypted_text) AS IMPLICIT;
 COMMENT ON CAST (encrypted_text AS text) IS 'Decrypts';
--- Without these PostgreSQL would convert through the text form, and store ciphertext where text was meant.
+-- To other types PostgreSQL converts through the output function, which sees that. These have modifiers, or functions of
+-- their own.
 CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS ASSIGNMENT;
 COMMENT ON CAST (encrypted_text AS character varying) IS 'Decrypts';
 CREATE CAST (encrypted_text AS character) WITH FUNCTION "bpchar"(encrypted_text) AS ASSIGNMENT;

@@ -24,6 +24,7 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text_recv(internal, oid, integer), encrypted_text_send(encrypted_text),
   encrypted_text_typmod_in(cstring[]), encrypted_text_typmod_out(integer), encrypted_text_typanalyze(internal),
   encrypted_text(text, integer, boolean), encrypted_text(character varying, integer, boolean),
+  encrypted_text(character, integer, boolean),
   encrypted_text(encrypted_text, integer, boolean), encrypted_text(bytea, integer, boolean), "bytea"(encrypted_text),
   encrypt_field(text, text, text, text), encrypt_bytes(bytea, text, text, text),
   key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea),

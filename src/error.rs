@@ -71,6 +71,16 @@ pub enum Error {
     StoredValue(FormatError),
     #[error("permission denied to load ciphertext")]
     LoadDenied,
+    #[error("permission denied to decrypt")]
+    DecryptDenied,
+    #[error("the text is an encrypted value already")]
+    SealedAlready,
+    #[error("rows and arrays of encrypted values can't be encrypted as one text")]
+    MadeOfCiphertext,
+    #[error("the value is bound to a context")]
+    BoundToContext(KeyVersion),
+    #[error("column \"{column}\" can't be converted from encrypted_text without a USING clause")]
+    TypeChange { column: String, of_composite: bool },
     #[error("field class \"{found}\" does not match \"{expected}\"")]
     ClassMismatch { found: &'static str, expected: &'static str },
     #[error("field class \"{0}\" is not known")]
@@ -141,6 +151,7 @@ impl Error {
                 | Self::Disabled(_)
                 | Self::Destroyed(_)
                 | Self::Authentication(_)
+                | Self::BoundToContext(_)
                 | Self::NotAnEnvelope(_)
                 | Self::StoredValue(_)
                 | Self::NotText(_)
@@ -163,6 +174,7 @@ impl Error {
             Self::MasterKey { .. }
             | Self::ClassMismatch { .. }
             | Self::NotSearchable
+            | Self::SealedAlready
             | Self::UnknownClass(_)
             | Self::BlindIndexBits
             | Self::TypeModifier => ERRCODE_INVALID_PARAMETER_VALUE,
@@ -184,12 +196,15 @@ impl Error {
                 ERRCODE_DATA_CORRUPTED
             }
             Self::NoKeyset(_) | Self::UnknownVersion(_) => ERRCODE_UNDEFINED_OBJECT,
-            Self::Authentication(_) => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+            Self::Authentication(_) | Self::BoundToContext(_) => {
+                ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION
+            }
             Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
-            Self::LoadDenied | Self::SearchDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::LoadDenied | Self::SearchDenied | Self::DecryptDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
-            Self::NotText(_) => ERRCODE_DATATYPE_MISMATCH,
+            Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
+            Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -222,9 +237,11 @@ impl Error {
                 format!("It is malformed: {error}.")
             }
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
-            Self::NotText(version) | Self::InvalidText(version) | Self::NotInEncoding { version, .. } => {
-                format!("It is of key version {version}.")
-            }
+            Self::NotText(version)
+            | Self::InvalidText(version)
+            | Self::BoundToContext(version)
+            | Self::NotInEncoding { version, .. } => format!("It is of key version {version}."),
+            Self::TypeChange { .. } => "Every value would be decrypted and stored in plaintext.".to_owned(),
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
             Self::SealLimit(_) => format!("The limit is {} values.", crate::keyring::SEAL_LIMIT),
             _ => return None,
@@ -263,8 +280,21 @@ impl Error {
                 "The value was changed, or belongs to another key, or was encrypted with another context."
             }
             Self::LoadDenied => {
-                "Only roles with prism_crypt.grant_access(role, 'load') may. To encrypt this very text, cast it \
-                 from text or call encrypt_field()."
+                "Only roles with prism_crypt.grant_access(role, 'load') may. To encrypt this very text, call \
+                 encrypt_field()."
+            }
+            Self::DecryptDenied => "prism_crypt.grant_access(role, 'decrypt') gives the right.",
+            Self::SealedAlready => {
+                "prism_crypt.load_envelope() takes it as the value that it is, for roles with 'load'. To encrypt this \
+                 very text, call encrypt_field()."
+            }
+            Self::MadeOfCiphertext => "Convert their values to text first: an array with ::text[].",
+            Self::BoundToContext(_) => "Read it with decrypt_field(value, context).",
+            Self::TypeChange { of_composite: true, .. } => {
+                "Tables of this type can't have one. Where it is meant, make them tables of their own first: ALTER TABLE … NOT OF."
+            }
+            Self::TypeChange { .. } => {
+                "Where that is meant, say it: ALTER TABLE … ALTER COLUMN … TYPE text USING column::text."
             }
             Self::ClassMismatch { found: "none", .. } => {
                 "Load it into a column without a class. INSERT … SELECT from there seals it anew with the class."

@@ -31,6 +31,7 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::init();
     hygiene::init();
+    datatype::init();
     search::init();
 }
 

@@ -32,6 +32,11 @@ fn _text_form_versions(source: Text<'_>) -> Vec<i32> {
     text_forms(source.0.bytes()).map(number).collect()
 }
 
+/// Whether a stored expression has a constant with a value of `encrypted_text`. Inside a transaction.
+pub fn has_sealed_constant(tree: &[u8]) -> Result<bool, Error> {
+    Ok(!versions(tree)?.is_empty())
+}
+
 fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
     let mut versions = Vec::new();
     let has_text_form = memmem::find(tree, TEXT_FORM_BYTES).is_some();

@@ -4,3 +4,5 @@ mod constants;
 mod count;
 mod scan;
 mod versions;
+
+pub use constants::has_sealed_constant;

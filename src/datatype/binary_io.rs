@@ -7,10 +7,11 @@ use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
-use prism_envelope::{FORMAT_V1, armor};
+use prism_envelope::{Envelope, FORMAT_V1, armor};
 
 /// `encrypted_text_recv(internal, oid, integer) → encrypted_text`: bytes that begin as an envelope or as a text form are
-/// loaded; all others are text in the client's encoding, and encrypted.
+/// loaded; all others are text in the client's encoding, and encrypted. So is what only begins so, where the client works
+/// with plaintext and the role may not load.
 #[pg_extern(sql = false)]
 fn encrypted_text_recv(
     mut buffer: Internal,
@@ -19,14 +20,19 @@ fn encrypted_text_recv(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<EncryptedResult> {
     let message = rest_of_message(&mut buffer)?;
-    Ok(EncryptedResult(if message.first() == Some(&FORMAT_V1) {
-        load::load_binary(message, typmod)?
-    } else if armor::is_armored(message) {
-        load::load_text(message, typmod)?
-    } else {
-        crate::settings::note_constant();
-        encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))?
-    }))
+    Ok(EncryptedResult(value_of(message, typmod, fcinfo)?))
+}
+
+fn value_of(message: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    if message.first() == Some(&FORMAT_V1) {
+        if !load::is_plaintext(fcinfo, || Ok(Envelope::parse(message).is_ok()))? {
+            return load::load_binary(message, typmod);
+        }
+    } else if armor::is_armored(message) && !load::is_plaintext(fcinfo, || load::is_text_form(message))? {
+        return load::load_text(message, typmod);
+    }
+    crate::settings::note_constant();
+    encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))
 }
 
 /// `encrypted_text_send(encrypted_text) → bytea`: the envelope, or what `prism_crypt.output` asks for where the role may.

@@ -1,9 +1,10 @@
-//! Casts. From text always encrypts; to text decrypts, and needs that privilege; to itself applies the type modifier.
+//! Casts. From text encrypts, and loads nothing; to text decrypts, and needs that privilege; to itself applies the type
+//! modifier.
 
 use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
-use crate::datatype::reading::open_text;
+use crate::datatype::reading::open_without_context;
 use crate::datatype::typmod::{self, Modifier};
-use crate::datatype::{load, text_io};
+use crate::datatype::{load, text_io, unseen_change};
 use crate::error::{Error, SqlResult};
 use crate::keyring::{self, search};
 use crate::privilege;
@@ -11,7 +12,7 @@ use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, FieldClass, SearchTag};
 
-/// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts, whatever the text looks like.
+/// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts any text but the text form of an envelope.
 #[pg_extern(sql = false)]
 fn text_to_encrypted_text(
     plaintext: Text<'_>,
@@ -19,7 +20,25 @@ fn text_to_encrypted_text(
     _explicit: bool,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<EncryptedResult> {
-    Ok(EncryptedResult(text_io::seal_text(plaintext.0.bytes(), typmod, fcinfo)?))
+    Ok(EncryptedResult(text_io::seal_cast(plaintext.0.bytes(), typmod, fcinfo)?))
+}
+
+/// `encrypted_text(character, integer, boolean) → encrypted_text`: likewise, without the blanks that pad it, as PostgreSQL
+/// converts `character` to `text`.
+#[pg_extern(sql = false)]
+fn character_to_encrypted_text(
+    plaintext: Text<'_>,
+    typmod: i32,
+    _explicit: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(text_io::seal_cast(without_padding(plaintext.0.bytes()), typmod, fcinfo)?))
+}
+
+/// A blank is one byte, and part of no other character, in every encoding that a server can have.
+fn without_padding(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 /// `encrypted_text(encrypted_text, integer, boolean) → encrypted_text`: gives a value without a class the class of the
@@ -65,8 +84,9 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
 
 /// `text(encrypted_text) → text`: the implicit cast.
 #[pg_extern(sql = false)]
-fn encrypted_text_to_text(value: Encrypted<'_>) -> SqlResult<TextResult> {
-    Ok(TextResult(open_text(value.envelope()?, None)?))
+fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
+    unseen_change::check(fcinfo)?;
+    Ok(TextResult(open_without_context(value.envelope()?)?))
 }
 
 /// `encrypted_text(bytea, integer, boolean) → encrypted_text`: loads an envelope, for roles that may load.

@@ -1,6 +1,7 @@
 //! Loading of ciphertext that already exists: dumps, replication, copies between databases.
 
 use crate::datatype::datum::{EncryptedResult, Text};
+use crate::datatype::output;
 use crate::datatype::typmod::{self, Modifier};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
@@ -46,18 +47,54 @@ fn check_modifier(envelope: &Envelope<'_>, typmod: i32) -> Result<(), Error> {
     if is_searchable && found.search_tag.is_none() { Err(Error::NotSearchable) } else { Ok(()) }
 }
 
+/// Whether a text is the text form of an envelope, of whatever database. It is not opened.
+pub fn is_text_form(text: &[u8]) -> Result<bool, Error> {
+    if !armor::is_armored(text) {
+        return Ok(false);
+    }
+    let mut scratch = Varlena::new(armor::decoded_len_estimate(text.len()))?;
+    let is_text_form = armor::decode_into(text, scratch.bytes_mut()).is_ok();
+    scratch.free();
+    Ok(is_text_form)
+}
+
+/// Whether input that begins as ciphertext is plaintext all the same: where the client works with plaintext, for roles that
+/// may not load. What is ciphertext then came from elsewhere, and is never sealed.
+///
+/// `fcinfo` is the running call, of an input function of the type.
+pub fn is_plaintext(
+    fcinfo: pg_sys::FunctionCallInfo,
+    is_ciphertext: impl FnOnce() -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    if may_load() || !output::is_plaintext(output_function(privilege::function_oid(fcinfo))) {
+        return Ok(false);
+    }
+    Ok(!is_ciphertext()?)
+}
+
+/// The output function of the type that an input function gives.
+fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
+    let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+    // SAFETY: catalog look-ups; what an input function gives is a type that has an output function.
+    unsafe {
+        let type_oid = pg_sys::get_func_rettype(input_function);
+        pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena);
+    }
+    function
+}
+
 /// Replication applies what another server sealed; everybody else needs the privilege.
+fn may_load() -> bool {
+    privilege::is_logical_worker() || privilege::may(Right::Load)
+}
+
 fn require_privilege() -> Result<(), Error> {
     if privilege::is_logical_worker() {
-        // Indexes will compare the value, and no statement begins here that would see to that.
+        // Indexes will compare the value, and no statement begins here that would see to what they need.
         keyring::prepare(true);
         privilege::prepare_search();
-        Ok(())
-    } else if privilege::may(Right::Load) {
-        Ok(())
-    } else {
-        Err(Error::LoadDenied)
     }
+    if may_load() { Ok(()) } else { Err(Error::LoadDenied) }
 }
 
 /// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.

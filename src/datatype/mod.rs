@@ -6,6 +6,7 @@ mod analyze;
 mod binary_io;
 mod cast;
 pub mod catalog;
+mod conversion;
 pub mod datum;
 pub mod encoding;
 mod load;
@@ -15,3 +16,6 @@ mod output;
 pub mod reading;
 pub mod text_io;
 pub mod typmod;
+mod unseen_change;
+
+pub use unseen_change::init;

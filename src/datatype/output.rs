@@ -1,7 +1,7 @@
-//! What `prism_crypt.output` changes of the output.
+//! What `prism_crypt.output` changes of the output, and conversions, for which it changes nothing.
 
 use crate::datatype::datum::Encrypted;
-use crate::datatype::reading::{open_masked, open_text};
+use crate::datatype::reading::{open_masked, open_text, open_without_context};
 use crate::error::Error;
 use crate::privilege::{self, Right};
 use crate::settings::{self, Output};
@@ -25,12 +25,32 @@ pub fn shown(
         return Ok(None);
     }
     match mode {
-        Output::Plaintext if privilege::may(Right::Decrypt(output_function())) => {
-            open_text(value.envelope()?, None).map(Some)
-        }
+        Output::Plaintext if may_decrypt(output_function()) => open_text(value.envelope()?, None).map(Some),
         Output::Masked if privilege::may(Right::Mask(output_function())) => {
             open_masked(value.envelope()?, None).map(Some)
         }
         _ => Ok(None),
     }
+}
+
+/// Whether the client works with plaintext: output shows it, and the role may see it.
+///
+/// `output_function` is the oid of the type's output function.
+pub fn is_plaintext(output_function: pg_sys::Oid) -> bool {
+    settings::output() == Output::Plaintext && !privilege::is_walsender() && may_decrypt(output_function)
+}
+
+/// The text that a value becomes when it is converted to another type, in the server's encoding: as with the cast to text,
+/// the plaintext or an error, whatever the output is.
+///
+/// `output_function` is the oid of the running output function.
+pub fn converted(value: Encrypted<'_>, output_function: pg_sys::Oid) -> Result<Varlena, Error> {
+    if !may_decrypt(output_function) {
+        return Err(Error::DecryptDenied);
+    }
+    open_without_context(value.envelope()?)
+}
+
+fn may_decrypt(output_function: pg_sys::Oid) -> bool {
+    privilege::may(Right::Decrypt(output_function))
 }

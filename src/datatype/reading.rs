@@ -16,6 +16,14 @@ pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Resul
     encoding::text_from_utf8(keyring::open(&envelope, context)?, version)
 }
 
+/// Opens a value for a cast, which can't be given a context.
+pub fn open_without_context(envelope: Envelope<'_>) -> Result<Varlena, Error> {
+    if envelope.attributes().context.is_some() {
+        return Err(Error::BoundToContext(envelope.key_version()));
+    }
+    open_text(envelope, None)
+}
+
 /// Opens a value and gives its mask in the server's encoding.
 pub fn open_masked(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
     let version = envelope.key_version();

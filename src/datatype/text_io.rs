@@ -1,7 +1,8 @@
 //! Text input and output.
 
+use crate::datatype::conversion::{self, Purpose};
 use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
-use crate::datatype::{encoding, load, output, typmod};
+use crate::datatype::{encoding, load, output, typmod, unseen_change};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::privilege;
@@ -11,7 +12,8 @@ use pgrx::prelude::*;
 use prism_envelope::{Attributes, armor};
 use std::ffi::CStr;
 
-/// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads.
+/// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads. As the
+/// second half of a conversion it is a cast, and loads nothing.
 #[pg_extern(sql = false)]
 fn encrypted_text_in(
     input: &CStr,
@@ -19,12 +21,34 @@ fn encrypted_text_in(
     typmod: i32,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<EncryptedResult> {
-    let text = input.to_bytes();
-    if armor::is_armored(text) {
-        return Ok(EncryptedResult(load::load_text(text, typmod)?));
+    Ok(EncryptedResult(value_of(input.to_bytes(), typmod, fcinfo)?))
+}
+
+fn value_of(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    match Purpose::of(fcinfo) {
+        Purpose::Conversion(source) => {
+            conversion::check_source(source)?;
+            return seal_cast(text, typmod, fcinfo);
+        }
+        Purpose::Transport
+            if armor::is_armored(text) && !load::is_plaintext(fcinfo, || load::is_text_form(text))? =>
+        {
+            return load::load_text(text, typmod);
+        }
+        // An estimate raises no error that the statement might not.
+        Purpose::Transport | Purpose::Estimate => {}
     }
     settings::note_constant();
-    Ok(EncryptedResult(seal_text(text, typmod, fcinfo)?))
+    seal_text(text, typmod, fcinfo)
+}
+
+/// Seals a text for a cast, as [`seal_text`]. What is ciphertext already is refused: sealed a second time, nobody would find
+/// it again.
+pub fn seal_cast(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    if load::is_text_form(text)? {
+        return Err(Error::SealedAlready);
+    }
+    seal_text(text, typmod, fcinfo)
 }
 
 /// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset. `fcinfo` is the
@@ -48,10 +72,17 @@ pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
 }
 
 /// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.
+/// As the first half of a conversion it is a cast, and gives the plaintext.
 #[pg_extern(sql = false)]
 fn encrypted_text_out(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<CStringResult> {
-    let shown = output::shown(value, || privilege::function_oid(fcinfo))?;
-    Ok(match shown {
+    let text = match Purpose::of(fcinfo) {
+        Purpose::Transport => output::shown(value, || privilege::function_oid(fcinfo))?,
+        Purpose::Conversion(_) | Purpose::Estimate => {
+            unseen_change::check(fcinfo)?;
+            Some(output::converted(value, privilege::function_oid(fcinfo))?)
+        }
+    };
+    Ok(match text {
         Some(text) => cstring_of(&text)?,
         None => text_form(value)?,
     })

@@ -1,5 +1,6 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
+mod alter_type;
 mod log;
 mod ordering;
 mod redact;

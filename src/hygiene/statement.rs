@@ -1,5 +1,6 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
+use super::alter_type;
 use super::redact::{blank_literals, names_master_key};
 use crate::search::{index_warning, readiness};
 use crate::settings::hide_activity;
@@ -61,6 +62,7 @@ unsafe extern "C-unwind" fn process_utility(
     // SAFETY: everything is passed on as PostgreSQL gave it, except for the text of the statement.
     unsafe {
         let text = before(statement, text, context);
+        let types = alter_type::before((*statement).utilityStmt);
         let indexes = indexes_before(statement);
         match NEXT.get() {
             Some(next) => {
@@ -78,6 +80,7 @@ unsafe extern "C-unwind" fn process_utility(
             ),
         }
         indexes_after(indexes);
+        alter_type::after(types);
     }
     // After an error the flag stays up: the error is reported later. See `reported`.
     COPIES_INTO_ENCRYPTED_COLUMN.set(false);

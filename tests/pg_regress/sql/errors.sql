@@ -100,7 +100,17 @@ SET ROLE regress_prism_app;
 CALL regress.fails($$SELECT 'x'::encrypted_text('searchable')$$);
 -- LoadDenied
 CALL regress.fails($$SELECT 'prism:v1:AQ=='::encrypted_text$$);
+-- DecryptDenied
+CALL regress.fails($$SELECT '42'::encrypted_text::int$$);
 RESET ROLE;
+-- SealedAlready
+CALL regress.fails(format('SELECT %L::text::encrypted_text', encrypted_text_out('x')));
+-- MadeOfCiphertext
+CALL regress.fails($$SELECT '{x}'::encrypted_text[]::encrypted_text$$);
+-- BoundToContext
+CALL regress.fails($$SELECT encrypt_field('x', 'context')::text$$);
+-- TypeChange
+CALL regress.fails('ALTER TABLE t ALTER v TYPE text');
 -- ClassMismatch
 CALL regress.fails($$SELECT encrypt_field('x', class => 'email')::encrypted_text('phone')$$);
 -- UnknownClass

@@ -65,10 +65,9 @@ SELECT :'first' = :'again_first' AS same;
 -- Other types go through their own text.
 INSERT INTO t (v) VALUES (42), (true), (1.50), ('2026-01-31'::date), ('{"a": 1}'::jsonb), ('bpchar'::char(8)), ('name'::name), (NULL::int);
 SELECT decrypt_field(v), octet_length(v) FROM (SELECT * FROM t ORDER BY id DESC LIMIT 8) AS last ORDER BY id;
--- So they can't bring in ciphertext either.
+-- They can't bring in ciphertext: what looks like it is encrypted.
 SET ROLE regress_prism_app;
-CALL regress.fails($$SELECT 'prism:v1:AQ=='::name::encrypted_text$$);
-CALL regress.fails($$SELECT 'prism:v1:AQ=='::char(20)::encrypted_text$$);
+SELECT envelope_info('prism:v1:AQ=='::name::encrypted_text), envelope_info('prism:v1:AQ=='::char(20)::encrypted_text);
 RESET ROLE;
 
 -- Arrays, domains, composite types, ranges of rows.

@@ -1,0 +1,139 @@
+//! ALTER TABLE that was running when the library was loaded, so that its hook has not seen it: the cast that converts a column
+//! refuses itself where the statement has no USING. Only statements of their own, not those inside a function.
+
+use crate::error::Error;
+use pgrx::pg_sys;
+use std::ffi::{CStr, c_int};
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Called while the library is loaded.
+pub fn init() {
+    IS_RUNNING.store(!running_statement().is_null(), Relaxed);
+}
+
+/// Refuses the running call, a cast away from the type, where such a statement makes it.
+#[inline]
+pub fn check(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    if IS_RUNNING.load(Relaxed) { check_call(fcinfo) } else { Ok(()) }
+}
+
+fn check_call(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    let statement = running_statement();
+    if statement.is_null() {
+        // The hook sees every later one.
+        IS_RUNNING.store(false, Relaxed);
+        return Ok(());
+    }
+    // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node; the statement lives while it runs. Its
+    // commands are looked at as their tags say.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        let expression = if function.is_null() { null_mut() } else { (*function).fn_expr };
+        let Some(column) = column_cast_by(expression) else { return Ok(()) };
+        let commands = (*statement).cmds;
+        for at in 0..length(commands) {
+            let command = &*pg_sys::list_nth(commands, at).cast::<pg_sys::AlterTableCmd>();
+            if command.subtype == pg_sys::AlterTableType::AT_AlterColumnType
+                && !command.def.is_null()
+                && (*command.def.cast::<pg_sys::ColumnDef>()).raw_default.is_null()
+                && is_column((*statement).relation, command.name, column)
+            {
+                let column = CStr::from_ptr(command.name).to_string_lossy().into_owned();
+                let of_composite = (*statement).objtype == pg_sys::ObjectType::OBJECT_TYPE;
+                return Err(Error::TypeChange { column, of_composite });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The ALTER TABLE that the client sent, if that is what is running; or null.
+fn running_statement() -> *mut pg_sys::AlterTableStmt {
+    // SAFETY: the portal that is running is null or whole; its statements are planned ones, and their tags say what they are.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() {
+            return null_mut();
+        }
+        let statements = (*portal).stmts;
+        (0..length(statements))
+            .map(|at| (*pg_sys::list_nth(statements, at).cast::<pg_sys::PlannedStmt>()).utilityStmt)
+            .find(|statement| pgrx::is_a(*statement, pg_sys::NodeTag::T_AlterTableStmt))
+            .map_or(null_mut(), |statement| statement.cast())
+    }
+}
+
+/// The number of the column that an expression casts without having been told to.
+///
+/// # Safety
+/// `expression` is null or a node.
+unsafe fn column_cast_by(expression: *mut pg_sys::Node) -> Option<pg_sys::AttrNumber> {
+    let implicit = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+    // SAFETY: as promised by the caller; the tags say what the nodes are.
+    unsafe {
+        if expression.is_null() {
+            return None;
+        }
+        let (form, mut argument) = match (*expression).type_ {
+            pg_sys::NodeTag::T_FuncExpr => {
+                let call = &*expression.cast::<pg_sys::FuncExpr>();
+                (
+                    call.funcformat,
+                    if length(call.args) > 0 { pg_sys::list_nth(call.args, 0) } else { null_mut() }.cast(),
+                )
+            }
+            pg_sys::NodeTag::T_CoerceViaIO => {
+                let conversion = &*expression.cast::<pg_sys::CoerceViaIO>();
+                (conversion.coerceformat, conversion.arg.cast::<pg_sys::Node>())
+            }
+            _ => return None,
+        };
+        // Of a domain.
+        while pgrx::is_a(argument, pg_sys::NodeTag::T_RelabelType) {
+            argument = (*argument.cast::<pg_sys::RelabelType>()).arg.cast();
+        }
+        let is_column = form == implicit && pgrx::is_a(argument, pg_sys::NodeTag::T_Var);
+        is_column.then(|| (*argument.cast::<pg_sys::Var>()).varattno)
+    }
+}
+
+/// Whether a column of a table, or of one that inherits from it, has this number.
+///
+/// # Safety
+/// Inside a transaction; the name is a terminated string.
+unsafe fn is_column(
+    table: *mut pg_sys::RangeVar,
+    name: *const std::ffi::c_char,
+    number: pg_sys::AttrNumber,
+) -> bool {
+    let (missing_ok, no_lock) = (pg_sys::RVROption::RVR_MISSING_OK, pg_sys::NoLock as i32);
+    // SAFETY: catalog look-ups. The statement has locked the tables.
+    unsafe {
+        let relation = pg_sys::RangeVarGetRelidExtended(table, no_lock, missing_ok, None, null_mut());
+        if relation == pg_sys::InvalidOid {
+            return false;
+        }
+        let tables = find_all_inheritors(relation, no_lock, null_mut());
+        (0..length(tables)).any(|at| pg_sys::get_attnum(pg_sys::list_nth_oid(tables, at), name) == number)
+    }
+}
+
+unsafe extern "C-unwind" {
+    // pgrx has no binding. Nothing is held here that an error would have to drop.
+    fn find_all_inheritors(
+        parent: pg_sys::Oid,
+        lock: c_int,
+        parents: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
+/// # Safety
+/// `list` is null or a list.
+unsafe fn length(list: *mut pg_sys::List) -> i32 {
+    // SAFETY: as promised by the caller.
+    if list.is_null() { 0 } else { unsafe { (*list).length } }
+}
