@@ -1,8 +1,14 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
+mod asked;
+mod copied;
+mod copy;
+mod level;
 mod log;
+mod naming;
 mod ordering;
 mod redact;
+mod setting;
 mod statement;
 
 pub use statement::is_outermost;
@@ -10,5 +16,6 @@ pub use statement::is_outermost;
 /// Installs the hooks.
 pub fn init() {
     log::init();
+    copy::init();
     statement::init();
 }
