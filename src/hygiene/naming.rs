@@ -2,7 +2,7 @@
 //! two parts. Other names with these words in them (a customer's own column `master_key`, the settings that say where a key
 //! is) don't count.
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memchr3_iter};
 use std::ops::Range;
 
 const SCHEMA: &[u8] = b"prism_crypt";
@@ -15,11 +15,12 @@ pub const SETTING: &[u8] = b"prism_crypt.master_key";
 /// Where a text names the setting. One pass, and cheap where there are no such words: statements may be very long.
 pub fn find(text: &[u8]) -> Option<Range<usize>> {
     let escapes = Escapes::of(text);
-    if matches!(escapes, Escapes::None) {
-        let starts = memchr_iter(b'_', text).filter_map(|at| at.checked_sub(UNDERSCORE));
-        return starts.filter_map(|start| named_at(text, start, escapes)).next();
+    let named = |start: usize| named_at(text, start, escapes);
+    match escapes {
+        Escapes::None => memchr_iter(b'_', text).filter_map(|at| at.checked_sub(UNDERSCORE)).find_map(named),
+        Escapes::Backslash => memchr3_iter(b'p', b'P', b'\\', text).find_map(named),
+        Escapes::Any => (0..text.len()).find_map(named),
     }
-    (0..text.len()).find_map(|start| named_at(text, start, escapes))
 }
 
 /// Which byte begins an escape: of `E'…'` and `U&'…'` a backslash, of `UESCAPE` nearly any.
@@ -32,10 +33,8 @@ enum Escapes {
 
 impl Escapes {
     fn of(text: &[u8]) -> Self {
-        let is_uescape = |at: usize| {
-            text.get(at + 1..at + 7).is_some_and(|rest| rest.eq_ignore_ascii_case(b"escape"))
-                && text[at].eq_ignore_ascii_case(&b'u')
-        };
+        let is_uescape =
+            |at: usize| text.get(at..at + 7).is_some_and(|word| word.eq_ignore_ascii_case(b"uescape"));
         // Without `U&` there is no UESCAPE.
         if memchr_iter(b'&', text).any(|at| at > 0 && text[at - 1].eq_ignore_ascii_case(&b'u'))
             && (0..text.len()).any(is_uescape)
@@ -114,6 +113,10 @@ fn glue(text: &[u8], start: usize, escapes: Escapes) -> usize {
             [b'-', b'-', ..] => memchr(b'\n', &text[at..]).map_or(text.len(), |end| at + end),
             [b'u' | b'U', b'&', b'"' | b'\'', ..] => at + 2,
             [b'e' | b'E', b'\'', ..] => at + 1,
+            // UESCAPE '!'
+            rest if rest.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"uescape")) => {
+                memchr(b'\'', rest).map_or(text.len(), |quote| text.len().min(at + quote + 3))
+            }
             [byte, ..] if byte.is_ascii_whitespace() || b"\"'.,|()".contains(byte) => at + 1,
             _ => match character(text, at, b'.', escapes).into_iter().flatten().next() {
                 Some(next) => next,

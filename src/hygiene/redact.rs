@@ -56,7 +56,7 @@ fn is_quote(byte: Option<&u8>) -> bool {
 }
 
 /// What follows a colon, and its blank.
-fn after_colon(text: &[u8], colon: usize) -> usize {
+pub fn after_colon(text: &[u8], colon: usize) -> usize {
     colon + if text.get(colon + 1) == Some(&b' ') { 2 } else { 1 }
 }
 
@@ -129,7 +129,7 @@ mod tests {
             ("SET \"prism_crypt\".master_key TO x", "SET *prism_crypt.master_key******"),
             ("SET prism_crypt.\"master_key\" TO x", "SET *prism_crypt.master_key******"),
             ("DO $$ prism_crypt.master_key $$", "DO *prism_crypt.master_key*****"),
-            ("SET U&\"prism_crypt.\\006daster_key\" TO x", "SET U&*prism_crypt.master_key***********"),
+            ("SET U&\"prism_crypt.\\006daster_key\" TO x", "SET U&*prism_crypt.master_key**********"),
             ("SHOW x", "SHOW x"),
         ] {
             let got = changed(text, blank_literals);

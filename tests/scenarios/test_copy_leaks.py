@@ -28,7 +28,7 @@ CATCH = """
 class CopyLeaks(Scenario):
     preload = True
     # The client is sent more than is logged, as by default.
-    conf = {"log_error_verbosity": "verbose"}
+    conf = {"log_error_verbosity": "verbose", "log_min_messages": "warning"}
 
     @classmethod
     def setUpClass(cls):
