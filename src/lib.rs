@@ -11,6 +11,7 @@ mod privilege;
 mod rotation;
 mod search;
 mod settings;
+mod sqlstate;
 mod varlena;
 
 use pgrx::prelude::*;

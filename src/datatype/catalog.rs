@@ -1,17 +1,53 @@
 //! Where the type is used: catalog look-ups.
 
 use pgrx::pg_sys;
+use std::collections::HashSet;
 
-/// Whether a relation has a column of the type, of an array of it, or of a domain over it.
+/// Whether a relation has a column whose values can hold the type, in any depth of arrays, composites, domains, ranges and
+/// multiranges. Partitions have the columns of their table, so they are not looked at. Inside a transaction.
 pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up inside a transaction.
+    let extension = unsafe { pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true) };
+    if extension == pg_sys::InvalidOid {
+        return false;
+    }
+    // Not recursive, and each type once: types may be nested as deeply, and as often, as their owner likes.
+    let (mut types, mut seen) = (Vec::new(), HashSet::new());
+    add_columns(&mut types, relation);
+    while let Some(one) = types.pop() {
+        // What initdb made holds nothing of ours.
+        if one.to_u32() < pg_sys::FirstNormalObjectId || !seen.insert(one) {
+            continue;
+        }
+        pgrx::check_for_interrupts!();
+        // SAFETY: syscache look-ups inside a transaction.
+        unsafe {
+            let base = pg_sys::getBaseType(one);
+            if is_encrypted(base, extension) {
+                return true;
+            }
+            if base != one {
+                types.push(base);
+            } else if pg_sys::type_is_rowtype(base) {
+                add_columns(&mut types, pg_sys::get_typ_typrelid(base));
+            } else {
+                // Each is invalid where the type is of another kind.
+                types.extend([
+                    pg_sys::get_element_type(base),
+                    pg_sys::get_range_subtype(base),
+                    pg_sys::get_multirange_range(base),
+                ]);
+            }
+        }
+    }
+    false
+}
+
+/// Adds the types of a relation's columns; those that were dropped have none.
+fn add_columns(types: &mut Vec<pg_sys::Oid>, relation: pg_sys::Oid) {
     // SAFETY: syscache look-ups inside a transaction.
     unsafe {
-        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
-        extension != pg_sys::InvalidOid
-            && (1..=column_count(relation)).any(|number| {
-                let column_type = pg_sys::get_atttype(relation, number);
-                column_type != pg_sys::InvalidOid && is_encrypted_type(column_type, extension)
-            })
+        types.extend((1..=column_count(relation)).map(|number| pg_sys::get_atttype(relation, number)));
     }
 }
 
@@ -33,27 +69,21 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
     }
 }
 
-/// # Safety
-/// Inside a transaction.
-unsafe fn is_encrypted_type(column_type: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
-    // SAFETY: syscache look-ups. `encrypted_text` is the extension's only base type.
+/// Whether a type is `encrypted_text` itself. Inside a transaction.
+pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups.
     unsafe {
-        let mut base = pg_sys::getBaseType(column_type);
-        let element = pg_sys::get_element_type(base);
-        if element != pg_sys::InvalidOid {
-            base = pg_sys::getBaseType(element);
-        }
-        is_type_of(base, extension)
+        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
+        extension != pg_sys::InvalidOid && is_encrypted(base, extension)
     }
 }
 
-/// Whether a type is `encrypted_text` itself. Inside a transaction.
-pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_encrypted(base: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups. Of the extension's types only this one is a base type that is not an array.
     unsafe {
-        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
-        extension != pg_sys::InvalidOid
-            && pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
+        pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
             && pg_sys::get_element_type(base) == pg_sys::InvalidOid
             && is_type_of(base, extension)
     }

@@ -1,9 +1,15 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
 mod alter_type;
+mod asked;
+mod copied;
+mod copy;
+mod level;
 mod log;
+mod naming;
 mod ordering;
 mod redact;
+mod setting;
 mod statement;
 
 pub use statement::is_outermost;
@@ -11,5 +17,6 @@ pub use statement::is_outermost;
 /// Installs the hooks.
 pub fn init() {
     log::init();
+    copy::init();
     statement::init();
 }

@@ -1,68 +1,78 @@
 //! What is secret in a text, and how it is taken out in place.
 
-const NAME: &[u8] = b"master_key";
+use super::naming;
+use memchr::{memchr, memmem};
+use std::ffi::{CStr, c_char};
+
 const WITHHELD: &[u8] = b"withheld by prism_crypt";
 const ASTERISKS: &[u8] = b"***";
 /// The shortest text of a key is 43 characters of base64. What is this long may be most of one.
 const LONG_WORD: usize = 20;
-/// SQLSTATEs in the packing of `MAKE_SQLSTATE`: six bits a character, the first one lowest.
-const INTEGRITY_CONSTRAINT_VIOLATION: i32 = sqlstate(*b"23000");
-const WITH_CHECK_OPTION_VIOLATION: i32 = sqlstate(*b"44000");
-const CLASS: i32 = 0xfff;
-
-const fn sqlstate(code: [u8; 5]) -> i32 {
-    let (mut packed, mut at) = (0, 0);
-    while at < 5 {
-        packed |= (code[at].wrapping_sub(b'0') as i32 & 0x3f) << (6 * at);
-        at += 1;
-    }
-    packed
-}
-
-/// Whether PostgreSQL describes a row in the detail of errors of this SQLSTATE.
-pub fn is_about_a_row(sqlerrcode: i32) -> bool {
-    sqlerrcode & CLASS == INTEGRITY_CONSTRAINT_VIOLATION & CLASS || sqlerrcode == WITH_CHECK_OPTION_VIOLATION
-}
-
-/// Whether a text names the setting that holds a key, whatever the quoting. Longer names that hold this one (the settings
-/// that say where a key is, `rotate_master_key`) don't count.
-pub fn names_master_key(text: &[u8]) -> bool {
-    find_master_key(text).is_some()
-}
 
 /// Whether a text holds one of the keys in a setting's value.
 pub fn holds_key(text: &[u8], keys: &[u8]) -> bool {
     keys.split(|byte| byte.is_ascii_whitespace() || *byte == b',')
-        .any(|key| key.len() >= LONG_WORD && contains(text, key))
+        .any(|key| key.len() >= LONG_WORD && memmem::find(text, key).is_some())
 }
 
-/// The statement without its literals, at the same length: blank from its first quote, or from the setting's name, on. It
-/// still names the setting, so that what quotes it later (the detail of an EXECUTE) is known for what it is.
-pub fn blank_literals(text: &[u8]) -> Vec<u8> {
+/// Takes the literals out of a statement, at the same length: blank from its first quote, or from the setting's name, on.
+/// It still names the setting, so that what quotes it later (the detail of an EXECUTE) is known for what it is.
+pub fn blank_literals(text: &mut [u8]) {
     let quote = text.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'$'));
-    let start = [quote, find_master_key(text)].into_iter().flatten().min().unwrap_or(text.len());
-    let mut blanked = text.to_vec();
-    let rest = &mut blanked[start..];
+    let name = naming::find(text);
+    let start = match (quote, name) {
+        (Some(quote), Some(name)) if quote < name.end => quote.min(name.start),
+        (_, Some(name)) => name.end,
+        (quote, None) => quote.unwrap_or(text.len()),
+    };
+    let rest = &mut text[start..];
     rest.fill(b'*');
-    if let Some(name) = rest.get_mut(1..=NAME.len()) {
-        name.copy_from_slice(NAME);
+    if let Some(name) = rest.get_mut(1..=naming::SETTING.len()) {
+        name.copy_from_slice(naming::SETTING);
     }
-    blanked
 }
 
-pub fn contains(text: &[u8], part: &[u8]) -> bool {
-    find(text, part).is_some()
-}
-
-/// Where the input begins in the context of a COPY. Every language of PostgreSQL has a colon there; a binary COPY shows
-/// no input and has none.
-pub fn input_in_copy_context(context: &[u8]) -> Option<usize> {
-    after_colon_and_quote(context).or_else(|| context.iter().position(|byte| *byte == b':').map(|at| at + 1))
-}
-
-/// Where `: "…` begins to quote.
+/// Where `: "…` begins to quote. Other languages have other quotes, some a blank before the colon.
 pub fn after_colon_and_quote(text: &[u8]) -> Option<usize> {
-    find(text, b": \"").map(|at| at + 2)
+    memchr::memchr_iter(b':', text).map(|colon| after_colon(text, colon)).find(|at| is_quote(text.get(*at)))
+}
+
+/// Where something is quoted, or told after a colon.
+pub fn first_quoted(text: &[u8]) -> Option<usize> {
+    let colon = memchr(b':', text).map(|colon| after_colon(text, colon));
+    let quote = QUOTES.iter().filter_map(|quote| memmem::find(text, quote)).min();
+    let at = [colon, quote].into_iter().flatten().min();
+    // Quotes of encodings that are not UTF-8 are not known here.
+    let before = &text[..at.unwrap_or(text.len())];
+    if before.is_ascii() || std::str::from_utf8(text).is_ok() { at } else { Some(0) }
+}
+
+/// `"`, and the quotes of PostgreSQL's translations in UTF-8.
+const QUOTES: [&[u8]; 6] =
+    [b"\"", b"\xc2\xab", b"\xc2\xbb", b"\xe2\x80\x9c", b"\xe2\x80\x9d", b"\xe2\x80\x9e"];
+
+fn is_quote(byte: Option<&u8>) -> bool {
+    byte.is_some_and(|byte| *byte == b'"' || !byte.is_ascii())
+}
+
+/// What follows a colon, and its blank.
+pub fn after_colon(text: &[u8], colon: usize) -> usize {
+    colon + if text.get(colon + 1) == Some(&b' ') { 2 } else { 1 }
+}
+
+/// Changes a field where it stands, at its length.
+///
+/// # Safety
+/// `field` is null, or a terminated string in writable memory that nothing else refers to.
+pub unsafe fn edit(field: *mut c_char, change: impl FnOnce(&mut [u8])) {
+    if field.is_null() {
+        return;
+    }
+    // SAFETY: as promised by the caller; the terminator stays out of it.
+    unsafe {
+        let length = CStr::from_ptr(field).count_bytes();
+        change(std::slice::from_raw_parts_mut(field.cast(), length));
+    }
 }
 
 /// Overwrites a whole text.
@@ -72,10 +82,10 @@ pub fn overwrite(text: &mut [u8]) {
 
 /// Overwrites a text from the first `part` on.
 pub fn cut_from(text: &mut [u8], part: &[u8]) {
-    cut(text, |text| find(text, part));
+    cut(text, |text| memmem::find(text, part));
 }
 
-/// Overwrites a text from where `start` says, if it says so. Zero bytes fill it up.
+/// Overwrites a text from where `start` says, if it says so. Zero bytes fill it up. Doing it again changes nothing.
 pub fn cut(text: &mut [u8], start: impl Fn(&[u8]) -> Option<usize>) {
     let Some(rest) = start(text).and_then(|at| text.get_mut(at..)) else { return };
     let shown = if rest.len() >= WITHHELD.len() { WITHHELD } else { ASTERISKS };
@@ -92,23 +102,6 @@ pub fn blank_long_words(text: &mut [u8]) {
     }
 }
 
-/// Where the setting's name ends.
-fn find_master_key(text: &[u8]) -> Option<usize> {
-    let in_name = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let is_name = |at: usize| {
-        text.get(at..at + NAME.len()).is_some_and(|word| word.eq_ignore_ascii_case(NAME))
-            && !in_name(at.checked_sub(1).and_then(|before| text.get(before)))
-            && !in_name(text.get(at + NAME.len()))
-    };
-    // The first letter first: statements may be very long.
-    let mut starts = text.iter().enumerate().filter(|(_, byte)| byte.eq_ignore_ascii_case(&NAME[0]));
-    starts.find(|(at, _)| is_name(*at)).map(|(at, _)| at + NAME.len())
-}
-
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len()).position(|window| window == part)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,21 +110,6 @@ mod tests {
         let mut bytes = text.as_bytes().to_vec();
         change(&mut bytes);
         String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
-    }
-
-    #[test]
-    fn finds_the_setting_in_any_spelling() {
-        for text in [
-            "SET prism_crypt.master_key = 'x'",
-            "set PRISM_CRYPT.MASTER_KEY to 'x'",
-            "set \"prism_crypt\".\"master_key\" to 'x'",
-            "select set_config('prism_crypt.master_key', $1, false)",
-        ] {
-            assert!(names_master_key(text.as_bytes()), "{text}");
-        }
-        for text in ["SET prism_crypt.master_key_file = '/x'", "SELECT rotate_master_key()", "master", ""] {
-            assert!(!names_master_key(text.as_bytes()), "{text}");
-        }
     }
 
     #[test]
@@ -148,11 +126,15 @@ mod tests {
         for (text, blanked) in [
             ("SET prism_crypt.master_key = 'abc'", "SET prism_crypt.master_key********"),
             ("SET prism_crypt.master_key TO abc", "SET prism_crypt.master_key*******"),
-            ("SET \"prism_crypt\".master_key TO x", "SET *master_key******************"),
-            ("DO $$ master_key $$", "DO *master_key*****"),
+            ("SET \"prism_crypt\".master_key TO x", "SET *prism_crypt.master_key******"),
+            ("SET prism_crypt.\"master_key\" TO x", "SET *prism_crypt.master_key******"),
+            ("DO $$ prism_crypt.master_key $$", "DO *prism_crypt.master_key*****"),
+            ("SET U&\"prism_crypt.\\006daster_key\" TO x", "SET U&*prism_crypt.master_key**********"),
             ("SHOW x", "SHOW x"),
         ] {
-            assert_eq!(blank_literals(text.as_bytes()).escape_ascii().to_string(), blanked, "{text}");
+            let got = changed(text, blank_literals);
+            assert_eq!(got, blanked, "{text}");
+            assert_eq!(naming::find(got.as_bytes()).is_some(), text != "SHOW x", "{text}");
         }
     }
 
@@ -165,21 +147,27 @@ mod tests {
         assert_eq!(changed("prism_crypt.master_key", blank_long_words), "prism_crypt.master_key");
         assert_eq!(changed("Failing row contains (1, x).", overwrite), "withheld by prism_crypt");
         assert_eq!(changed("parameters: $1 = 'x'", |text| cut_from(text, b"$1 = ")), "parameters: ***");
-        let copy = |text: &mut [u8]| cut(text, input_in_copy_context);
-        assert_eq!(changed("COPY t, line 1, column a: \"secret\"", copy), "COPY t, line 1, column a: ***");
-        assert_eq!(
-            changed("COPY t, ligne 1, colonne a : « secret »", copy),
-            "COPY t, ligne 1, colonne a :***"
-        );
-        assert_eq!(changed("COPY t, line 1, column a", copy), "COPY t, line 1, column a");
     }
 
     #[test]
-    fn knows_errors_that_describe_a_row() {
-        // not_null_violation, unique_violation, with_check_option_violation; and syntax_error
-        for (code, expected) in [(*b"23502", true), (*b"23505", true), (*b"44000", true), (*b"42601", false)]
-        {
-            assert_eq!(is_about_a_row(sqlstate(code)), expected);
+    fn finds_what_is_quoted_in_every_language() {
+        for (text, shown) in [
+            ("COPY t, line 1, column a: \"secret\"", "COPY t, line 1, column a: "),
+            ("COPY t, ligne 1, colonne a : « secret »\nSQL: \"x\"", "COPY t, ligne 1, colonne a : "),
+            ("COPY t, Zeile 1, Spalte a: »secret«", "COPY t, Zeile 1, Spalte a: "),
+            ("tのCOPY、行 1、列 a: \"secret\"", "tのCOPY、行 1、列 a: "),
+        ] {
+            assert_eq!(after_colon_and_quote(text.as_bytes()), Some(shown.len()), "{text}");
+            assert_eq!(first_quoted(text.as_bytes()), Some(shown.len()), "{text}");
         }
+        for (text, shown) in [
+            ("value \"99\" is out of range", Some("value ")),
+            ("la valeur « 99 » est en dehors", Some("la valeur ")),
+            ("numeric field overflow", None),
+        ] {
+            assert_eq!(first_quoted(text.as_bytes()), shown.map(str::len), "{text}");
+        }
+        // Latin 1.
+        assert_eq!(first_quoted(b"la valeur \xab 99 \xbb est"), Some(0));
     }
 }

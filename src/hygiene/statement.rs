@@ -1,21 +1,14 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
-use super::alter_type;
-use super::redact::{blank_literals, names_master_key};
+use super::{alter_type, asked, copy, setting};
 use crate::search::{index_warning, readiness};
 use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 
 thread_local! {
     static NEXT: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
-    static COPIES_INTO_ENCRYPTED_COLUMN: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the running statement is a COPY FROM into a table that has an encrypted column.
-pub fn copies_into_encrypted_column() -> bool {
-    COPIES_INTO_ENCRYPTED_COLUMN.get()
 }
 
 /// Whether this library is the first to see utility statements. One that is before it keeps their text as it was.
@@ -31,8 +24,6 @@ pub fn init() {
         NEXT.set(pg_sys::ProcessUtility_hook);
         pg_sys::ProcessUtility_hook = Some(process_utility);
     }
-    // Loaded by the input function of a COPY's column, the library has missed the beginning of that COPY.
-    COPIES_INTO_ENCRYPTED_COLUMN.set(true);
 }
 
 type ProcessUtility = unsafe extern "C-unwind" fn(
@@ -61,16 +52,15 @@ unsafe extern "C-unwind" fn process_utility(
 ) {
     // SAFETY: everything is passed on as PostgreSQL gave it, except for the text of the statement.
     unsafe {
-        let text = before(statement, text, context);
+        let before = before(statement, text);
         let types = alter_type::before((*statement).utilityStmt);
-        let indexes = indexes_before(statement);
-        match NEXT.get() {
+        let call_next = || match NEXT.get() {
             Some(next) => {
-                next(statement, text, read_only_tree, context, params, query_env, receiver, completion)
+                next(statement, before.text, read_only_tree, context, params, query_env, receiver, completion)
             }
             None => standard_ProcessUtility(
                 statement,
-                text,
+                before.text,
                 read_only_tree,
                 context,
                 params,
@@ -78,12 +68,15 @@ unsafe extern "C-unwind" fn process_utility(
                 receiver,
                 completion,
             ),
+        };
+        if before.copies || copy::is_running() {
+            copy::run(call_next)
+        } else {
+            call_next()
         }
-        indexes_after(indexes);
+        indexes_after(before.indexes);
         alter_type::after(types);
     }
-    // After an error the flag stays up: the error is reported later. See `reported`.
-    COPIES_INTO_ENCRYPTED_COLUMN.set(false);
 }
 
 unsafe extern "C-unwind" {
@@ -101,35 +94,34 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Sets the COPY flag, and gives the text of the statement, redacted where it names the key setting.
-#[pg_guard]
-unsafe extern "C-unwind" fn before(
-    statement: *mut pg_sys::PlannedStmt,
+/// What is known before a statement runs.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Before {
+    /// Its text, redacted where it names the key setting.
     text: *const c_char,
-    context: pg_sys::ProcessUtilityContext::Type,
-) -> *const c_char {
-    // SAFETY: PostgreSQL passes a planned utility statement and its terminated text.
-    unsafe {
-        let is_nested = context != pg_sys::ProcessUtilityContext::PROCESS_UTILITY_TOPLEVEL;
-        let copies = is_copy_into_encrypted_column((*statement).utilityStmt);
-        COPIES_INTO_ENCRYPTED_COLUMN.set(copies || (is_nested && copies_into_encrypted_column()));
-        let bytes = CStr::from_ptr(text).to_bytes();
-        if !names_master_key(bytes) {
-            return text;
-        }
-        hide_activity();
-        // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
-        let blanked = blank_literals(bytes);
-        pg_sys::pnstrdup(blanked.as_ptr().cast(), blanked.len())
-    }
+    /// Whether it is a COPY into encrypted columns.
+    copies: bool,
+    indexes: index_warning::Before,
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn indexes_before(statement: *mut pg_sys::PlannedStmt) -> index_warning::Before {
-    // SAFETY: PostgreSQL passes a planned utility statement.
+unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *const c_char) -> Before {
+    // SAFETY: PostgreSQL passes a planned utility statement and its terminated text.
     unsafe {
-        readiness::before_utility((*statement).utilityStmt);
-        index_warning::before((*statement).utilityStmt)
+        let (node, location, length) =
+            ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
+        let blanked = asked::blanked(text, location, length, setting::is_named_by(node));
+        if !blanked.is_null() {
+            hide_activity();
+        }
+        readiness::before_utility(node);
+        Before {
+            // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
+            text: if blanked.is_null() { text } else { blanked },
+            copies: is_copy_into_encrypted_column(node),
+            indexes: index_warning::before(node),
+        }
     }
 }
 
@@ -137,11 +129,6 @@ unsafe extern "C-unwind" fn indexes_before(statement: *mut pg_sys::PlannedStmt) 
 unsafe extern "C-unwind" fn indexes_after(before: index_warning::Before) {
     // SAFETY: the statement has just been run, in this transaction.
     unsafe { index_warning::after(before) }
-}
-
-/// Called when an error was reported: the statement is over.
-pub fn reported() {
-    COPIES_INTO_ENCRYPTED_COLUMN.set(false);
 }
 
 /// # Safety

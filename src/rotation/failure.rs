@@ -1,6 +1,7 @@
 //! Raising an error a second time, after a job has recorded it.
 
 use crate::error::{Error, SqlResult};
+use crate::sqlstate::sqlstate;
 use pgrx::prelude::*;
 use std::ffi::{c_char, c_int};
 
@@ -25,10 +26,10 @@ fn _raise_failure(
     datatype_name: Option<&str>,
     constraint_name: Option<&str>,
 ) -> SqlResult<()> {
-    let Some(sqlerrcode) = sqlstate(code) else { return Err(Error::Internal("not an SQLSTATE").into()) };
+    let Ok(code) = code.as_bytes().try_into() else { return Err(Error::Internal("not an SQLSTATE").into()) };
     let mut error = pg_sys::ErrorData {
         elevel: pgrx::PgLogLevel::ERROR as c_int,
-        sqlerrcode,
+        sqlerrcode: sqlstate(code),
         message: copy(Some(message)),
         detail: copy(detail),
         hint: copy(hint),
@@ -54,15 +55,4 @@ fn copy(text: Option<&str>) -> *mut c_char {
         Some(text) if !text.is_empty() => unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) },
         _ => std::ptr::null_mut(),
     }
-}
-
-/// The number that PostgreSQL packs five characters into, six bits each (`MAKE_SQLSTATE` of elog.h).
-fn sqlstate(code: &str) -> Option<c_int> {
-    let bytes: &[u8; 5] = code.as_bytes().try_into().ok()?;
-    Some(
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |packed, byte| (packed << 6) | (c_int::from(byte.wrapping_sub(b'0')) & 0x3f)),
-    )
 }

@@ -134,6 +134,25 @@ class Keys(Scenario):
         log = "".join(path.read_text(errors="replace") for path in (self.cluster.data / "log").glob("*.log"))
         self.assertIn("withheld by prism_crypt", log)
 
+    def test_4_statements_with_a_like_name_are_shown(self):
+        """A customer's own column may have the setting's name."""
+        mark = secrets.token_hex(8)
+        with Connection(self.cluster, db=self.db) as conn, Connection(self.cluster, db=self.db) as monitor:
+            for statement in self.prepare_session:
+                conn.execute(statement)
+            conn.execute("SET prism_crypt.master_key = ''")
+            for statement in (
+                f"CREATE TEMP TABLE vault_{mark} (master_key text)", f"COMMENT ON COLUMN vault_{mark}.master_key IS 'said {mark}'",
+                f"INSERT INTO vault_{mark} (master_key) VALUES ('kept {mark}')", "SET prism_crypt.keyset = 'default'"):
+                conn.execute(statement)
+                shown = monitor.execute("SELECT query FROM pg_stat_activity WHERE pid = $1::int", conn.pid)[0][0]
+                self.assertEqual(shown, statement)
+        if "pg_stat_statements" in self.libraries:
+            kept = self.cluster.psql("SELECT query FROM pg_stat_statements", db=self.db)
+            self.assertIn(f"IS 'said {mark}'", kept)
+        kept = {"kept": f"'kept {mark}'".encode()}
+        wait_until(lambda: files_with(self.cluster.data / "log", kept), "the statement is not logged")
+
     def test_5_settings(self):
         key = secrets.token_hex(32)
         with Connection(self.cluster, db=self.db) as conn:

@@ -1,0 +1,147 @@
+//! COPY into encrypted columns: what shows its input is withheld where it leaves the statement, so from whoever handles it
+//! later, be it the client, the log or a function that catches the error.
+//!
+//! The running ones are a stack: one inside another, by a trigger or a function. It lies on the C stack, with its height
+//! here; every way out of a statement, by an error too, passes [`run`], which sets the height of before.
+
+use super::{copied, level};
+use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
+use pgrx::pg_sys;
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::ffi::{CStr, c_char, c_void};
+
+thread_local! {
+    static RUNNING: Cell<u32> = const { Cell::new(0) };
+    static CONSTANTS: RefCell<Vec<&'static CStr>> = const { RefCell::new(Vec::new()) };
+    static MISSED: Cell<bool> = const { Cell::new(false) };
+    static CALLBACK: UnsafeCell<pg_sys::MemoryContextCallback> = const {
+        UnsafeCell::new(pg_sys::MemoryContextCallback {
+            func: Some(forget),
+            arg: std::ptr::null_mut(),
+            next: std::ptr::null_mut(),
+        })
+    };
+}
+
+unsafe extern "C-unwind" {
+    // pgrx's own bindings would catch errors and raise poorer ones.
+    fn CopyErrorData() -> *mut pg_sys::ErrorData;
+    fn FlushErrorState();
+    fn ReThrowError(error: *mut pg_sys::ErrorData) -> !;
+    fn IsLogicalWorker() -> bool;
+}
+
+/// Whether a COPY into encrypted columns is running.
+pub fn is_running() -> bool {
+    RUNNING.get() > 0
+}
+
+/// Runs a statement, and withholds the input from an error that leaves it. PG_TRY of PostgreSQL.
+///
+/// # Safety
+/// `statement` runs a COPY into encrypted columns, or something inside one, and holds nothing that must be dropped. The
+/// caller neither.
+pub unsafe fn run(statement: impl Fn()) {
+    // SAFETY: an error jumps to the buffer while this frame is there: the stacks are set back before it ends. Nothing is
+    // changed between the two returns of sigsetjmp that is read after the second.
+    unsafe {
+        let height = RUNNING.get();
+        let raised = level::raise();
+        let memory = pg_sys::CurrentMemoryContext;
+        let (handler, contexts) = (pg_sys::PG_exception_stack, pg_sys::error_context_stack);
+        RUNNING.set(height + 1);
+        let failed = call_with_sigsetjmp(false, |buffer| {
+            pg_sys::PG_exception_stack = std::ptr::from_ref::<SigJmpBufFields>(buffer).cast_mut().cast();
+            statement();
+            0
+        });
+        (pg_sys::PG_exception_stack, pg_sys::error_context_stack) = (handler, contexts);
+        RUNNING.set(height);
+        if failed == 0 {
+            level::lower(raised);
+            return;
+        }
+        pg_sys::CurrentMemoryContext = memory;
+        let error = CopyErrorData();
+        // Copied by their address, as if all were constants. Those of Rust libraries are in memory that is flushed.
+        (*error).filename = constant((*error).filename);
+        (*error).funcname = constant((*error).funcname);
+        FlushErrorState();
+        level::after_error(raised, &mut *error);
+        copied::withhold(&mut *error);
+        ReThrowError(error)
+    }
+}
+
+/// The same string as one that stays, since nobody knows who will report the error, and when. There are few: each is a place
+/// in source code.
+///
+/// # Safety
+/// `text` is null or a terminated string.
+unsafe fn constant(text: *const c_char) -> *const c_char {
+    if text.is_null() {
+        return text;
+    }
+    // SAFETY: as promised by the caller.
+    let text = unsafe { CStr::from_ptr(text) };
+    CONSTANTS.with_borrow_mut(|constants| match constants.iter().find(|constant| **constant == text) {
+        Some(constant) => constant.as_ptr(),
+        None => {
+            let constant: &'static CStr = Box::leak(text.to_owned().into_boxed_c_str());
+            constants.push(constant);
+            constant.as_ptr()
+        }
+    })
+}
+
+/// Withholds the input from a message that is reported while such a COPY is running, or may be.
+///
+/// # Safety
+/// `error` is about to be emitted; its fields are null or terminated strings in memory that the message owns.
+pub unsafe fn withhold(error: &mut pg_sys::ErrorData) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if is_running() || (may_be_unknown() && is_about_a_copy(error)) {
+            copied::withhold(error);
+        }
+    }
+}
+
+/// The initial copy of a subscribed table is no statement. Neither is known what had begun before the library was there.
+fn may_be_unknown() -> bool {
+    // SAFETY: tells what kind of process this is.
+    MISSED.get() || unsafe { IsLogicalWorker() }
+}
+
+/// # Safety
+/// As for [`withhold`].
+unsafe fn is_about_a_copy(error: &pg_sys::ErrorData) -> bool {
+    if error.context.is_null() {
+        return false;
+    }
+    // SAFETY: as promised by the caller.
+    let context = unsafe { CStr::from_ptr(error.context) }.to_bytes();
+    // Only in Korean it has another name.
+    ["COPY", "복사"].iter().any(|name| memchr::memmem::find(context, name.as_bytes()).is_some())
+}
+
+/// Loaded by the input function of a COPY's column, the library has missed the beginning of that COPY. So until the running
+/// statement of the client ends, and its memory with it, each message about a COPY may be about that one.
+pub fn init() {
+    // SAFETY: globals; the context is that of the running portal, if there is one. The callback's memory stays where it is,
+    // and is registered once: this is called once.
+    unsafe {
+        if pg_sys::process_shared_preload_libraries_in_progress || pg_sys::PortalContext.is_null() {
+            return;
+        }
+        MISSED.set(true);
+        CALLBACK.with(|callback| {
+            pg_sys::MemoryContextRegisterResetCallback(pg_sys::PortalContext, callback.get());
+        });
+    }
+}
+
+/// Not guarded: nothing in it can panic or raise an error.
+unsafe extern "C-unwind" fn forget(_argument: *mut c_void) {
+    MISSED.set(false);
+}

@@ -1,0 +1,17 @@
+//! SQLSTATEs as PostgreSQL keeps them.
+
+/// Packs five characters as `MAKE_SQLSTATE` of elog.h does: six bits each, the first one lowest.
+pub const fn sqlstate(code: [u8; 5]) -> i32 {
+    let (mut packed, mut at) = (0, 0);
+    while at < 5 {
+        packed |= (code[at].wrapping_sub(b'0') as i32 & 0x3f) << (6 * at);
+        at += 1;
+    }
+    packed
+}
+
+/// Whether an SQLSTATE is of the class of another one, which is its first two characters.
+pub const fn is_of_class(code: i32, other: i32) -> bool {
+    const CLASS: i32 = 0xfff;
+    code & CLASS == other & CLASS
+}
