@@ -103,6 +103,11 @@ impl Keyring {
         }
     }
 
+    /// Forgets nonces that were fetched for a transaction that ended.
+    pub fn wipe_nonces(&mut self) {
+        self.nonces.wipe();
+    }
+
     /// The active key of a keyset (`None`: of the session's), and the nonces to seal with. One value is counted.
     pub fn sealing_key(&mut self, keyset: Option<&str>) -> Result<(Rc<UnlockedKey>, &mut NoncePool), Error> {
         let key = match (keyset, &self.current) {

@@ -11,6 +11,7 @@ mod own_table;
 pub mod search;
 mod sources;
 mod table;
+mod transaction;
 mod usage;
 
 use crate::error::Error;
@@ -21,8 +22,9 @@ use std::cell::RefCell;
 use zeroize::Zeroize;
 
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
-use invalidation::{accept_messages, current_process_id};
+use invalidation::accept_messages;
 pub use table::{KeyRow, KeyState};
+use transaction::nonce_owner;
 
 thread_local! {
     static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
@@ -54,7 +56,7 @@ pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> 
             attributes.search_tag = Some(index_key.search_tag(plaintext));
         }
         let (key, nonces) = keyring.sealing_key(keyset)?;
-        key.seal_into(nonces, current_process_id(), &attributes, plaintext, out.bytes_mut())
+        key.seal_into(nonces, nonce_owner(), &attributes, plaintext, out.bytes_mut())
             .map_err(|error| Error::seal(key.version(), error))
     })?;
     budget::raise_warning();
@@ -85,7 +87,7 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
         };
         let (old, new, nonces) = keyring.resealing_keys(version)?;
         let (index_key, out) = (index_key.as_deref(), out.bytes_mut());
-        new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, index_key, out)
+        new.reseal_into(nonces, nonce_owner(), &old, envelope, attributes, index_key, out)
             .map_err(|error| Error::seal(version, error))
     })?;
     budget::raise_warning();
