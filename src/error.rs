@@ -69,6 +69,8 @@ pub enum Error {
     NotAnEnvelope(FormatError),
     #[error("stored value of type encrypted_text is damaged")]
     StoredValue(FormatError),
+    #[error("stored {0} is damaged")]
+    DamagedNested(&'static str),
     #[error("permission denied to load ciphertext")]
     LoadDenied,
     #[error("permission denied to decrypt")]
@@ -97,6 +99,8 @@ pub enum Error {
     NotInEncoding { version: KeyVersion, encoding: String },
     #[error("value of {length} bytes is too long to encrypt")]
     TooLong { length: usize, limit: usize },
+    #[error("out of memory")]
+    OutOfMemory,
     #[error("key version {0} has sealed as many values as it may")]
     SealLimit(KeyVersion),
     #[error("the operating system gave no random bytes")]
@@ -192,9 +196,10 @@ impl Error {
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
             Self::KeyCommand { .. } | Self::KeyCommandTimeout { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
-            Self::DataKeyDamaged(_) | Self::IndexKeyDamaged(_) | Self::StoredValue(_) => {
-                ERRCODE_DATA_CORRUPTED
-            }
+            Self::DataKeyDamaged(_)
+            | Self::IndexKeyDamaged(_)
+            | Self::StoredValue(_)
+            | Self::DamagedNested(_) => ERRCODE_DATA_CORRUPTED,
             Self::NoKeyset(_) | Self::UnknownVersion(_) => ERRCODE_UNDEFINED_OBJECT,
             Self::Authentication(_) | Self::BoundToContext(_) => {
                 ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION
@@ -208,6 +213,7 @@ impl Error {
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::OutOfMemory => ERRCODE_OUT_OF_MEMORY,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
@@ -236,6 +242,7 @@ impl Error {
             Self::BinaryForm(error) | Self::NotAnEnvelope(error) | Self::StoredValue(error) => {
                 format!("It is malformed: {error}.")
             }
+            Self::DamagedNested(_) => "It is not laid out as its header and its type say.".to_owned(),
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
             Self::NotText(version)
             | Self::InvalidText(version)

@@ -10,7 +10,7 @@ pub const MAX_ENVELOPE_LEN: usize = (0x3fff_ffff - 32) / 4 * 3;
 
 unsafe extern "C-unwind" {
     // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
-    fn palloc(size: usize) -> *mut std::ffi::c_void;
+    fn palloc_extended(size: usize, flags: i32) -> *mut std::ffi::c_void;
 }
 
 /// A new varlena in the current memory context, which owns it.
@@ -20,21 +20,18 @@ pub struct Varlena {
 }
 
 impl Varlena {
-    /// A varlena with a payload of `payload_len` bytes, which are yet to be written.
-    ///
-    /// To be called while nothing is held that would have to be dropped: when memory runs out, PostgreSQL's error leaves
-    /// it without unwinding.
+    /// A varlena with a payload of `payload_len` bytes, which are yet to be written. Raises no error of PostgreSQL's, so it
+    /// may be called whatever is held.
     pub fn new(payload_len: usize) -> Result<Self, Error> {
         if payload_len > MAX_ENVELOPE_LEN {
             return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
         }
         let total = payload_len + pg_sys::VARHDRSZ;
-        // SAFETY: palloc gives `total` bytes or raises an error; the length was checked to fit a varlena.
-        let pointer = unsafe {
-            let pointer = palloc(total).cast::<pg_sys::varlena>();
-            pgrx::set_varsize_4b(pointer, total as i32);
-            NonNull::new(pointer).ok_or(Error::Internal("no memory"))?
-        };
+        // SAFETY: it gives `total` bytes or null; it raises an error only for lengths above the limit that was checked.
+        let pointer = unsafe { palloc_extended(total, pg_sys::MCXT_ALLOC_NO_OOM as i32) };
+        let pointer = NonNull::new(pointer.cast::<pg_sys::varlena>()).ok_or(Error::OutOfMemory)?;
+        // SAFETY: newly allocated with a header, and the length fits it.
+        unsafe { pgrx::set_varsize_4b(pointer.as_ptr(), total as i32) };
         Ok(Self { pointer, payload_len })
     }
 

@@ -1,8 +1,8 @@
 //! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
 
 use crate::{
-    Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError,
-    TAG_LEN,
+    Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool,
+    RandomnessError, TAG_LEN,
 };
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
@@ -62,7 +62,7 @@ impl DataKey {
     pub fn seal_into(
         &self,
         nonces: &mut NoncePool,
-        process_id: u32,
+        owner: NonceOwner,
         attributes: &Attributes,
         plaintext: &[u8],
         out: &mut [u8],
@@ -70,7 +70,7 @@ impl DataKey {
         if out.len() != attributes.envelope_len(plaintext.len()) {
             return Err(SealError::Length);
         }
-        let nonce = nonces.take(process_id)?;
+        let nonce = nonces.take(owner)?;
         self.seal_with_nonce(&nonce, attributes, plaintext, out)
     }
 
@@ -101,7 +101,7 @@ impl DataKey {
     pub fn reseal_into(
         &self,
         nonces: &mut NoncePool,
-        process_id: u32,
+        owner: NonceOwner,
         old: &DataKey,
         envelope: &Envelope<'_>,
         attributes: &Attributes,
@@ -112,7 +112,7 @@ impl DataKey {
             return Err(SealError::Length);
         }
         // Before the plaintext is in `out`: from there on nothing can fail.
-        let nonce = nonces.take(process_id)?;
+        let nonce = nonces.take(owner)?;
         let (header, body, tag) = split_mut(attributes, out)?;
         old.open_any_context(envelope, body)?;
         let search_tag =

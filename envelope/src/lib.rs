@@ -34,5 +34,5 @@ pub use header::{
 };
 pub use index::{DerivationError, IndexKey, MAX_BLIND_INDEX_BITS};
 pub use key::{KEY_LEN, KeyBytes, KeyError, parse_keys};
-pub use nonce::{NoncePool, RandomnessError};
+pub use nonce::{NonceOwner, NoncePool, RandomnessError};
 pub use wrap::{Fingerprint, KeyIdentity, MasterKey, UnwrapError, WRAPPED_LEN};

@@ -1,7 +1,7 @@
 //! Master keys: wrap and unwrap data keys, and tell master keys apart.
 
 use crate::key::KEY_LEN;
-use crate::{KeyBytes, KeyVersion, NONCE_LEN, NoncePool, RandomnessError, TAG_LEN};
+use crate::{KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool, RandomnessError, TAG_LEN};
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use hmac::Mac;
 use zeroize::Zeroizing;
@@ -88,11 +88,11 @@ impl MasterKey {
     pub fn wrap(
         &self,
         nonces: &mut NoncePool,
-        process_id: u32,
+        owner: NonceOwner,
         identity: KeyIdentity<'_>,
         key: &KeyBytes,
     ) -> Result<[u8; WRAPPED_LEN], RandomnessError> {
-        Ok(self.wrap_with_nonce(&nonces.take(process_id)?, identity, key))
+        Ok(self.wrap_with_nonce(&nonces.take(owner)?, identity, key))
     }
 
     /// Unwraps a key.

@@ -3,7 +3,7 @@
 
 use prism_envelope::{
     Attributes, Content, ContextHash, DataKey, Envelope, FieldClass, IndexKey, KeyBytes, KeyIdentity,
-    KeyVersion, MasterKey, NoncePool, OpenError, SearchTag, armor, parse_keys,
+    KeyVersion, MasterKey, NonceOwner, NoncePool, OpenError, SearchTag, armor, parse_keys,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,11 +13,13 @@ fn data_key(version: u32) -> DataKey {
     DataKey::new(KeyVersion::new(version).unwrap(), &KeyBytes::generate().unwrap())
 }
 
+const OWNER: NonceOwner = NonceOwner { process_id: 1, transaction: 1 };
+
 static KEY: LazyLock<DataKey> = LazyLock::new(|| data_key(7));
 
 fn seal(key: &DataKey, attributes: &Attributes, plaintext: &[u8]) -> Vec<u8> {
     let mut out = vec![0; attributes.envelope_len(plaintext.len())];
-    key.seal_into(&mut NoncePool::new(), 1, attributes, plaintext, &mut out).unwrap();
+    key.seal_into(&mut NoncePool::new(), OWNER, attributes, plaintext, &mut out).unwrap();
     out
 }
 
@@ -139,17 +141,17 @@ proptest! {
         let sealed = seal(&KEY, &attributes, &plaintext);
         let mut resealed = vec![0; sealed.len()];
         let envelope = Envelope::parse(&sealed).unwrap();
-        new.reseal_into(&mut NoncePool::new(), 1, &KEY, &envelope, &attributes, None, &mut resealed).unwrap();
+        new.reseal_into(&mut NoncePool::new(), OWNER, &KEY, &envelope, &attributes, None, &mut resealed).unwrap();
         prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));
         let envelope = Envelope::parse(&resealed).unwrap();
         prop_assert_eq!(envelope.attributes(), &attributes);
         let envelope = Envelope::parse(&sealed).unwrap();
         let wrong = data_key(7);
-        prop_assert!(new.reseal_into(&mut NoncePool::new(), 1, &wrong, &envelope, &attributes, None, &mut resealed).is_err());
+        prop_assert!(new.reseal_into(&mut NoncePool::new(), OWNER, &wrong, &envelope, &attributes, None, &mut resealed).is_err());
 
         // With an index key the tag is made anew, if there is to be one.
         let index_key = IndexKey::new(9, &KeyBytes::generate().unwrap()).unwrap();
-        new.reseal_into(&mut NoncePool::new(), 1, &KEY, &envelope, &attributes, Some(&index_key), &mut resealed).unwrap();
+        new.reseal_into(&mut NoncePool::new(), OWNER, &KEY, &envelope, &attributes, Some(&index_key), &mut resealed).unwrap();
         prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));
         let tagged = Envelope::parse(&resealed).unwrap().attributes().search_tag;
         prop_assert_eq!(tagged, attributes.search_tag.map(|_| index_key.search_tag(&plaintext)));
@@ -172,7 +174,7 @@ proptest! {
         let version = KeyVersion::new(version).unwrap();
         let identity = KeyIdentity::Data(version, &keyset);
         let longer = keyset.clone() + "x";
-        let mut wrapped = master.wrap(&mut NoncePool::new(), 1, identity, &key).unwrap();
+        let mut wrapped = master.wrap(&mut NoncePool::new(), OWNER, identity, &key).unwrap();
         prop_assert!(master.unwrap(identity, &wrapped).is_ok_and(|k| k.to_hex() == key.to_hex()));
         prop_assert!(master.unwrap(KeyIdentity::Data(KeyVersion::new(version.get() + 1).unwrap(), &keyset), &wrapped).is_err());
         prop_assert!(master.unwrap(KeyIdentity::Data(version, &longer), &wrapped).is_err());
@@ -186,7 +188,7 @@ proptest! {
 #[test]
 fn wrong_buffers_are_errors() {
     let mut out = [0; 10];
-    assert!(KEY.seal_into(&mut NoncePool::new(), 1, &Attributes::default(), b"12", &mut out).is_err());
+    assert!(KEY.seal_into(&mut NoncePool::new(), OWNER, &Attributes::default(), b"12", &mut out).is_err());
     let sealed = seal(&KEY, &Attributes::default(), b"12");
     let envelope = Envelope::parse(&sealed).unwrap();
     assert_eq!(KEY.open_into(&envelope, None, &mut out), Err(OpenError::Length));

@@ -91,7 +91,7 @@ fn may_load() -> bool {
 fn require_privilege() -> Result<(), Error> {
     if privilege::is_logical_worker() {
         // Indexes will compare the value, and no statement begins here that would see to what they need.
-        keyring::prepare(true);
+        keyring::prepare();
         privilege::prepare_search();
     }
     if may_load() { Ok(()) } else { Err(Error::LoadDenied) }

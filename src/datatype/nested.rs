@@ -1,6 +1,7 @@
 //! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays and composite
 //! types are looked through, however deep.
 
+mod layout;
 mod parts;
 mod shape;
 
@@ -8,7 +9,7 @@ use crate::datatype::datum::Front;
 use crate::error::Error;
 use crate::varlena::Varlena;
 use parts::{Array, Composite};
-use pgrx::pg_sys;
+use pgrx::{check_for_interrupts, pg_sys};
 use prism_envelope::{FormatError, KeyVersion, SearchTag};
 use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
@@ -51,24 +52,29 @@ pub unsafe fn visit(
 ) -> Result<(), Error> {
     // SAFETY: as promised by the caller; the parts are of the types that the value names.
     unsafe {
-        match shape(type_oid).kind {
+        let kind = shape(type_oid).kind;
+        if kind.has_parts() {
+            pg_sys::check_stack_depth();
+        }
+        match kind {
             kind @ (Kind::Encrypted | Kind::Bytes) => {
                 see(&Leaf { front: Front::of(datum), is_bytes: kind == Kind::Bytes })
             }
             Kind::Array => {
-                let array = Array::of(datum);
+                let array = Array::of(datum)?;
                 if shape(array.element_type()).kind == Kind::Other {
                     return Ok(());
                 }
-                let (elements, nulls) = array.elements();
+                let (elements, nulls) = array.elements()?;
                 for (element, _) in elements.iter().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
+                    check_for_interrupts!();
                     visit(*element, array.element_type(), see)?;
                 }
                 Ok(())
             }
             Kind::Composite => {
-                let composite = Composite::of(datum);
-                let (values, nulls) = composite.fields();
+                let composite = Composite::of(datum, type_oid)?;
+                let (values, nulls) = composite.fields()?;
                 for (index, (value, _)) in
                     values.iter().zip(&*nulls).enumerate().filter(|(_, (_, is_null))| !**is_null)
                 {
@@ -112,19 +118,23 @@ unsafe fn map_part(
     let Shape { kind, is_domain } = shape(type_oid);
     // SAFETY: as promised by the caller; the parts are of the types that the value names.
     unsafe {
+        if kind.has_parts() {
+            pg_sys::check_stack_depth();
+        }
         let mapped = match kind {
             Kind::Encrypted => {
                 let bytes = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
                 Some(replace(pgrx::varlena_to_byte_slice(bytes))?.datum())
             }
             Kind::Array => {
-                let array = Array::of(datum);
+                let array = Array::of(datum)?;
                 if matches!(shape(array.element_type()).kind, Kind::Bytes | Kind::Other) {
                     return Ok(None);
                 }
-                let (elements, nulls) = array.elements();
+                let (elements, nulls) = array.elements()?;
                 let (mut changed, mut element_domain) = (false, null_mut());
                 for (element, _) in elements.iter_mut().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
+                    check_for_interrupts!();
                     if let Some(mapped) =
                         map_part(*element, array.element_type(), &mut element_domain, replace)?
                     {
@@ -134,8 +144,8 @@ unsafe fn map_part(
                 changed.then(|| array.with(elements, nulls))
             }
             Kind::Composite => {
-                let composite = Composite::of(datum);
-                let (values, nulls) = composite.fields();
+                let composite = Composite::of(datum, type_oid)?;
+                let (values, nulls) = composite.fields()?;
                 let mut changed = false;
                 for (index, (value, is_null)) in values.iter_mut().zip(&mut *nulls).enumerate() {
                     let Some(field_type) = composite.field_type(index) else {

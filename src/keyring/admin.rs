@@ -6,7 +6,7 @@ use super::cache::Keyring;
 use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
-use crate::keyring::current_process_id;
+use crate::keyring::nonce_owner;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
@@ -93,7 +93,7 @@ fn generate_key() -> Result<
 /// Wraps a key under the first master key.
 fn wrap(keyring: &mut Keyring, identity: KeyIdentity<'_>, key: &KeyBytes) -> Result<Wrapped, Error> {
     let (master, nonces) = keyring.wrapping_key()?;
-    let wrapped = master.wrap(nonces, current_process_id(), identity, key)?;
+    let wrapped = master.wrap(nonces, nonce_owner(), identity, key)?;
     Ok((wrapped, master.fingerprint().to_string()))
 }
 

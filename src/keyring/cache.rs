@@ -118,6 +118,11 @@ impl Keyring {
         }
     }
 
+    /// Forgets nonces that were fetched for a transaction that ended.
+    pub fn wipe_nonces(&mut self) {
+        self.nonces.wipe();
+    }
+
     /// Whether everything is here, and up to date, that index code may need.
     pub fn is_ready(&self) -> bool {
         self.masters.is_some()
@@ -127,11 +132,10 @@ impl Keyring {
             && !invalidation::is_stale()
     }
 
-    /// Fetches what index code can't fetch itself: the tables, and the master keys where values are to be opened or
-    /// `needs_keys` says so. What can't be had is no error here, for it may not be needed.
-    pub fn prepare(&mut self, needs_keys: bool) {
-        let Ok(rows) = self.rows() else { return };
-        if (needs_keys || rows.has_outdated_tags()) && self.masters.is_none() && self.may_ask_again() {
+    /// Fetches what index code can't fetch itself: the tables, and the master keys. What can't be had is no error here, for it
+    /// may not be needed.
+    pub fn prepare(&mut self) {
+        if self.rows().is_ok() && self.masters.is_none() && self.may_ask_again() {
             let failure = self.masters().err().map(|error| (error.to_string(), Instant::now()));
             self.no_masters = failure;
         }

@@ -64,13 +64,6 @@ pub fn mark_stale() {
     STALE.store(true, Relaxed);
 }
 
-/// The id of this process as PostgreSQL knows it, which is up to date after a fork and costs no system call.
-#[inline]
-pub fn current_process_id() -> u32 {
-    // SAFETY: a global that only this process writes.
-    unsafe { pg_sys::MyProcPid.cast_unsigned() }
-}
-
 /// Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATIONS.fetch_add(1, Relaxed);

@@ -11,6 +11,7 @@ mod own_table;
 pub mod search;
 mod sources;
 mod table;
+mod transaction;
 mod usage;
 
 use crate::error::Error;
@@ -22,9 +23,10 @@ use std::cell::RefCell;
 use zeroize::Zeroize;
 
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
+use invalidation::accept_messages;
 pub use invalidation::relations_as_of;
-use invalidation::{accept_messages, current_process_id};
 pub use table::{KeyRow, KeyState};
+use transaction::nonce_owner;
 
 thread_local! {
     static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
@@ -50,14 +52,14 @@ pub fn is_ready() -> bool {
 }
 
 /// Fetches what comparisons may need while a page of an index is locked, when nothing can be fetched: the tables of keys, and
-/// the master keys if `needs_keys`, or if values may have to be opened because their tags are outdated.
+/// the master keys.
 ///
 /// What can't be had is no error here. Only a cancelled statement is: the key source may be a command that takes long.
-pub fn prepare(needs_keys: bool) {
+pub fn prepare() {
     if !is_ready() && !interrupts::are_held_off() {
         // The keyring in use is that of a call further up.
         let _ = with_keyring(|keyring| {
-            keyring.prepare(needs_keys);
+            keyring.prepare();
             Ok(())
         });
     }
@@ -79,7 +81,7 @@ pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> 
             attributes.search_tag = Some(index_key.search_tag(plaintext));
         }
         let (key, nonces) = keyring.sealing_key(keyset)?;
-        key.seal_into(nonces, current_process_id(), &attributes, plaintext, out.bytes_mut())
+        key.seal_into(nonces, nonce_owner(), &attributes, plaintext, out.bytes_mut())
             .map_err(|error| Error::seal(key.version(), error))
     })?;
     budget::raise_warning();
@@ -110,7 +112,7 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
         };
         let (old, new, nonces) = keyring.resealing_keys(version)?;
         let (index_key, out) = (index_key.as_deref(), out.bytes_mut());
-        new.reseal_into(nonces, current_process_id(), &old, envelope, attributes, index_key, out)
+        new.reseal_into(nonces, nonce_owner(), &old, envelope, attributes, index_key, out)
             .map_err(|error| Error::seal(version, error))
     })?;
     budget::raise_warning();

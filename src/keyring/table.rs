@@ -69,7 +69,6 @@ pub struct KeyTable {
     rows: BTreeMap<KeyVersion, KeyRow>,
     active: BTreeMap<String, KeyVersion>,
     index_keys: BTreeMap<String, IndexKeyRow>,
-    has_outdated_tags: bool,
 }
 
 impl KeyTable {
@@ -112,11 +111,6 @@ impl KeyTable {
         self.active.iter().map(|(keyset, version)| (keyset.as_str(), *version))
     }
 
-    /// Whether there may be search tags of an index key that was replaced.
-    pub fn has_outdated_tags(&self) -> bool {
-        self.has_outdated_tags
-    }
-
     /// The last index key of a keyset.
     pub fn index_key(&self, keyset: &str) -> Option<&IndexKeyRow> {
         self.index_keys.get(keyset)
@@ -150,19 +144,16 @@ impl KeyTable {
         Some(())
     }
 
-    fn insert_index_key(&mut self, row_of_table: &Row<'_>) -> Option<()> {
-        // SAFETY: the columns have the types of the install script: text, integer, bytea and timestamptz, an integer of 64
-        // bits.
+    fn insert_index_key(&mut self, row: &Row<'_>) -> Option<()> {
+        // SAFETY: the columns have the types of the install script: text, integer and bytea.
         let (keyset, row) = unsafe {
-            let keyset: String = row_of_table.get(0)?;
+            let keyset: String = row.get(0)?;
             let row = IndexKeyRow {
-                generation: u8::try_from(row_of_table.get::<i32>(1)?).ok()?,
-                state: KeyState::from_name(&row_of_table.get::<String>(2)?)?,
-                wrapped: row_of_table.get(3)?,
-                master_fingerprint: row_of_table.get(4)?,
+                generation: u8::try_from(row.get::<i32>(1)?).ok()?,
+                state: KeyState::from_name(&row.get::<String>(2)?)?,
+                wrapped: row.get(3)?,
+                master_fingerprint: row.get(4)?,
             };
-            let is_retagged = row_of_table.get::<i64>(5).is_some();
-            self.has_outdated_tags |= row.state == KeyState::Active && !is_retagged;
             (keyset, row)
         };
         if self.index_keys.get(&keyset).is_none_or(|known| known.generation < row.generation) {
@@ -183,13 +174,12 @@ fn read_tables() -> Result<KeyTable, Error> {
         rows: BTreeMap::new(),
         active: BTreeMap::new(),
         index_keys: BTreeMap::new(),
-        has_outdated_tags: false,
     };
     if let Some(index_key_table) = own_table::find(INDEX_KEY_TABLE) {
         own_table::scan(
             index_key_table,
             "index_key",
-            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint", c"retagged_at"],
+            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
             &mut |row| table.insert_index_key(row),
         )?;
     }

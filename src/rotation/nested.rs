@@ -39,11 +39,11 @@ fn _can_rotate_nested(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
-    let errors = errors_in(value, Scope { from_version, keyset })?;
-    if errors.iter().any(|error| !error.is_empty()) {
+    let found = errors_in(value, Scope { from_version, keyset })?;
+    if found.first_error.is_some() {
         note_unreadable();
     }
-    Ok(errors.iter().any(String::is_empty))
+    Ok(found.is_any_without)
 }
 
 /// `prism_crypt._rotation_error_nested(value anyelement, from_version integer, keyset text) → text`: as
@@ -54,9 +54,11 @@ fn _rotation_error_nested(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<Option<String>> {
-    let mut errors = errors_in(value, Scope { from_version, keyset })?;
-    errors.sort_by_key(String::is_empty);
-    Ok(errors.into_iter().next())
+    let found = errors_in(value, Scope { from_version, keyset })?;
+    match found.first_error {
+        Some(error) => Ok(Some(String::from_utf8_lossy(error.bytes()).into_owned())),
+        None => Ok(found.is_any_without.then(String::new)),
+    }
 }
 
 /// `prism_crypt._reencrypt_nested(value anyelement, from_version integer, keyset text, keep boolean) → anyelement`: the same
@@ -91,18 +93,31 @@ fn reencrypted(bytes: &[u8], scope: Scope<'_>, keep: bool) -> Result<Varlena, Er
     }
 }
 
-/// What `_rotation_error` says of each value that is not under an active key.
-fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Vec<String>, Error> {
-    let mut errors = Vec::new();
-    let Some(value) = value else { return Ok(errors) };
+/// What `_rotation_error` says of the values that are not under an active key. Holds nothing to be dropped: PostgreSQL's
+/// errors may leave the walk without unwinding.
+#[derive(Default)]
+struct Errors {
+    is_any_without: bool,
+    first_error: Option<Varlena>,
+}
+
+fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Errors, Error> {
+    let mut found = Errors::default();
+    let Some(value) = value else { return Ok(found) };
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
         nested::map(value.datum(), type_of(&value)?, &mut |bytes| {
-            errors.extend(rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)?);
+            match rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)? {
+                Some(error) if error.is_empty() => found.is_any_without = true,
+                Some(error) if found.first_error.is_none() => {
+                    found.first_error = Some(Varlena::copy_of(error.as_bytes())?);
+                }
+                _ => {}
+            }
             Varlena::copy_of(bytes)
         })?;
     }
-    Ok(errors)
+    Ok(found)
 }
 
 fn type_of(value: &AnyElement) -> Result<pg_sys::Oid, Error> {

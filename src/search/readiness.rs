@@ -106,7 +106,7 @@ unsafe extern "C-unwind" fn prepare() {
 }
 
 fn prepare_now() {
-    keyring::prepare(true);
+    keyring::prepare();
     privilege::prepare_search();
     encoding::prepare();
 }

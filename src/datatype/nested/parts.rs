@@ -1,7 +1,22 @@
-//! Values taken apart and put together again, as PostgreSQL does it.
+//! Values taken apart and put together again, as PostgreSQL does it. What is not laid out as it says is an error.
 
+use super::layout::{Layout, is_array, is_tuple};
+use crate::error::Error;
 use pgrx::{PgTupleDesc, pg_sys};
 use std::ptr::null_mut;
+
+const DAMAGED_ARRAY: Error = Error::DamagedNested("array");
+const DAMAGED_COMPOSITE: Error = Error::DamagedNested("composite value");
+
+/// The bytes of a detoasted value, its length word among them; `None` where they are not even a whole header.
+///
+/// # Safety
+/// `pointer` is a varlena with a long header, and lives as long as `'a`.
+unsafe fn bytes_of<'a>(pointer: *const pg_sys::varlena, header_len: usize) -> Option<&'a [u8]> {
+    // SAFETY: as promised by the caller.
+    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), pgrx::varsize_any(pointer)) };
+    (bytes.len() >= header_len).then_some(bytes)
+}
 
 /// An array, detoasted.
 pub struct Array(*mut pg_sys::ArrayType);
@@ -11,9 +26,14 @@ impl Array {
     ///
     /// # Safety
     /// `datum` is an array.
-    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+    pub unsafe fn of(datum: pg_sys::Datum) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
-        Self(unsafe { pg_sys::pg_detoast_datum(datum.cast_mut_ptr()) }.cast())
+        unsafe {
+            let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            bytes_of(pointer, size_of::<pg_sys::ArrayType>()).ok_or(DAMAGED_ARRAY)?;
+            let array = Self(pointer.cast());
+            if pg_sys::get_typisdefined(array.element_type()) { Ok(array) } else { Err(DAMAGED_ARRAY) }
+        }
     }
 
     /// The type that the array itself names.
@@ -35,11 +55,15 @@ impl Array {
     ///
     /// # Safety
     /// The current memory context outlives the slices.
-    pub unsafe fn elements<'a>(&self) -> (&'a mut [pg_sys::Datum], &'a mut [bool]) {
+    pub unsafe fn elements<'a>(&self) -> Result<(&'a mut [pg_sys::Datum], &'a mut [bool]), Error> {
         let (length, by_value, alignment) = self.layout();
         let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
-        // SAFETY: PostgreSQL allocates both with `count` members.
+        // SAFETY: detoasted, and looked through before. PostgreSQL allocates both with `count` members, or not at all where
+        // there are none.
         unsafe {
+            bytes_of(self.0.cast(), size_of::<pg_sys::ArrayType>())
+                .filter(|bytes| is_array(bytes, Layout::new(length, alignment)))
+                .ok_or(DAMAGED_ARRAY)?;
             pg_sys::deconstruct_array(
                 self.0,
                 self.element_type(),
@@ -51,7 +75,11 @@ impl Array {
                 &mut count,
             );
             let count = usize::try_from(count).unwrap_or_default();
-            (std::slice::from_raw_parts_mut(elements, count), std::slice::from_raw_parts_mut(nulls, count))
+            if count == 0 {
+                return Ok((&mut [], &mut []));
+            }
+            let elements = std::slice::from_raw_parts_mut(elements, count);
+            Ok((elements, std::slice::from_raw_parts_mut(nulls, count)))
         }
     }
 
@@ -90,14 +118,23 @@ impl Composite {
     /// Detoasts where it has to be.
     ///
     /// # Safety
-    /// `datum` is of a composite type.
-    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+    /// `datum` is of the composite type `expected`, or of a domain over it.
+    pub unsafe fn of(datum: pg_sys::Datum, expected: pg_sys::Oid) -> Result<Self, Error> {
         // SAFETY: as promised by the caller. Every composite datum names its type, also where a domain is over it.
         unsafe {
-            let header = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
-            let fields = (*header).t_choice.t_datum;
-            let descriptor = pg_sys::lookup_rowtype_tupdesc(fields.datum_typeid, fields.datum_typmod);
-            Self { header, descriptor }
+            let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            bytes_of(pointer, size_of::<pg_sys::HeapTupleHeaderData>()).ok_or(DAMAGED_COMPOSITE)?;
+            let header = pointer.cast::<pg_sys::HeapTupleHeaderData>();
+            let pg_sys::DatumTupleFields { datum_typeid: found, datum_typmod, .. } =
+                (*header).t_choice.t_datum;
+            let is_as_expected = found == expected
+                || [found, expected].contains(&pg_sys::RECORDOID)
+                || found == pg_sys::getBaseType(expected);
+            if !is_as_expected {
+                return Err(DAMAGED_COMPOSITE);
+            }
+            let descriptor = pg_sys::lookup_rowtype_tupdesc_noerror(found, datum_typmod, true);
+            if descriptor.is_null() { Err(DAMAGED_COMPOSITE) } else { Ok(Self { header, descriptor }) }
         }
     }
 
@@ -113,9 +150,17 @@ impl Composite {
     ///
     /// # Safety
     /// The current memory context outlives the slices.
-    pub unsafe fn fields<'a>(&self) -> (&'a mut [pg_sys::Datum], &'a mut [bool]) {
-        // SAFETY: the length of a datum tuple is that of its varlena header. Both arrays get one member for each attribute.
+    pub unsafe fn fields<'a>(&self) -> Result<(&'a mut [pg_sys::Datum], &'a mut [bool]), Error> {
+        // SAFETY: the length of a datum tuple is that of its varlena header, and its fields were found to lie within. Both
+        // arrays get one member for each attribute.
         unsafe {
+            let descriptor = PgTupleDesc::from_pg_unchecked(self.descriptor);
+            let layouts = (0..descriptor.len()).map(|index| {
+                descriptor.get(index).and_then(|field| Layout::new(field.attlen, field.attalign))
+            });
+            bytes_of(self.header.cast(), size_of::<pg_sys::HeapTupleHeaderData>())
+                .filter(|bytes| is_tuple(bytes, layouts))
+                .ok_or(DAMAGED_COMPOSITE)?;
             let count = usize::try_from((*self.descriptor).natts).unwrap_or_default();
             let values = pg_sys::palloc0(count * size_of::<pg_sys::Datum>()).cast();
             let nulls = pg_sys::palloc0(count * size_of::<bool>()).cast();
@@ -125,7 +170,8 @@ impl Composite {
                 ..pg_sys::HeapTupleData::default()
             };
             pg_sys::heap_deform_tuple(&mut tuple, self.descriptor, values, nulls);
-            (std::slice::from_raw_parts_mut(values, count), std::slice::from_raw_parts_mut(nulls, count))
+            let values = std::slice::from_raw_parts_mut(values, count);
+            Ok((values, std::slice::from_raw_parts_mut(nulls, count)))
         }
     }
 

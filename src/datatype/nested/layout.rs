@@ -1,0 +1,156 @@
+//! Whether the bytes of an array or of a composite value are laid out as they say, before PostgreSQL takes them apart: it
+//! believes them. Pure reckoning.
+
+use pgrx::pg_sys;
+use std::mem::offset_of;
+
+/// How values of a type lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// As `pg_type.typlen`.
+    pub length: i16,
+    /// In bytes.
+    pub alignment: usize,
+}
+
+impl Layout {
+    /// From `typlen` and `typalign`; `None` where they are nothing that PostgreSQL has.
+    pub fn new(length: i16, alignment: std::ffi::c_char) -> Option<Self> {
+        let alignment = match alignment as u8 {
+            pg_sys::TYPALIGN_CHAR => 1,
+            pg_sys::TYPALIGN_SHORT => align_of::<i16>(),
+            pg_sys::TYPALIGN_INT => align_of::<i32>(),
+            pg_sys::TYPALIGN_DOUBLE => align_of::<f64>(),
+            _ => return None,
+        };
+        (length > 0 || length == -1 || length == -2).then_some(Self { length, alignment })
+    }
+}
+
+const MAXALIGN: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
+const TUPLE_BITS_AT: usize = offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
+const ARRAY_DIMENSIONS_AT: usize = size_of::<pg_sys::ArrayType>();
+
+/// Whether `datum`, from its length word to its end, is a tuple whose fields all lie inside of it. It may have fewer fields
+/// than its type, never more.
+pub fn is_tuple(datum: &[u8], fields: impl ExactSizeIterator<Item = Option<Layout>>) -> bool {
+    tuple_end(datum, fields).is_some()
+}
+
+fn tuple_end(datum: &[u8], fields: impl ExactSizeIterator<Item = Option<Layout>>) -> Option<usize> {
+    let attributes = read_u16(datum, offset_of!(pg_sys::HeapTupleHeaderData, t_infomask2))?;
+    let count = usize::from(attributes) & pg_sys::HEAP_NATTS_MASK as usize;
+    let flags = read_u16(datum, offset_of!(pg_sys::HeapTupleHeaderData, t_infomask))?;
+    let has_nulls = u32::from(flags) & pg_sys::HEAP_HASNULL != 0;
+    let data_at = usize::from(*datum.get(offset_of!(pg_sys::HeapTupleHeaderData, t_hoff))?);
+    let bitmap_len = if has_nulls { count.div_ceil(8) } else { 0 };
+    if count > fields.len() || data_at < TUPLE_BITS_AT + bitmap_len || !data_at.is_multiple_of(MAXALIGN) {
+        return None;
+    }
+    let is_null = |field: usize| has_nulls && datum[TUPLE_BITS_AT + field / 8] & (1 << (field % 8)) == 0;
+    let data = datum.get(data_at..)?;
+    let mut end = 0;
+    for (_, layout) in fields.take(count).enumerate().filter(|(field, _)| !is_null(*field)) {
+        let layout = layout?;
+        // A varlena whose first byte is not padding has a short header, which is not aligned.
+        let is_short = layout.length == -1 && data.get(end).is_some_and(|byte| *byte != 0);
+        let start = if is_short { end } else { end.next_multiple_of(layout.alignment) };
+        end = value_end(data, start, layout)?;
+    }
+    Some(end)
+}
+
+/// Whether `datum`, from its length word to its end, is an array of such elements, which all lie inside of it.
+pub fn is_array(datum: &[u8], element: Option<Layout>) -> bool {
+    array_end(datum, element).is_some()
+}
+
+fn array_end(datum: &[u8], element: Option<Layout>) -> Option<usize> {
+    let element = element?;
+    let dimensions = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, ndim))?).ok()?;
+    let data_at = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, dataoffset))?).ok()?;
+    if dimensions > pg_sys::MAXDIM as usize {
+        return None;
+    }
+    // The lengths of the dimensions, and as many lower bounds.
+    let header_end = ARRAY_DIMENSIONS_AT + 2 * dimensions * size_of::<i32>();
+    datum.get(..header_end)?;
+    let mut count = usize::from(dimensions > 0);
+    for dimension in 0..dimensions {
+        let length = read_i32(datum, ARRAY_DIMENSIONS_AT + dimension * size_of::<i32>())?;
+        count = count.checked_mul(usize::try_from(length).ok()?)?;
+        // What PostgreSQL allocates for each element must be possible to reckon, too.
+        i32::try_from(count).ok()?;
+    }
+    let (nulls, mut end) = match data_at {
+        0 => (None, header_end.next_multiple_of(MAXALIGN)),
+        _ => {
+            let nulls = datum.get(header_end..header_end + count.div_ceil(8))?;
+            if data_at < header_end + nulls.len() || !data_at.is_multiple_of(MAXALIGN) {
+                return None;
+            }
+            (Some(nulls), data_at)
+        }
+    };
+    // Not even one without elements ends before its data.
+    datum.get(end..)?;
+    for index in 0..count {
+        if nulls.is_some_and(|nulls| nulls[index / 8] & (1 << (index % 8)) == 0) {
+            continue;
+        }
+        end = value_end(datum, end, element)?.next_multiple_of(element.alignment);
+    }
+    // The last one may go without its padding.
+    Some(end.min(datum.len()))
+}
+
+/// Where the value that begins at `start` ends, if it ends inside of `data`.
+fn value_end(data: &[u8], start: usize, layout: Layout) -> Option<usize> {
+    let rest = data.get(start..)?;
+    let length = match layout.length {
+        -1 => varlena_len(rest)?,
+        -2 => rest.iter().position(|byte| *byte == 0)? + 1,
+        length => usize::try_from(length).ok()?,
+    };
+    (length <= rest.len()).then_some(start + length)
+}
+
+/// The length of a varlena, header and all. `None` for a header that can't be, and for a pointer into memory, which nothing
+/// stored has.
+fn varlena_len(varlena: &[u8]) -> Option<usize> {
+    const ON_DISK: u8 = pg_sys::vartag_external::VARTAG_ONDISK as u8;
+    const POINTER_LEN: usize = size_of::<pg_sys::varatt_external>();
+    let first = *varlena.first()?;
+    let (is_long, is_pointer) = if cfg!(target_endian = "big") {
+        (first & 0x80 == 0, first == 0x80)
+    } else {
+        (first & 1 == 0, first == 1)
+    };
+    if is_pointer {
+        return (*varlena.get(1)? == ON_DISK).then_some(2 + POINTER_LEN);
+    }
+    if !is_long {
+        let length = if cfg!(target_endian = "big") { first & 0x7f } else { first >> 1 };
+        return Some(length.into());
+    }
+    let word = u32::from_ne_bytes(*varlena.first_chunk()?);
+    let (length, is_compressed) = if cfg!(target_endian = "big") {
+        (word & 0x3fff_ffff, word & 0x4000_0000 != 0)
+    } else {
+        (word >> 2, word & 2 != 0)
+    };
+    let length = usize::try_from(length).ok()?;
+    // Behind the header of a compressed one stands its raw length.
+    (length >= if is_compressed { 8 } else { pg_sys::VARHDRSZ }).then_some(length)
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+}
+
+fn read_i32(bytes: &[u8], at: usize) -> Option<i32> {
+    bytes.get(at..)?.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Datums made by hand, and what is wrong with them. They run without a server.
+
+use super::{Layout, TUPLE_BITS_AT, array_end, tuple_end};
+use pgrx::pg_sys;
+
+const INT: Layout = Layout { length: 4, alignment: 4 };
+const BIGINT: Layout = Layout { length: 8, alignment: 8 };
+const BYTE: Layout = Layout { length: 1, alignment: 1 };
+const TEXT: Layout = Layout { length: -1, alignment: 4 };
+const CSTRING: Layout = Layout { length: -2, alignment: 1 };
+
+/// A tuple of `count` fields, with these bytes behind its header.
+fn tuple(count: u16, nulls: Option<&[u8]>, data: &[u8]) -> Vec<u8> {
+    let data_at = (TUPLE_BITS_AT + nulls.map_or(0, <[u8]>::len)).next_multiple_of(8);
+    let mut datum = vec![0; data_at];
+    datum[18..20].copy_from_slice(&count.to_ne_bytes());
+    datum[20..22].copy_from_slice(&u16::from(nulls.is_some()).to_ne_bytes());
+    datum[22] = u8::try_from(data_at).unwrap_or_default();
+    if let Some(nulls) = nulls {
+        datum[TUPLE_BITS_AT..][..nulls.len()].copy_from_slice(nulls);
+    }
+    datum.extend_from_slice(data);
+    datum
+}
+
+fn end_of(datum: &[u8], fields: &[Layout]) -> Option<usize> {
+    tuple_end(datum, fields.iter().copied().map(Some))
+}
+
+/// A varlena with a long header that says this length.
+fn long(says: u32, payload: &[u8]) -> Vec<u8> {
+    let mut varlena = if cfg!(target_endian = "big") { says } else { says << 2 }.to_ne_bytes().to_vec();
+    varlena.extend_from_slice(payload);
+    varlena
+}
+
+fn short(says: u8, payload: &[u8]) -> Vec<u8> {
+    let mut varlena = vec![if cfg!(target_endian = "big") { says | 0x80 } else { says << 1 | 1 }];
+    varlena.extend_from_slice(payload);
+    varlena
+}
+
+fn pointer(tag: u32, len: usize) -> Vec<u8> {
+    let mut varlena = vec![if cfg!(target_endian = "big") { 0x80 } else { 1 }, tag as u8];
+    varlena.resize(2 + len, 0);
+    varlena
+}
+
+#[test]
+fn tuples_as_postgresql_makes_them() {
+    assert_eq!(end_of(&tuple(0, None, b""), &[]), Some(0));
+    assert_eq!(end_of(&tuple(2, None, &[0; 16]), &[INT, BIGINT]), Some(16));
+    // Fields that the type got later.
+    assert_eq!(end_of(&tuple(1, None, &[0; 4]), &[INT, BIGINT]), Some(4));
+    // The second of three is null: its bit is 0.
+    assert_eq!(end_of(&tuple(3, Some(&[0b101]), &[0; 8]), &[INT, BIGINT, INT]), Some(8));
+    assert_eq!(end_of(&tuple(1, None, &long(7, b"abc")), &[TEXT]), Some(7));
+    // A short one is not aligned, a long one is.
+    let data = [&[9][..], &short(4, b"abc")].concat();
+    assert_eq!(end_of(&tuple(2, None, &data), &[BYTE, TEXT]), Some(5));
+    let data = [&[9, 0, 0, 0][..], &long(7, b"abc")].concat();
+    assert_eq!(end_of(&tuple(2, None, &data), &[BYTE, TEXT]), Some(11));
+    assert_eq!(end_of(&tuple(2, None, b"abc\0\x01"), &[CSTRING, BYTE]), Some(5));
+    let data = pointer(pg_sys::vartag_external::VARTAG_ONDISK, 16);
+    assert_eq!(end_of(&tuple(1, None, &data), &[TEXT]), Some(18));
+}
+
+#[test]
+fn tuples_of_a_wrong_shape() {
+    // More fields than the type has.
+    assert_eq!(end_of(&tuple(3, None, &[0; 64]), &[INT, INT]), None);
+    assert_eq!(end_of(&tuple(2047, Some(&[0; 256]), b""), &[INT]), None);
+    // A field without the bytes for it.
+    assert_eq!(end_of(&tuple(2, None, &[0; 15]), &[INT, BIGINT]), None);
+    assert_eq!(end_of(&tuple(1, None, b""), &[INT]), None);
+    for data in [
+        long(8, b"abc"),
+        long(0x3fff_ffff, b"abc"),
+        // Shorter than its own header.
+        long(0, b""),
+        long(3, b"abc"),
+        long(5, b"")[..3].to_vec(),
+        short(5, b"abc"),
+        pointer(pg_sys::vartag_external::VARTAG_ONDISK, 15),
+        // Pointers into memory.
+        pointer(pg_sys::vartag_external::VARTAG_INDIRECT, 8),
+        pointer(pg_sys::vartag_external::VARTAG_EXPANDED_RW, 8),
+        pointer(77, 64),
+    ] {
+        assert_eq!(end_of(&tuple(1, None, &data), &[TEXT]), None, "{data:?}");
+    }
+    assert_eq!(end_of(&tuple(1, None, b"abc"), &[CSTRING]), None);
+}
+
+#[test]
+fn tuples_with_a_wrong_header() {
+    let good = tuple(2, Some(&[0b11]), &[0; 8]);
+    assert!(end_of(&good, &[INT, INT]).is_some());
+    for length in 0..good.len() {
+        assert_eq!(end_of(&good[..length], &[INT, INT]), None, "{length}");
+    }
+    // Where the data begins: within the header, within the bitmap, not aligned, behind the end.
+    for data_at in [0, 16, 23, 25, 28, 255] {
+        let mut datum = good.clone();
+        datum[22] = data_at;
+        assert_eq!(end_of(&datum, &[INT, INT]), None, "{data_at}");
+    }
+    let mut datum = tuple(9, Some(&[0xff, 1]), &[0; 36]);
+    assert!(end_of(&datum, &[INT; 9]).is_some());
+    // No room for two bytes of bitmap.
+    datum[22] = 24;
+    assert_eq!(end_of(&datum, &[INT; 9]), None);
+    // A field whose layout is nothing that PostgreSQL has.
+    assert_eq!(tuple_end(&good, [Some(INT), None].into_iter()), None);
+}
+
+fn array(dimensions: &[i32], data_at: i32, rest: &[u8]) -> Vec<u8> {
+    let mut datum = vec![0; 4];
+    let count = i32::try_from(dimensions.len()).unwrap_or_default();
+    for number in [count, data_at, 25].iter().chain(dimensions).chain(dimensions.iter().map(|_| &1)) {
+        datum.extend_from_slice(&number.to_ne_bytes());
+    }
+    datum.extend_from_slice(rest);
+    datum
+}
+
+#[test]
+fn arrays_as_postgresql_makes_them() {
+    assert_eq!(array_end(&array(&[], 0, b""), Some(TEXT)), Some(16));
+    assert_eq!(array_end(&array(&[2], 0, &[0; 8]), Some(INT)), Some(32));
+    assert_eq!(array_end(&array(&[2, 3], 0, &[0; 24]), Some(INT)), Some(56));
+    // Two of three, behind a bitmap; the last one goes without its padding.
+    let rest = [&[0b101, 0, 0, 0, 0, 0, 0, 0][..], &long(5, b"a"), &[0; 3], &long(6, b"bc")].concat();
+    assert_eq!(array_end(&array(&[3], 32, &rest), Some(TEXT)), Some(46));
+}
+
+#[test]
+fn arrays_of_a_wrong_shape() {
+    for datum in [
+        array(&[-1], 0, &[0; 64]),
+        array(&[i32::MAX], 0, &[0; 64]),
+        array(&[65_536, 65_536], 0, &[0; 64]),
+        array(&[i32::MAX; 6], 0, &[0; 64]),
+        array(&[1; 7], 0, &[0; 64]),
+        array(&[17], 0, &[0; 64]),
+        // Where the data begins: in the header, in the bitmap, not aligned, behind the end, before the datum.
+        array(&[1], 16, &[0xff; 64]),
+        array(&[65], 32, &[0xff; 256]),
+        array(&[1], 36, &[0; 64]),
+        array(&[0], 128, &[0; 64]),
+        array(&[1], -8, &[0; 64]),
+        // A bitmap that reaches behind the end.
+        array(&[1024], 32, &[0; 16]),
+    ] {
+        assert_eq!(array_end(&datum, Some(INT)), None, "{datum:?}");
+    }
+    for rest in [long(9, b"abc"), long(2, b"abc"), pointer(1, 8)] {
+        assert_eq!(array_end(&array(&[1], 0, &rest), Some(TEXT)), None, "{rest:?}");
+    }
+    let mut datum = array(&[1], 0, &[0; 8]);
+    datum[4..8].copy_from_slice(&(-1_i32).to_ne_bytes());
+    assert_eq!(array_end(&datum, Some(INT)), None);
+    for length in 0..24 {
+        assert_eq!(array_end(&datum[..length], Some(INT)), None, "{length}");
+    }
+    assert_eq!(array_end(&array(&[], 0, b""), None), None);
+    assert_eq!(Layout::new(0, pg_sys::TYPALIGN_INT as std::ffi::c_char), None);
+    assert_eq!(Layout::new(-3, pg_sys::TYPALIGN_INT as std::ffi::c_char), None);
+    assert_eq!(Layout::new(4, 0), None);
+}
