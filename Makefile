@@ -1,10 +1,12 @@
 # PostgreSQL's major version: 14 to 18, where installed (15 is fetched).
 PG_MAJOR ?= 15
 export PG_MAJOR
+SECONDS ?= 600
+export SECONDS SEED
 
 LAYERS = fmt clippy envelope pgrx regress isolation scenarios docs
 
-.PHONY: help setup build install demo test bench clean $(LAYERS:%=test-%)
+.PHONY: help setup build install demo test fuzz-sql bench clean $(LAYERS:%=test-%)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +32,11 @@ test: ## all tests; ends with "N passed, N failed"
 $(LAYERS:%=test-%): test-%:
 	@tools/setup tests
 	@tools/test $*
+
+fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed that it prints (SEED=… repeats one)
+	@tools/setup tests
+	@tools/install
+	@tools/fuzz-sql
 
 bench: build ## measure, and write docs/benchmarks.md
 	@benches/bench

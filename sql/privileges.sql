@@ -28,7 +28,7 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text(encrypted_text, integer, boolean), encrypted_text(bytea, integer, boolean), "bytea"(encrypted_text),
   encrypt_field(text, text, text, text), encrypt_bytes(bytea, text, text, text),
   key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea),
-  prism_crypt.class_name(integer),
+  prism_crypt.class_name(integer), prism_crypt._sealed_constant(anyelement),
   -- The same bytes, or the same search tags, are equal for everybody. What has to be opened for it takes the right to search,
   -- which these ask for themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),

@@ -222,3 +222,13 @@ CREATE FUNCTION blind_index(value text, context text, bits integer DEFAULT 128) 
   LANGUAGE c STABLE PARALLEL SAFE SUPPORT blind_index_support AS 'MODULE_PATHNAME', 'blind_index_wrapper';
 COMMENT ON FUNCTION blind_index(text, text, integer) IS
   'The first bits of a keyed hash of a value, for a column of its own. EXECUTE on it is the right to search';
+
+-- Wrapped around sealed literals by the parser: plans depend on it, and are made anew when keyset or key change. Never executed:
+-- the planner takes the call away.
+CREATE FUNCTION prism_crypt._sealed_constant_support(internal) RETURNS internal
+  LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'sealed_constant_support_wrapper';
+COMMENT ON FUNCTION prism_crypt._sealed_constant_support(internal) IS 'Planner support: the argument instead of the call';
+CREATE FUNCTION prism_crypt._sealed_constant(anyelement) RETURNS anyelement
+  LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT prism_crypt._sealed_constant_support
+  AS 'MODULE_PATHNAME', 'sealed_constant_wrapper';
+COMMENT ON FUNCTION prism_crypt._sealed_constant(anyelement) IS 'Marks sealed literals in plans; gives what it is given. Internal';

@@ -31,9 +31,10 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: a PostgreSQL process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     settings::init();
-    hygiene::init();
     datatype::init();
     search::init();
+    // The last to be set is the first to see a statement.
+    hygiene::init();
 }
 
 /// Whether the library came in through `shared_preload_libraries`.

@@ -294,7 +294,7 @@ unsafe fn beside(output_function: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
 ///
 /// # Safety
 /// Inside a transaction.
-unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
+pub unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
     // SAFETY: the keys are of the types that this cache has: name, oidvector, oid.
     unsafe {
         let types = pg_sys::buildoidvector(types.as_ptr(), types.len() as i32);

@@ -3,6 +3,7 @@
 //! see to `=` and `<>` (`simplify`), but about these PostgreSQL asks no function.
 
 use super::array_constants::seal_array;
+use super::mark::mark_plan;
 use super::nodes::{length, nth};
 use super::simplify::operator_of;
 use crate::datatype::catalog;
@@ -56,11 +57,16 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change the query that it is given.
     unsafe {
+        let before = settings::constants_sealed();
         walk(query.cast(), params.cast());
-        match NEXT.get() {
+        let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
+        };
+        if settings::constants_sealed() != before {
+            mark_plan(plan);
         }
+        plan
     }
 }
 

@@ -7,6 +7,7 @@ mod compare;
 mod constants;
 mod hashing;
 pub mod index_warning;
+mod mark;
 mod nodes;
 mod operators;
 mod order;
@@ -14,10 +15,13 @@ pub mod readiness;
 mod simplify;
 mod statistics;
 mod usual;
+mod views;
 
 /// Installs the hooks.
 pub fn init() {
     constants::init();
+    mark::init();
     readiness::init();
+    views::init();
     statistics::init();
 }

@@ -40,7 +40,8 @@ pub fn define_key_source(name: &'static CStr, description: &'static CStr, settin
 pub fn define_keyset(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
     let long = c"Keysets are made by prism_crypt.create_keyset().";
     let hooks = Hooks { check: None, assign: Some(assign_keyset), show: None };
-    define(name, description, long, setting, GucContext::Userset, GucFlags::default(), hooks);
+    // Poolers that follow what is reported hand a client's keyset on to each connection that it is given.
+    define(name, description, long, setting, GucContext::Userset, GucFlags::REPORT, hooks);
 }
 
 fn define(

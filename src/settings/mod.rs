@@ -1,15 +1,20 @@
 //! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
 
 mod activity;
+mod constants;
 mod hooks;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::{CStr, CString};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 pub use activity::hide_activity;
+pub use constants::{
+    constants_are_in_plans, constants_sealed, forget_constants, may_have_sealed_literals, note_constant,
+    statement_start,
+};
 pub use hooks::config_generation;
 
 /// Name of the setting that holds a key itself.
@@ -46,8 +51,6 @@ pub enum Output {
 static MASTER_GENERATION: AtomicU64 = AtomicU64::new(0);
 /// Grows whenever `prism_crypt.keyset` is assigned.
 static KEYSET_GENERATION: AtomicU64 = AtomicU64::new(0);
-
-static CONSTANTS_SEALED: AtomicBool = AtomicBool::new(false);
 
 /// Declares every setting and reserves the prefix.
 pub fn init() {
@@ -136,26 +139,6 @@ pub fn keyset() -> &'static CStr {
 /// Changes whenever a master-key setting was assigned.
 pub fn master_generation() -> u64 {
     MASTER_GENERATION.load(Relaxed)
-}
-
-/// Remembers that a value was sealed that may be the constant of a plan.
-pub fn note_constant() {
-    CONSTANTS_SEALED.store(true, Relaxed);
-}
-
-/// Has every plan of this session made anew from its text, if any may hold a sealed constant: that is one of the keyset and
-/// the key of before.
-pub fn forget_constants() {
-    if CONSTANTS_SEALED.swap(false, Relaxed) {
-        // SAFETY: marks plans, as PostgreSQL itself does whenever an operator changes.
-        unsafe { reset_plan_cache() }
-    }
-}
-
-unsafe extern "C-unwind" {
-    // pgrx's own binding sets up an error boundary, which must not be left by a callback.
-    #[link_name = "ResetPlanCache"]
-    fn reset_plan_cache();
 }
 
 /// Changes whenever the session's keyset was assigned.

@@ -10,6 +10,7 @@ _P, _S, _I = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
 _SIGNATURES = {
     "PQconnectdb": (_P, [_S]), "PQstatus": (_I, [_P]), "PQerrorMessage": (_S, [_P]), "PQfinish": (None, [_P]),
     "PQsetErrorVerbosity": (_I, [_P, _I]), "PQexec": (_P, [_P, _S]), "PQbackendPID": (_I, [_P]),
+    "PQparameterStatus": (_S, [_P, _S]),
     "PQexecParams": (_P, [_P, _S, _I, _P, _P, _P, _P, _I]), "PQprepare": (_P, [_P, _S, _S, _I, _P]),
     "PQexecPrepared": (_P, [_P, _S, _I, _P, _P, _P, _I]),
     "PQresultStatus": (_I, [_P]), "PQresultErrorMessage": (_S, [_P]), "PQclear": (None, [_P]), "PQntuples": (_I, [_P]),
@@ -54,6 +55,11 @@ class Connection:
         if not parameters and not binary:
             return self._rows(_pq.PQexec(self._conn, sql.encode()), binary)
         return self._rows(_pq.PQexecParams(self._conn, sql.encode(), *self._arguments(parameters, True), binary), binary)
+
+    def reported(self, setting):
+        """The value that the server has reported of a setting; None if it reports none."""
+        value = _pq.PQparameterStatus(self._conn, setting.encode())
+        return value and value.decode()
 
     def prepare(self, name, sql):
         self._rows(_pq.PQprepare(self._conn, name.encode(), sql.encode(), 0, None), False)
