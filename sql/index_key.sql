@@ -198,6 +198,7 @@ BEGIN
   IF prism_crypt._is_retagging(keyset) THEN
     RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
   ELSE
+    CALL prism_crypt._lock_for_index_key(keyset);
     generation := prism_crypt._replace_index_key(keyset, reason);
     COMMIT;
     RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING

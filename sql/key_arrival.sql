@@ -103,7 +103,8 @@ BEGIN
     END IF;
   END IF;
   IF is_worker THEN
-    -- No statement may run that has compared a value by the old key already.
+    -- No statement may run that has compared a value by the old key already. A worker tries again by itself.
+    PERFORM prism_crypt._require_no_concurrent_build();
     PERFORM prism_crypt._lock_searched_tables(true);
   END IF;
   SELECT array_agg(i.index ORDER BY i.index) INTO indexes
@@ -155,6 +156,7 @@ BEGIN
     -- As destroy_key() did on the other server.
     indexes := prism_crypt._indexes_to_rebuild(NEW.keyset);
     IF indexes <> '{}' THEN
+      PERFORM prism_crypt._require_no_concurrent_build();
       PERFORM prism_crypt._lock_searched_tables(true);
       PERFORM prism_crypt._renew_indexes(indexes);
     END IF;

@@ -2,7 +2,7 @@
 
 import unittest
 
-from harness.scenario import Scenario, set_key
+from harness.scenario import Scenario, set_key, wait_until
 
 # Every replica identity, and indexes on encrypted values in each table.
 COLUMNS = "email encrypted_text('searchable') NOT NULL, v encrypted_text, n int"
@@ -179,18 +179,18 @@ class KeysLogical(Scenario):
         self.assertEqual(self.there(TODO), "; ".join(f"REINDEX INDEX public.{name}" for name in (
             "by_all_and_key_hash", "by_all_email", "by_all_hash", "by_index_email", "by_key_email")))
         self.assertIn("They could not be built anew: no master key is set.", self.other.log())
-        self.query(CHANGE.format("by_all_and_key", 1))
-        for table in ("by_key", "by_all"):
-            self.query(f"UPDATE {table} SET n = 7 WHERE id % 3 = 0; DELETE FROM {table} WHERE id % 7 = 1")
+        for table in ("by_all_and_key", "by_key", "by_all"):
+            self.query(f"DELETE FROM {table} WHERE id % 7 = 1")
         self.caught_up()
         self.assertEqual(self.there(ERRORS), "0")
         for table in ("by_all_and_key", "by_key", "by_all"):
             rows = f"SELECT id, email::bytea, v::bytea, n FROM {table} ORDER BY 1"
             self.assertEqual(self.there(rows), self.query(rows), table)
-        self.query(CHANGE.format("by_index", 1))
+        self.change(1)
+        self.query("DELETE FROM by_index WHERE id = 3")
         self.other.wait_for(f"{ERRORS.replace('SELECT', 'SELECT 0 <')}", db=self.db)
-        self.assertIn('"public.by_index" has neither REPLICA IDENTITY index nor PRIMARY KEY', self.other.log())
         self.use_masters(self.other, "main")
+        wait_until(lambda: '"public.by_index" has neither REPLICA IDENTITY index nor PRIMARY KEY' in self.other.log(), "the error")
         self.there(self.there(TODO))
         self.assert_same("after REINDEX")
         self.query("CALL prism_crypt.rotate_index_key()")
