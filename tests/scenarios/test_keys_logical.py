@@ -238,6 +238,16 @@ class KeysLogical(Scenario):
         self.assertEqual(self.there(state), self.query(state))
         self.assert_nothing_wrong("the end")
 
+    def test_a_subscriber_takes_over(self):
+        """Sequences are not replicated: no version is given twice all the same."""
+        self.query("SELECT prism_crypt.create_keyset('tenant')")
+        self.subscribe("ALL TABLES")
+        self.synchronized()
+        self.there("ALTER SUBSCRIPTION s DISABLE")
+        self.assertEqual(self.there("SELECT prism_crypt.rotate_key(), prism_crypt.create_keyset('later')"), "3|4")
+        self.there("CALL prism_crypt.rotate_all(); CALL prism_crypt.rotate_index_key(); SELECT prism_crypt.destroy_key(1)")
+        self.assertEqual(self.there("SELECT id FROM by_index WHERE email = 'user7'"), "7")
+
     def test_other_keys_are_there(self):
         self.subscribe(f"TABLE {OWN}, by_key", "SELECT prism_crypt.rotate_key()")
         self.other.wait_for(f"{ERRORS.replace('SELECT', 'SELECT 1 <')}", db=self.db)
