@@ -80,7 +80,13 @@ fn _tell_relation_changed(relation: pg_sys::Oid) {
     // SAFETY: queues a message for the end of the command and of the transaction; the row of the relation must be there.
     unsafe {
         let key = pg_sys::Datum::from(relation);
-        if pg_sys::SearchSysCacheExists(pg_sys::SysCacheIdentifier::RELOID as i32, key, null(), null(), null()) {
+        if pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            key,
+            null(),
+            null(),
+            null(),
+        ) {
             pg_sys::CacheInvalidateRelcacheByRelid(relation);
         }
     }
