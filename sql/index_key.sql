@@ -52,32 +52,6 @@ $$;
 COMMENT ON FUNCTION prism_crypt._lock_searched_tables(boolean) IS
   'Locks every table that has encrypted columns, or an index on encrypted values. Internal';
 
--- A dump that was taken while values were tagged anew is restored. Indexes that were built before this row came took old
--- tags for good ones (a parallel restore builds them in any order), and would give wrong answers. Those that are under way
--- are waited for; those that begin later see this row.
-CREATE FUNCTION prism_crypt._index_key_loaded() RETURNS trigger
-  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  indexes text;
-BEGIN
-  PERFORM prism_crypt._lock_searched_tables(false);
-  SELECT string_agg(i.index::text, ', ' ORDER BY i.index::text) INTO indexes FROM prism_crypt._search_indexes() AS i;
-  IF indexes IS NOT NULL THEN
-    UPDATE pg_index SET indisvalid = false
-    WHERE indexrelid IN (SELECT i.index FROM prism_crypt._search_indexes() AS i);
-    RAISE WARNING 'indexes on encrypted values were built before their index key was there, and are invalid: %', indexes
-      USING HINT = 'REINDEX makes them valid. Then call prism_crypt.rotate_index_key() to go on with the tags.';
-  END IF;
-  RETURN NULL;
-END $$;
-COMMENT ON FUNCTION prism_crypt._index_key_loaded() IS 'Marks indexes invalid that were built too early. Internal';
-
-CREATE TRIGGER index_key_loaded
-  AFTER INSERT ON prism_crypt.index_key
-  FOR EACH ROW WHEN (NEW.state = 'active' AND NEW.retagged_at IS NULL)
-  EXECUTE FUNCTION prism_crypt._index_key_loaded();
-COMMENT ON TRIGGER index_key_loaded ON prism_crypt.index_key IS 'Marks indexes invalid that were built too early';
-
 CREATE FUNCTION prism_crypt._rebuild_search_indexes() RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -92,13 +66,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._rebuild_search_indexes() IS
   'Builds all indexes on encrypted values anew; gives their number. Internal';
-
-CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT string_agg(i.index::text, ', ' ORDER BY i.index::text)
-  FROM prism_crypt._search_indexes() AS i JOIN pg_index AS x ON x.indexrelid = i.index WHERE NOT x.indisvalid
-$$;
-COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS 'Indexes on encrypted values that are invalid. Internal';
 
 CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -231,6 +198,7 @@ BEGIN
   IF prism_crypt._is_retagging(keyset) THEN
     RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
   ELSE
+    CALL prism_crypt._lock_for_index_key(keyset);
     generation := prism_crypt._replace_index_key(keyset, reason);
     COMMIT;
     RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING

@@ -174,6 +174,7 @@ BEGIN
   indexes := prism_crypt._indexes_to_rebuild(
     (SELECT k.keyset FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version));
   IF indexes <> '{}' THEN
+    PERFORM prism_crypt._require_no_concurrent_build();
     PERFORM prism_crypt._lock_searched_tables(true);
   END IF;
   PERFORM prism_crypt._overwrite_key(
@@ -219,6 +220,7 @@ BEGIN
   END IF;
   indexes := prism_crypt._indexes_to_rebuild(destroy_keyset.keyset);
   IF indexes <> '{}' THEN
+    PERFORM prism_crypt._require_no_concurrent_build();
     PERFORM prism_crypt._lock_searched_tables(true);
   END IF;
   FOREACH version IN ARRAY versions LOOP

@@ -95,8 +95,8 @@ BEGIN
     state := prism_crypt._claim_check(job, relations);
     COMMIT;
     IF state OPERATOR(pg_catalog.=) ANY (ARRAY['wait', 'paused']) THEN
-      PERFORM pg_catalog.pg_sleep(0.02);
-      CALL prism_crypt._wait_between_batches(job, NULL, 0, pg_catalog.clock_timestamp(), state);
+      PERFORM prism_crypt._sleep(0.02);
+      CALL prism_crypt._wait_between_batches(job, NULL, 0, 0, state);
       CONTINUE;
     ELSIF state OPERATOR(pg_catalog.=) 'check' THEN
       COMMIT;
@@ -116,7 +116,7 @@ BEGIN
       seconds := prism_crypt._walk_again(job, found.due);
       COMMIT;
       EXIT WHEN seconds IS NULL;
-      PERFORM pg_catalog.pg_sleep(seconds);
+      PERFORM prism_crypt._sleep(seconds);
     ELSIF state OPERATOR(pg_catalog.<>) 'walk' THEN
       run.outcome := state;
       RETURN;
@@ -158,7 +158,7 @@ BEGIN
   COMMIT;
   run.rows_done := 0;
   run.careful := 0;
-  run.last_notice := pg_catalog.clock_timestamp();
+  run.last_notice := prism_crypt._uptime();
   CALL prism_crypt._work_on_job(job, prism_crypt._target_name(relation, column_name), walks, limits, run);
   IF targets OPERATOR(pg_catalog.=) '{}' THEN
     PERFORM prism_crypt._finish_part(job, relation, 0, 0);

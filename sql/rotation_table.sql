@@ -1,13 +1,13 @@
 -- One table of a rotation, from its first range to the report. See rotation_walk.sql on why every name is qualified.
 
 -- Says how far it is, at most every five seconds.
-CREATE FUNCTION prism_crypt._notice_progress(walk prism_crypt._walk, run prism_crypt._run) RETURNS timestamptz
+CREATE FUNCTION prism_crypt._notice_progress(walk prism_crypt._walk, run prism_crypt._run) RETURNS double precision
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF clock_timestamp() - run.last_notice > '5 s' THEN
+  IF prism_crypt._uptime() - run.last_notice > 5 THEN
     RAISE NOTICE '%: rows re-encrypted so far: % (job %)', walk.target, run.rows_done, walk.job
       USING HINT = 'prism_crypt.progress shows more.';
-    RETURN clock_timestamp();
+    RETURN prism_crypt._uptime();
   END IF;
   RETURN run.last_notice;
 END $$;
@@ -17,7 +17,7 @@ COMMENT ON FUNCTION prism_crypt._notice_progress(prism_crypt._walk, prism_crypt.
 -- After a batch: counts it, waits as the limits ask for, and says when it is time to stop.
 CREATE PROCEDURE prism_crypt._end_batch(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run, batch_rows integer,
-  batch_began timestamptz, state text
+  batch_began double precision, state text
 ) LANGUAGE plpgsql AS $$
 BEGIN
   run.rows_done := run.rows_done OPERATOR(pg_catalog.+) batch_rows;
@@ -38,7 +38,7 @@ BEGIN
   run.last_notice := prism_crypt._notice_progress(walk, run);
 END $$;
 COMMENT ON PROCEDURE prism_crypt._end_batch(
-  prism_crypt._walk, prism_crypt._limits, prism_crypt._run, integer, timestamptz, text) IS 'Ends one batch. Internal';
+  prism_crypt._walk, prism_crypt._limits, prism_crypt._run, integer, double precision, text) IS 'Ends one batch. Internal';
 
 -- Rows of an index that is on the key version, instead of a walk, where these are few.
 CREATE PROCEDURE prism_crypt._rotate_by_index(
@@ -50,7 +50,7 @@ DECLARE
     WHERE oid OPERATOR(pg_catalog.=) walk.relation) OPERATOR(pg_catalog./) 20), 1000000);
   places pg_catalog.tid[];
   batch record;
-  batch_began timestamptz;
+  batch_began double precision;
   state text;
   first integer;
   rotated_in_pass bigint;
@@ -66,7 +66,7 @@ BEGIN
     WHILE first OPERATOR(pg_catalog.<=) pg_catalog.cardinality(places) LOOP
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-      batch_began := pg_catalog.clock_timestamp();
+      batch_began := prism_crypt._uptime();
       batch := prism_crypt._rotate_places(
         walk, limits.fire_triggers, places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
       IF (batch.failure).code IS NOT NULL THEN
@@ -76,7 +76,7 @@ BEGIN
         RETURN;
       END IF;
       state := prism_crypt._count_rows(walk.job, walk.relation, batch.rotated,
-        EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
+        prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
       COMMIT;
       rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) batch.rotated;
       CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
@@ -122,13 +122,13 @@ DECLARE
   searching boolean := false;
   place pg_catalog.tid := range_start;
   batch record;
-  batch_began timestamptz;
+  batch_began double precision;
   state text;
 BEGIN
   WHILE place OPERATOR(pg_catalog.<) range_end LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    batch_began := pg_catalog.clock_timestamp();
+    batch_began := prism_crypt._uptime();
     batch := prism_crypt._rotate_window(
       walk, limits.fire_triggers, place, range_end, limits.batch_size, stripe, alone, run.careful, searching);
     IF (batch.failure).code IS NOT NULL THEN
@@ -151,7 +151,7 @@ BEGIN
     state := prism_crypt._advance_range(
       range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END,
       prism_crypt._share_done(walk.stripes, stripe, alone, range_start, range_end, place), batch.rotated,
-      EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) batch_began));
+      prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
     COMMIT;
     CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
     IF run.outcome IS NOT NULL THEN
@@ -199,7 +199,7 @@ BEGIN
         RETURN;
       WHEN 'paused' THEN
         state := claim.action;
-        CALL prism_crypt._wait_between_batches(walk.job, NULL, 0, pg_catalog.clock_timestamp(), state);
+        CALL prism_crypt._wait_between_batches(walk.job, NULL, 0, 0, state);
       ELSE
         run.outcome := claim.action;
         RETURN;

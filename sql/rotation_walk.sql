@@ -23,7 +23,7 @@ CREATE TYPE prism_crypt._run AS (
   rows_done    bigint,
   -- Batches that lock first, after one that could not get its rows at once.
   careful      integer,
-  last_notice  timestamptz,
+  last_notice  double precision,
   -- Null while there is more to do: stopped (max_batches), cancelled, over or failed.
   outcome      text,
   failure      prism_crypt._failure
@@ -212,21 +212,29 @@ CREATE FUNCTION prism_crypt._replica_lag() RETURNS bigint
 $$;
 COMMENT ON FUNCTION prism_crypt._replica_lag() IS 'How many bytes the last standby or subscriber is behind. Internal';
 
+-- The time of day may be set back, or forth, while a rotation runs.
+CREATE FUNCTION prism_crypt._uptime() RETURNS double precision
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_uptime_wrapper';
+COMMENT ON FUNCTION prism_crypt._uptime() IS 'Seconds since this session asked first, by a clock that is never set. Internal';
+
+CREATE FUNCTION prism_crypt._sleep(seconds double precision) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_sleep_wrapper';
+COMMENT ON FUNCTION prism_crypt._sleep(double precision) IS 'As pg_sleep(), by a clock that is never set. Internal';
+
 -- Waits between two batches, in slices, each in a transaction of its own: none holds back VACUUM, and a job that is paused
 -- or cancelled meanwhile is heard of.
 CREATE PROCEDURE prism_crypt._wait_between_batches(
-  job bigint, limits prism_crypt._limits, batch_rows integer, batch_began timestamptz, INOUT state text
+  job bigint, limits prism_crypt._limits, batch_rows integer, batch_began double precision, INOUT state text
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  resume_at timestamptz := GREATEST(
-    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) coalesce(limits.pause, '0'),
-    batch_began OPERATOR(pg_catalog.+) pg_catalog.make_interval(
-      secs => LEAST(coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0), 1e9)));
+  resume_at double precision := GREATEST(
+    prism_crypt._uptime() OPERATOR(pg_catalog.+) EXTRACT(epoch FROM coalesce(limits.pause, '0')),
+    batch_began OPERATOR(pg_catalog.+) LEAST(coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0), 1e9));
   seconds double precision;
   said text;
 BEGIN
   LOOP
-    seconds := EXTRACT(epoch FROM resume_at OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp());
+    seconds := resume_at OPERATOR(pg_catalog.-) prism_crypt._uptime();
     IF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
       EXIT;
     ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
@@ -245,11 +253,11 @@ BEGIN
       seconds := 0.05;
     END IF;
     COMMIT;
-    PERFORM pg_catalog.pg_sleep(LEAST(seconds, 0.5));
+    PERFORM prism_crypt._sleep(LEAST(seconds, 0.5));
     COMMIT;
     state := prism_crypt._job_state(job);
   END LOOP;
   COMMIT;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._wait_between_batches(
-  bigint, prism_crypt._limits, integer, timestamptz, text) IS 'Waits as the limits ask for. Internal';
+  bigint, prism_crypt._limits, integer, double precision, text) IS 'Waits as the limits ask for. Internal';

@@ -212,6 +212,12 @@ pub fn is_logical_worker() -> bool {
     unsafe { pg_sys::IsLogicalWorker() }
 }
 
+/// `prism_crypt._is_logical_worker() → boolean`
+#[pg_extern(sql = false)]
+fn _is_logical_worker() -> bool {
+    is_logical_worker()
+}
+
 /// Whether this process sends the log to another server.
 pub fn is_walsender() -> bool {
     // SAFETY: a global that is set when the process starts.

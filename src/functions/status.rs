@@ -88,7 +88,8 @@ fn seals() -> Check {
     ("seals", shown.join(", "), ok)
 }
 
-/// Indexes that were built before their index key was there; none is no check.
+/// Indexes that nobody may ask, with what to do: those built before their index key was there, and remains of a build that failed.
+/// None is no check.
 fn invalid_indexes() -> Result<Option<Check>, ErrorReport> {
     let found = Spi::connect(|client| {
         client
@@ -97,7 +98,7 @@ fn invalid_indexes() -> Result<Option<Check>, ErrorReport> {
             .get_one::<String>()
     })
     .map_err(|_| Error::Internal("indexes can't be looked up"))?;
-    Ok(found.map(|indexes| ("invalid_indexes", format!("{indexes}: REINDEX"), false)))
+    Ok(found.map(|todo| ("invalid_indexes", todo, false)))
 }
 
 /// The instructions that the cipher uses where it finds them.

@@ -84,3 +84,26 @@ fn data_key_changed<'a>(
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
     Ok(None)
 }
+
+/// `prism_crypt._tell_relation_changed(relation oid)`: a change of a row of `pg_index` alone lets sessions go on with the list
+/// of indexes that they have of the table.
+#[pg_extern(sql = false)]
+fn _tell_relation_changed(relation: pg_sys::Oid) {
+    // SAFETY: queues a message for the end of the command and of the transaction; the row of the relation must be there.
+    unsafe {
+        let key = pg_sys::Datum::from(relation);
+        if pg_sys::SearchSysCacheExists(
+            pg_sys::SysCacheIdentifier::RELOID as i32,
+            key,
+            null(),
+            null(),
+            null(),
+        ) {
+            pg_sys::CacheInvalidateRelcacheByRelid(relation);
+        }
+    }
+}
+
+fn null() -> pg_sys::Datum {
+    pg_sys::Datum::null()
+}

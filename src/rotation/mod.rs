@@ -4,6 +4,7 @@ mod failure;
 mod nested;
 mod session;
 mod values;
+mod waiting;
 
 use crate::error::Error;
 use crate::keyring::{self, KeyState};

@@ -41,3 +41,10 @@ fn _lock_relation(relation: pg_sys::Oid, exclusively: bool) {
     // SAFETY: waits for the lock as `LOCK TABLE` does; a relation that is gone is no matter.
     unsafe { pg_sys::LockRelationOid(relation, mode as pg_sys::LOCKMODE) }
 }
+
+/// `prism_crypt._lock_for_reading(relation oid)`: SHARE, until the end of the transaction.
+#[pg_extern(sql = false)]
+fn _lock_for_reading(relation: pg_sys::Oid) {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareLock as pg_sys::LOCKMODE) }
+}

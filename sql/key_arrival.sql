@@ -1,0 +1,244 @@
+-- Rows of keys that were made elsewhere: an apply worker brings them, a restore, somebody by hand. The order of an index on
+-- encrypted values goes by the index key that is known for each value: an index that was built before knows another order,
+-- and would miss rows. None is trusted from then on, until it is built anew.
+--
+-- Rows that this transaction made itself (created_at is its start) change no order: whoever makes a key sees to the indexes.
+-- All triggers are ALWAYS ones, because apply workers fire no others.
+
+CREATE FUNCTION prism_crypt._is_logical_worker() RETURNS boolean
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_is_logical_worker_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_logical_worker() IS
+  'Whether this process applies what another server replicates. Internal';
+
+CREATE FUNCTION prism_crypt._tell_relation_changed(relation oid) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_tell_relation_changed_wrapper';
+COMMENT ON FUNCTION prism_crypt._tell_relation_changed(oid) IS
+  'Makes every session look anew at a relation and its indexes. Internal';
+
+CREATE FUNCTION prism_crypt._lock_for_reading(relation oid) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_for_reading_wrapper';
+COMMENT ON FUNCTION prism_crypt._lock_for_reading(oid) IS 'Locks a relation of any kind, in SHARE mode. Internal';
+
+-- From 16 on an apply worker that has no primary key or replica identity to go by takes any index of the table, a valid one
+-- or not. It does not take one that is not live; REINDEX INDEX revives that.
+CREATE FUNCTION prism_crypt._distrust_indexes(indexes regclass[]) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE pg_index AS i
+  SET indisvalid = false,
+      indislive = current_setting('server_version_num')::integer < 160000
+        OR EXISTS (SELECT FROM pg_index AS o
+                   WHERE o.indrelid = i.indrelid AND o.indisvalid AND NOT o.indexrelid = ANY (indexes)
+                     AND (o.indisprimary OR o.indisreplident))
+  WHERE i.indexrelid = ANY (indexes);
+  PERFORM prism_crypt._tell_relation_changed(t.indrelid)
+  FROM (SELECT DISTINCT i.indrelid FROM pg_index AS i WHERE i.indexrelid = ANY (indexes)) AS t;
+END $$;
+COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[]) IS 'Marks indexes that nobody may ask. Internal';
+
+-- An apply worker builds them anew if it can. A restore does not: its values may come later, and its keys.
+CREATE FUNCTION prism_crypt._renew_indexes(indexes regclass[]) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  index regclass;
+  distrusted regclass[] := '{}';
+  cause text;
+BEGIN
+  FOREACH index IN ARRAY indexes LOOP
+    IF prism_crypt._is_logical_worker() THEN
+      BEGIN
+        EXECUTE format('REINDEX INDEX %s', index);
+        CONTINUE;
+      EXCEPTION WHEN OTHERS THEN
+        cause := SQLERRM;
+      END;
+    END IF;
+    distrusted := distrusted || index;
+  END LOOP;
+  IF distrusted = '{}' THEN
+    RETURN;
+  END IF;
+  PERFORM prism_crypt._distrust_indexes(distrusted);
+  RAISE WARNING 'indexes on encrypted values were built before their index key was there, and are invalid: %',
+    (SELECT string_agg(i::text, ', ' ORDER BY i::text) FROM unnest(distrusted) AS i) USING
+    DETAIL = coalesce('They could not be built anew: ' || cause || '.', 'Their order is that of another index key.'),
+    HINT = 'REINDEX INDEX makes each of them valid; it needs the keys. Then call prism_crypt.rotate_index_key() to go on with '
+      'the tags, if it was going on.';
+END $$;
+COMMENT ON FUNCTION prism_crypt._renew_indexes(regclass[]) IS
+  'Builds indexes of another order anew, or marks them invalid. Internal';
+
+-- Tables with indexes on values of a keyset whose tags are not those of its index key.
+CREATE FUNCTION prism_crypt._indexed_old_tags(keyset text) RETURNS regclass[]
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(t.relation), '{}')
+  FROM (SELECT DISTINCT i.relation FROM prism_crypt._search_indexes() AS i) AS t
+  WHERE prism_crypt._count_outdated_tags(t.relation, $1) > 0
+$$;
+COMMENT ON FUNCTION prism_crypt._indexed_old_tags(text) IS
+  'Tables where indexed values of a keyset have search tags of another index key. Internal';
+
+-- `certain`: values may have other tags though none is to be seen, as while they are tagged anew.
+CREATE FUNCTION prism_crypt._take_index_order(keyset text, certain boolean) RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_worker CONSTANT boolean := prism_crypt._is_logical_worker();
+  relations regclass[];
+  indexes regclass[];
+BEGIN
+  -- Indexes that are under way are waited for; those that begin later see this row.
+  PERFORM prism_crypt._lock_searched_tables(false);
+  IF NOT EXISTS (SELECT FROM prism_crypt._search_indexes()) THEN
+    RETURN;
+  END IF;
+  IF NOT certain THEN
+    IF is_worker THEN
+      -- Whoever writes is waited for; nobody who reads has to wait.
+      PERFORM prism_crypt._lock_for_reading(t.relation)
+      FROM (SELECT DISTINCT i.relation FROM prism_crypt._search_indexes() AS i ORDER BY 1) AS t;
+    END IF;
+    relations := prism_crypt._indexed_old_tags(keyset);
+    IF relations = '{}' THEN
+      RETURN;
+    END IF;
+  END IF;
+  IF is_worker THEN
+    -- No statement may run that has compared a value by the old key already. A worker tries again by itself.
+    PERFORM prism_crypt._require_no_concurrent_build();
+    PERFORM prism_crypt._lock_searched_tables(true);
+  END IF;
+  SELECT array_agg(i.index ORDER BY i.index) INTO indexes
+  FROM (SELECT DISTINCT s.index FROM prism_crypt._search_indexes() AS s JOIN pg_index AS x ON x.indexrelid = s.index
+        WHERE (certain OR s.relation = ANY (relations))
+          -- What is distrusted already stays so; a worker tries to build it.
+          AND (x.indisvalid OR is_worker)) AS i;
+  IF indexes IS NOT NULL THEN
+    PERFORM prism_crypt._renew_indexes(indexes);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._take_index_order(text, boolean) IS
+  'Sees to the indexes after the index key that is known for values has changed. Internal';
+
+-- Where another index key was known, each value is outdated by the one or by the other. Rows of one command come together.
+CREATE FUNCTION prism_crypt._index_key_arrived() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM prism_crypt._take_index_order(NEW.keyset, TG_OP = 'UPDATE' OR NEW.retagged_at IS NULL OR EXISTS (
+    SELECT FROM prism_crypt.index_key AS i JOIN prism_crypt.index_key AS o ON o.keyset = i.keyset
+    WHERE i.keyset = NEW.keyset AND i.generation = NEW.generation
+      AND (o.xmin::text || ' ' || o.cmin::text) <> (i.xmin::text || ' ' || i.cmin::text)));
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION prism_crypt._index_key_arrived() IS 'Sees to the indexes when an index key comes. Internal';
+
+CREATE TRIGGER index_key_loaded
+  AFTER INSERT ON prism_crypt.index_key
+  FOR EACH ROW WHEN (NEW.state = 'active' AND NEW.created_at <> pg_catalog.now())
+  EXECUTE FUNCTION prism_crypt._index_key_arrived();
+CREATE TRIGGER index_key_replaced
+  AFTER UPDATE ON prism_crypt.index_key
+  FOR EACH ROW WHEN (NEW.state = 'active' AND (OLD.keyset <> NEW.keyset OR OLD.generation <> NEW.generation))
+  EXECUTE FUNCTION prism_crypt._index_key_arrived();
+
+-- The index key that counts for a value is found by its data key.
+CREATE FUNCTION prism_crypt._data_key_arrived() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  indexes regclass[];
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    -- Values have no other tags before an index key was replaced.
+    IF EXISTS (SELECT FROM prism_crypt.index_key AS i
+               WHERE i.keyset = NEW.keyset AND i.state = 'active' AND i.generation > 1) THEN
+      PERFORM prism_crypt._take_index_order(NEW.keyset, false);
+    END IF;
+  ELSIF prism_crypt._is_logical_worker() THEN
+    -- As destroy_key() did on the other server.
+    indexes := prism_crypt._indexes_to_rebuild(NEW.keyset);
+    IF indexes <> '{}' THEN
+      PERFORM prism_crypt._require_no_concurrent_build();
+      PERFORM prism_crypt._lock_searched_tables(true);
+      PERFORM prism_crypt._renew_indexes(indexes);
+    END IF;
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION prism_crypt._data_key_arrived() IS 'Sees to the indexes when a data key comes, or is destroyed. Internal';
+
+CREATE TRIGGER data_key_loaded
+  AFTER INSERT ON prism_crypt.data_key
+  FOR EACH ROW WHEN (NEW.state <> 'destroyed' AND NEW.created_at <> pg_catalog.now())
+  EXECUTE FUNCTION prism_crypt._data_key_arrived();
+CREATE TRIGGER data_key_lost
+  AFTER UPDATE ON prism_crypt.data_key
+  FOR EACH ROW WHEN (OLD.state <> 'destroyed' AND NEW.state = 'destroyed')
+  EXECUTE FUNCTION prism_crypt._data_key_arrived();
+-- Tags that an index key made are good without it; those of others are not, and it is only known before it goes which they
+-- are. Then an index holds nothing by which it could be built anew.
+CREATE FUNCTION prism_crypt._keys_leave() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  indexes regclass[];
+BEGIN
+  PERFORM prism_crypt._lock_searched_tables(false);
+  SELECT array_agg(DISTINCT s.index) INTO indexes
+  FROM prism_crypt._search_indexes() AS s JOIN pg_index AS x ON x.indexrelid = s.index
+  WHERE x.indisvalid AND s.relation = ANY (ARRAY(
+    SELECT unnest(prism_crypt._indexed_old_tags(k.keyset))
+    FROM (SELECT DISTINCT i.keyset FROM prism_crypt.index_key AS i) AS k
+    WHERE TG_OP = 'TRUNCATE' OR k.keyset = to_jsonb(OLD) ->> 'keyset'));
+  IF indexes IS NOT NULL THEN
+    PERFORM prism_crypt._distrust_indexes(indexes);
+    RAISE WARNING 'indexes on encrypted values are invalid without their keys: %',
+      (SELECT string_agg(i::text, ', ' ORDER BY i::text) FROM unnest(indexes) AS i) USING
+      HINT = 'Load the keys, and REINDEX INDEX each of them. prism_crypt.status() lists them.';
+  END IF;
+  RETURN OLD;
+END $$;
+COMMENT ON FUNCTION prism_crypt._keys_leave() IS 'Sees to the indexes before keys go. Internal';
+
+CREATE TRIGGER data_key_removed
+  BEFORE DELETE ON prism_crypt.data_key
+  FOR EACH ROW WHEN (OLD.state <> 'destroyed') EXECUTE FUNCTION prism_crypt._keys_leave();
+CREATE TRIGGER index_key_removed
+  BEFORE DELETE ON prism_crypt.index_key
+  FOR EACH ROW WHEN (OLD.state = 'active') EXECUTE FUNCTION prism_crypt._keys_leave();
+CREATE TRIGGER data_key_emptied
+  BEFORE TRUNCATE ON prism_crypt.data_key
+  FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._keys_leave();
+CREATE TRIGGER index_key_emptied
+  BEFORE TRUNCATE ON prism_crypt.index_key
+  FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._keys_leave();
+
+DO $$
+DECLARE
+  name text;
+BEGIN
+  FOREACH name IN ARRAY ARRAY['index_key_loaded', 'index_key_replaced', 'index_key_removed', 'index_key_emptied'] LOOP
+    EXECUTE pg_catalog.format('ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER %I', name);
+    EXECUTE pg_catalog.format(
+      'COMMENT ON TRIGGER %I ON prism_crypt.index_key IS ''Sees to it that no index of another order is trusted''', name);
+  END LOOP;
+  FOREACH name IN ARRAY ARRAY['data_key_loaded', 'data_key_lost', 'data_key_removed', 'data_key_emptied'] LOOP
+    EXECUTE pg_catalog.format('ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER %I', name);
+    EXECUTE pg_catalog.format(
+      'COMMENT ON TRIGGER %I ON prism_crypt.data_key IS ''Sees to it that no index of another order is trusted''', name);
+  END LOOP;
+END $$;
+
+-- What to do with invalid indexes: those that REINDEX CONCURRENTLY left behind are copies of others.
+CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
+  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(
+    CASE WHEN c.relname ~ '_cc(new|old)[0-9]*$' AND EXISTS (
+      SELECT FROM pg_index AS o
+      WHERE o.indrelid = x.indrelid AND o.indexrelid <> x.indexrelid
+        AND o.indkey::text = x.indkey::text AND o.indclass::text = x.indclass::text)
+    THEN 'DROP INDEX ' ELSE 'REINDEX INDEX ' END || i.index, '; ' ORDER BY i.index::text)
+  FROM (SELECT DISTINCT s.index FROM prism_crypt._search_indexes() AS s) AS i
+  JOIN pg_index AS x ON x.indexrelid = i.index
+  JOIN pg_class AS c ON c.oid = i.index
+  WHERE NOT x.indisvalid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.index)
+$$;
+COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS
+  'Indexes on encrypted values that are invalid, with what to do. Internal';
