@@ -10,8 +10,7 @@ from harness import canaries, paths
 
 # %e: the SQLSTATE; verbose: the place in the source that raised the error, which tells ours from PostgreSQL's.
 CONF = {"log_line_prefix": "'%m [%p] %e '", "log_error_verbosity": "'verbose'", "log_statement": "'none'", "log_min_duration_statement": "-1",
-        "log_min_messages": "'error'", "log_temp_files": "-1", "autovacuum": "off", "jit": "off", "max_parallel_workers_per_gather": "1",
-        "statement_timeout": "'1s'", "lock_timeout": "'1s'", "temp_file_limit": "'1GB'"}
+        "log_min_messages": "'error'", "log_temp_files": "-1", "autovacuum": "off", "jit": "off", "max_parallel_workers_per_gather": "1", "temp_file_limit": "'1GB'"}
 LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[(\d+)\] (\w{5}) ([A-Z]+):  ", re.M)
 # With XX000 PostgreSQL says these of random queries and arguments, extension or not.
 OF_POSTGRES = re.compile("cannot advance OID counter anymore|invalid INTERVAL typmod|failed to find conversion function from unknown to text")
