@@ -29,7 +29,10 @@ fn listen() {
 
 /// Called before and after each commit, abort and PREPARE, also of a parallel worker: each may be the end. Not guarded:
 /// nothing that it calls can panic or raise an error.
-unsafe extern "C-unwind" fn transaction_ended(_event: pg_sys::XactEvent::Type, _argument: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn transaction_ended(
+    _event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
     // Where the keyring should be in use, the number alone keeps the nonces from being used again.
     TRANSACTION.set(TRANSACTION.get().wrapping_add(1).max(1));
     let _ = KEYRING.try_with(|keyring| {

@@ -121,8 +121,11 @@ fn varlena_len(varlena: &[u8]) -> Option<usize> {
     const ON_DISK: u8 = pg_sys::vartag_external::VARTAG_ONDISK as u8;
     const POINTER_LEN: usize = size_of::<pg_sys::varatt_external>();
     let first = *varlena.first()?;
-    let (is_long, is_pointer) =
-        if cfg!(target_endian = "big") { (first & 0x80 == 0, first == 0x80) } else { (first & 1 == 0, first == 1) };
+    let (is_long, is_pointer) = if cfg!(target_endian = "big") {
+        (first & 0x80 == 0, first == 0x80)
+    } else {
+        (first & 1 == 0, first == 1)
+    };
     if is_pointer {
         return (*varlena.get(1)? == ON_DISK).then_some(2 + POINTER_LEN);
     }

@@ -125,7 +125,8 @@ impl Composite {
             let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             bytes_of(pointer, size_of::<pg_sys::HeapTupleHeaderData>()).ok_or(DAMAGED_COMPOSITE)?;
             let header = pointer.cast::<pg_sys::HeapTupleHeaderData>();
-            let pg_sys::DatumTupleFields { datum_typeid: found, datum_typmod, .. } = (*header).t_choice.t_datum;
+            let pg_sys::DatumTupleFields { datum_typeid: found, datum_typmod, .. } =
+                (*header).t_choice.t_datum;
             let is_as_expected = found == expected
                 || [found, expected].contains(&pg_sys::RECORDOID)
                 || found == pg_sys::getBaseType(expected);
@@ -154,8 +155,9 @@ impl Composite {
         // arrays get one member for each attribute.
         unsafe {
             let descriptor = PgTupleDesc::from_pg_unchecked(self.descriptor);
-            let layouts = (0..descriptor.len())
-                .map(|index| descriptor.get(index).and_then(|field| Layout::new(field.attlen, field.attalign)));
+            let layouts = (0..descriptor.len()).map(|index| {
+                descriptor.get(index).and_then(|field| Layout::new(field.attlen, field.attalign))
+            });
             bytes_of(self.header.cast(), size_of::<pg_sys::HeapTupleHeaderData>())
                 .filter(|bytes| is_tuple(bytes, layouts))
                 .ok_or(DAMAGED_COMPOSITE)?;
