@@ -1,8 +1,8 @@
 //! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
 
 use crate::{
-    Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool, RandomnessError,
-    TAG_LEN,
+    Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool,
+    RandomnessError, TAG_LEN,
 };
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
