@@ -30,6 +30,7 @@ BEGIN
         'prism_crypt.cancel_job(bigint)',
         'prism_crypt._progress()',
         'prism_crypt._require_no_transaction_block(text)',
+        'prism_crypt._require_between(text, anyelement, anyelement, anyelement)',
         'prism_crypt._check_limits(prism_crypt._limits)',
         'prism_crypt._check_rotation_scope(integer, text)',
         'prism_crypt._check_rotatable_table(regclass)',

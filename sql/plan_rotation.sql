@@ -71,9 +71,10 @@ DECLARE
   sample record;
   pace double precision;
 BEGIN
-  IF sample_rows IS NULL OR sample_rows < 1 THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'sample_rows must be at least 1';
+  IF sample_rows IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'sample_rows must not be null';
   END IF;
+  PERFORM prism_crypt._require_between('sample_rows', sample_rows, 1, 1000000);
   FOR one IN
     SELECT c.relation::regclass AS relation, c.relkind, array_agg(c.column_name ORDER BY a.attnum) AS columns,
            greatest(max(r.reltuples), 0)::bigint AS rows_estimate

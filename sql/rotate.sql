@@ -6,19 +6,30 @@ CREATE FUNCTION prism_crypt._has_unreadable_versions() RETURNS boolean
 $$;
 COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are disabled keys. Internal';
 
+-- NaN and infinity are greater than any number.
+CREATE FUNCTION prism_crypt._require_between(parameter text, value anyelement, lowest anyelement, highest anyelement)
+  RETURNS void
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF value < lowest OR value > highest THEN
+    RAISE invalid_parameter_value USING
+      MESSAGE = format('%s must be between %s and %s', parameter, lowest, highest);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_between(text, anyelement, anyelement, anyelement) IS
+  'Raises an error for a parameter out of its range, which may be null. Internal';
+
+-- What each may be at most is far from anything sensible, and near enough that nothing overflows that is reckoned from it.
 CREATE FUNCTION prism_crypt._check_limits(limits prism_crypt._limits) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF limits.batch_size IS NULL OR limits.batch_size < 1 THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'batch_size must be at least 1';
-  ELSIF limits.pause < '0' THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'pause must not be negative';
-  ELSIF limits.max_rows_per_second <= 0 OR limits.max_rows_per_second = 'NaN' THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'max_rows_per_second must be more than 0';
-  ELSIF limits.max_replica_lag < 0 THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'max_replica_lag must not be negative';
-  ELSIF limits.max_batches < 1 THEN
-    RAISE invalid_parameter_value USING MESSAGE = 'max_batches must be at least 1';
+  PERFORM prism_crypt._require_between('batch_size', limits.batch_size, 1, 1000000),
+    prism_crypt._require_between('pause', limits.pause, interval '0', interval '1 day'),
+    prism_crypt._require_between('max_rows_per_second', limits.max_rows_per_second, 0.001::float8, 1e9::float8),
+    prism_crypt._require_between('max_replica_lag', limits.max_replica_lag, 0::bigint, 9223372036854775807),
+    prism_crypt._require_between('max_batches', limits.max_batches, 1, 2147483647);
+  IF limits.batch_size IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'batch_size must not be null';
   ELSIF limits.fire_triggers IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'fire_triggers must not be null';
   ELSIF NOT limits.fire_triggers THEN

@@ -6,10 +6,9 @@ CREATE FUNCTION prism_crypt.set_rotation_interval(keyset text, rotation_interval
 BEGIN
   IF set_rotation_interval.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
-  ELSIF set_rotation_interval.rotation_interval <= '0' THEN
-    RAISE invalid_parameter_value USING
-      MESSAGE = 'rotation_interval must be more than 0', HINT = 'NULL is no limit.';
   END IF;
+  PERFORM prism_crypt._require_between('rotation_interval', set_rotation_interval.rotation_interval,
+                                       interval '1 second', interval '100 years');
   UPDATE prism_crypt.keyset AS k SET rotation_interval = set_rotation_interval.rotation_interval
   WHERE k.name = set_rotation_interval.keyset;
   IF NOT FOUND THEN

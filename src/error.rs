@@ -105,6 +105,10 @@ pub enum Error {
     SealLimit(KeyVersion),
     #[error("the operating system gave no random bytes")]
     Randomness,
+    #[error("{0} is out of range")]
+    OutOfRange(&'static str),
+    #[error("this function can only be called by a trigger")]
+    NotTrigger,
     #[error("{what} can't run inside a transaction block or a function")]
     TransactionBlock { what: String },
     #[error("internal error: {0}")]
@@ -181,6 +185,7 @@ impl Error {
             | Self::SealedAlready
             | Self::UnknownClass(_)
             | Self::BlindIndexBits
+            | Self::OutOfRange(_)
             | Self::TypeModifier => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoMasterKey
             | Self::EmptyKeySource { .. }
@@ -215,6 +220,7 @@ impl Error {
             Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::OutOfMemory => ERRCODE_OUT_OF_MEMORY,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
+            Self::NotTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }

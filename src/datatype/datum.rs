@@ -181,7 +181,7 @@ impl CStringResult {
             let pointer = pg_sys::palloc(capacity + 1).cast::<u8>();
             let length = write(std::slice::from_raw_parts_mut(pointer, capacity))?;
             *pointer.add(length.min(capacity)) = 0;
-            let pointer = NonNull::new(pointer).ok_or(Error::Internal("no memory"))?;
+            let pointer = NonNull::new(pointer).ok_or(Error::OutOfMemory)?;
             Ok(Self { pointer })
         }
     }

@@ -57,7 +57,7 @@ fn _wrap_new_index_key(
     keyset: &str,
 ) -> Result<TableIterator<'static, (name!(wrapped, Vec<u8>), name!(master_fingerprint, String))>, ErrorReport>
 {
-    let generation = u8::try_from(generation).map_err(|_| Error::Internal("generation out of range"))?;
+    let generation = u8::try_from(generation).map_err(|_| Error::OutOfRange("generation"))?;
     let (wrapped, fingerprint) = with_keyring(|keyring| {
         if keyring.rows()?.index_key(keyset).is_some_and(|key| key.state == KeyState::Active) {
             keyring.index_key(keyset)?;
@@ -111,5 +111,5 @@ fn keep_version() {
 
 fn key_version(number: i32) -> Result<KeyVersion, Error> {
     let version = u32::try_from(number).ok().and_then(KeyVersion::new);
-    version.ok_or(Error::Internal("key version out of range"))
+    version.ok_or(Error::OutOfRange("version"))
 }

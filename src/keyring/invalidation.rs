@@ -2,8 +2,10 @@
 //! of our own again when they are rolled back. All of that is PostgreSQL's relation-cache invalidation, which a trigger
 //! on the table sends ([`data_key_changed`]).
 
+use crate::error::{Error, SqlResult};
 use crate::settings;
 use pgrx::prelude::*;
+use pgrx::trigger_support::called_as_trigger;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
@@ -75,14 +77,19 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 
 /// Trigger of `prism_crypt.data_key` and of `prism_crypt.index_key`: tells every backend, this one included, that keys
 /// changed. Backends listen for the first of the two.
-#[pg_trigger(sql = false)]
-fn data_key_changed<'a>(
-    trigger: &'a pgrx::PgTrigger<'a>,
-) -> Result<Option<PgHeapTuple<'a, pgrx::AllocatedByPostgres>>, pgrx::trigger_support::PgTriggerError> {
-    let relation = super::table::key_table().unwrap_or(trigger.relid()?);
-    // SAFETY: queues a message for the end of the command and of the transaction.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
-    Ok(None)
+#[pg_extern(sql = false)]
+fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
+    // SAFETY: the context of a trigger's call has its relation. The rest queues a message for the end of the command and
+    // of the transaction.
+    unsafe {
+        if !called_as_trigger(call) {
+            return Err(Error::NotTrigger.into());
+        }
+        let trigger = &*(*call).context.cast::<pg_sys::TriggerData>();
+        let relation = super::table::key_table().unwrap_or((*trigger.tg_relation).rd_id);
+        pg_sys::CacheInvalidateRelcacheByRelid(relation);
+    }
+    Ok(())
 }
 
 /// `prism_crypt._tell_relation_changed(relation oid)`: a change of a row of `pg_index` alone lets sessions go on with the list

@@ -15,8 +15,8 @@ unsafe extern "C-unwind" {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, reason = "the fields of an error")]
 fn _raise_failure(
-    code: &str,
-    message: &str,
+    code: Option<&str>,
+    message: Option<&str>,
     detail: Option<&str>,
     hint: Option<&str>,
     context: Option<&str>,
@@ -26,11 +26,11 @@ fn _raise_failure(
     datatype_name: Option<&str>,
     constraint_name: Option<&str>,
 ) -> SqlResult<()> {
-    let Ok(code) = code.as_bytes().try_into() else { return Err(Error::Internal("not an SQLSTATE").into()) };
+    let code = code.and_then(|code| code.as_bytes().try_into().ok()).ok_or(Error::OutOfRange("code"))?;
     let mut error = pg_sys::ErrorData {
         elevel: pgrx::PgLogLevel::ERROR as c_int,
         sqlerrcode: sqlstate(code),
-        message: copy(Some(message)),
+        message: copy(message),
         detail: copy(detail),
         hint: copy(hint),
         context: copy(context),

@@ -68,11 +68,11 @@ fn _reencrypt_nested(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
-    keep: bool,
+    keep: Option<bool>,
 ) -> SqlResult<Option<AnyElement>> {
     let Some(value) = value else { return Ok(None) };
     let type_oid = type_of(&value)?;
-    let scope = Scope { from_version, keyset };
+    let (scope, keep) = (Scope { from_version, keyset }, keep.unwrap_or_default());
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and takes one of the same type.
     unsafe {
         let mapped = nested::map(value.datum(), type_oid, &mut |bytes| reencrypted(bytes, scope, keep))?;
