@@ -3,7 +3,7 @@
 -- already, copied by hand before. In no other process do these triggers do anything.
 
 CREATE FUNCTION prism_crypt._leave_replicated_row() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF prism_crypt._is_logical_worker() THEN
     IF TG_OP = 'TRUNCATE' THEN

@@ -15,8 +15,8 @@ ORDER BY object COLLATE "C";
 SELECT attrelid::regclass, attname FROM pg_attribute JOIN member ON attrelid = objid AND classid = 'pg_class'::regclass
 JOIN pg_class AS c ON c.oid = objid
 WHERE relkind = 'r' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
-SELECT tgname, obj_description(oid, 'pg_trigger') IS NOT NULL AS described, tgenabled
-FROM pg_trigger WHERE tgrelid = 'prism_crypt.data_key'::regclass AND NOT tgisinternal;
+SELECT tgrelid::regclass AS relation, tgname, obj_description(oid, 'pg_trigger') IS NOT NULL AS described, tgenabled
+FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace) AND NOT tgisinternal ORDER BY tgname;
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'prism_crypt';
 
 -- What PUBLIC may.

@@ -104,3 +104,13 @@ DELETE FROM prism_crypt.audit_log WHERE event = 'rotate_key' RETURNING event;
 DROP VIEW trusted;
 DROP FUNCTION found(), plan();
 DROP TABLE t, other;
+
+-- Nor does anybody need more rights than the table's.
+CREATE ROLE pruner;
+GRANT USAGE ON SCHEMA prism_crypt TO pruner;
+GRANT SELECT, DELETE ON prism_crypt.audit_log TO pruner;
+SET ROLE pruner;
+DELETE FROM prism_crypt.audit_log WHERE event = 'rotate_index_key' RETURNING event;
+RESET ROLE;
+DROP OWNED BY pruner;
+DROP ROLE pruner;
