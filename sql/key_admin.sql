@@ -58,6 +58,10 @@ BEGIN
   END IF;
   -- Before the lock: the lock's record in the log, once flushed, makes this step durable too.
   new_version := nextval('prism_crypt.data_key_version_seq');
+  -- Rows of keys may have been loaded without the sequence, as replication does it.
+  WHILE EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.version >= new_version) LOOP
+    new_version := nextval('prism_crypt.data_key_version_seq');
+  END LOOP;
   -- One rotation of a keyset at a time: the second one waits here.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = rotate_key.keyset FOR UPDATE;
   IF NOT FOUND THEN

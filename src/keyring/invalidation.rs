@@ -72,3 +72,13 @@ fn data_key_changed<'a>(
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
     Ok(None)
 }
+
+/// `prism_crypt._keys_change() → boolean`: the same, where triggers don't fire.
+#[pg_extern(sql = false)]
+fn _keys_change() -> bool {
+    if let Some(relation) = super::table::key_table() {
+        // SAFETY: queues a message for the end of the command and of the transaction.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+    }
+    true
+}
