@@ -60,6 +60,9 @@ CREATE FUNCTION prism_crypt._index_key_loaded() RETURNS trigger
 DECLARE
   indexes text;
 BEGIN
+  IF prism_crypt._is_carried(NEW.keyset, NEW.generation) THEN
+    RETURN NULL;
+  END IF;
   PERFORM prism_crypt._lock_searched_tables(false);
   SELECT string_agg(i.index::text, ', ' ORDER BY i.index::text) INTO indexes FROM prism_crypt._search_indexes() AS i;
   IF indexes IS NOT NULL THEN

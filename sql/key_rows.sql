@@ -81,8 +81,10 @@ COMMENT ON FUNCTION prism_crypt._heed_key_row(name, boolean) IS
   'What the triggers of the tables of keys do at least, where they don''t fire; true. Internal';
 
 -- For a data key: whether any index key was replaced.
-ALTER TABLE prism_crypt.data_key ADD CONSTRAINT heeded CHECK (prism_crypt._heed_key_row('data_key_changed', NULL));
+ALTER TABLE prism_crypt.data_key ADD CONSTRAINT heeded CHECK (
+  prism_crypt._heed_key_row('data_key_changed', CASE WHEN prism_crypt._is_carried(version) THEN false END));
 ALTER TABLE prism_crypt.index_key ADD CONSTRAINT heeded CHECK (
-  prism_crypt._heed_key_row('index_key_changed', state OPERATOR(pg_catalog.=) 'active' AND retagged_at IS NULL));
+  prism_crypt._heed_key_row('index_key_changed',
+    state OPERATOR(pg_catalog.=) 'active' AND retagged_at IS NULL AND NOT prism_crypt._is_carried(keyset, generation)));
 COMMENT ON CONSTRAINT heeded ON prism_crypt.data_key IS 'Does what triggers would that don''t fire';
 COMMENT ON CONSTRAINT heeded ON prism_crypt.index_key IS 'Does what triggers would that don''t fire';
