@@ -61,7 +61,8 @@ BEGIN
   -- Before the lock: the lock's record in the log, once flushed, makes this step durable too.
   new_version := nextval('prism_crypt.data_key_version_seq');
   -- Rows of keys may have been loaded without the sequence, as replication does it.
-  WHILE EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.version >= new_version) LOOP
+  WHILE (SELECT s.last_value FROM prism_crypt.data_key_version_seq AS s) < (SELECT max(k.version) FROM prism_crypt.data_key AS k)
+     OR EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.version = new_version) LOOP
     new_version := nextval('prism_crypt.data_key_version_seq');
   END LOOP;
   -- One rotation of a keyset at a time: the second one waits here.

@@ -61,7 +61,8 @@ fn _key_rows_out(_rows: i32) -> SqlResult<CStringResult> {
 fn may(table: &CStr, right: u32) -> bool {
     own_table::find(table).is_some_and(|table| {
         // SAFETY: catalog look-ups inside a transaction.
-        let result = unsafe { pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), right.into()) };
+        let result =
+            unsafe { pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::AclMode::from(right)) };
         result == pg_sys::AclResult::ACLCHECK_OK
     })
 }

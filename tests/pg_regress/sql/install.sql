@@ -16,7 +16,7 @@ SELECT attrelid::regclass, attname FROM pg_attribute JOIN member ON attrelid = o
 JOIN pg_class AS c ON c.oid = objid
 WHERE relkind = 'r' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 SELECT tgname, obj_description(oid, 'pg_trigger') IS NOT NULL AS described, tgenabled
-FROM pg_trigger WHERE tgrelid = 'prism_crypt.data_key'::regclass AND NOT tgisinternal;
+FROM pg_trigger WHERE tgrelid = 'prism_crypt.data_key'::regclass AND NOT tgisinternal ORDER BY tgname;
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'prism_crypt';
 
 -- What PUBLIC may.
