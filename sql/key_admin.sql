@@ -53,13 +53,16 @@ DECLARE
 BEGIN
   IF rotate_key.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
-  ELSIF rotate_key.keyset = 'default' THEN
+  END IF;
+  PERFORM prism_crypt._forget_carried_keys();
+  IF rotate_key.keyset = 'default' THEN
     INSERT INTO prism_crypt.keyset (name) VALUES ('default') ON CONFLICT DO NOTHING;
   END IF;
   -- Before the lock: the lock's record in the log, once flushed, makes this step durable too.
   new_version := nextval('prism_crypt.data_key_version_seq');
-  -- Where keys were copied without the sequence, it is behind.
-  WHILE new_version <= (SELECT max(k.version) FROM prism_crypt.data_key AS k) LOOP
+  -- Rows of keys may have been loaded without the sequence, as replication does it.
+  WHILE (SELECT s.last_value FROM prism_crypt.data_key_version_seq AS s) < (SELECT max(k.version) FROM prism_crypt.data_key AS k)
+     OR EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.version = new_version) LOOP
     new_version := nextval('prism_crypt.data_key_version_seq');
   END LOOP;
   -- One rotation of a keyset at a time: the second one waits here.
@@ -87,6 +90,7 @@ BEGIN
   ELSIF index_key.is_active IS NOT TRUE THEN
     PERFORM prism_crypt._make_index_key(rotate_key.keyset, coalesce(index_key.last, 0) + 1, rotate_key.reason);
   END IF;
+  PERFORM prism_crypt._make_carrier();
   PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
   RETURN new_version;
 END $$;
@@ -121,6 +125,7 @@ DECLARE
 BEGIN
   -- No key may be added under the old master key meanwhile.
   LOCK TABLE prism_crypt.data_key, prism_crypt.index_key IN SHARE ROW EXCLUSIVE MODE;
+  PERFORM prism_crypt._forget_carried_keys();
   IF rotate_master_key.keyset IS NOT NULL
      AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN
     RAISE undefined_object USING

@@ -123,6 +123,10 @@ COMMENT ON FUNCTION prism_crypt._take_index_order(text, boolean) IS
 CREATE FUNCTION prism_crypt._index_key_arrived() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  -- A restore knew the key before, so every index has its order.
+  IF TG_OP = 'INSERT' AND prism_crypt._is_carried(NEW.keyset, NEW.generation) THEN
+    RETURN NULL;
+  END IF;
   PERFORM prism_crypt._take_index_order(NEW.keyset, TG_OP = 'UPDATE' OR NEW.retagged_at IS NULL OR EXISTS (
     SELECT FROM prism_crypt.index_key AS i JOIN prism_crypt.index_key AS o ON o.keyset = i.keyset
     WHERE i.keyset = NEW.keyset AND i.generation = NEW.generation
@@ -148,7 +152,7 @@ DECLARE
 BEGIN
   IF TG_OP = 'INSERT' THEN
     -- Values have no other tags before an index key was replaced.
-    IF EXISTS (SELECT FROM prism_crypt.index_key AS i
+    IF NOT prism_crypt._is_carried(NEW.version) AND EXISTS (SELECT FROM prism_crypt.index_key AS i
                WHERE i.keyset = NEW.keyset AND i.state = 'active' AND i.generation > 1) THEN
       PERFORM prism_crypt._take_index_order(NEW.keyset, false);
     END IF;

@@ -97,6 +97,7 @@ CREATE FUNCTION prism_crypt._overwrite_key(version integer, reason text, event t
 DECLARE
   keyset_name text;
 BEGIN
+  PERFORM prism_crypt._forget_carried_keys();
   UPDATE prism_crypt.data_key AS k
   SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp(), reason = _overwrite_key.reason,
       retired_at = coalesce(k.retired_at, clock_timestamp())
@@ -108,6 +109,7 @@ COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrit
 
 CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._forget_carried_keys();
   UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp()
   WHERE i.keyset = $1 AND i.state = 'active'
 $$;

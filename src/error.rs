@@ -283,10 +283,12 @@ impl Error {
             Self::NoOrder => "Compare or sort the plaintext: column::text. That opens every row.",
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",
             Self::UnknownVersion(_) => {
-                "The rows of prism_crypt.data_key belong to the data: restore both together."
+                "The rows of prism_crypt.data_key belong to the data, and come before it where constraints open values: \
+                 CREATE EXTENSION prism_crypt, then pg_restore --data-only --schema=prism_crypt, then the whole restore."
             }
             Self::IndexKeyUnknown(_) => {
-                "The rows of prism_crypt.data_key and index_key belong to the data: restore all together."
+                "The rows of prism_crypt.data_key and index_key belong to the data, and come before such indexes: \
+                 CREATE EXTENSION prism_crypt, then pg_restore --data-only --schema=prism_crypt, then the whole restore."
             }
             Self::Disabled(_) => "prism_crypt.enable_key() makes it readable again.",
             Self::Authentication(_) => {

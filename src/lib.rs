@@ -71,10 +71,12 @@ extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires =
 extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
 extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);
 extension_sql_file!("../sql/index_key.sql", name = "index_key", requires = ["key_end"]);
-extension_sql_file!("../sql/table_locks.sql", name = "table_locks", requires = ["index_key"]);
+extension_sql_file!("../sql/carried.sql", name = "carried", requires = ["index_key"]);
+extension_sql_file!("../sql/table_locks.sql", name = "table_locks", requires = ["carried"]);
 extension_sql_file!("../sql/key_arrival.sql", name = "key_arrival", requires = ["table_locks"]);
 extension_sql_file!("../sql/replicated_rows.sql", name = "replicated_rows", requires = ["key_arrival"]);
-extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["replicated_rows"]);
+extension_sql_file!("../sql/key_rows.sql", name = "key_rows", requires = ["replicated_rows"]);
+extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_rows"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
 

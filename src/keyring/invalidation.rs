@@ -114,3 +114,18 @@ fn _tell_relation_changed(relation: pg_sys::Oid) {
 fn null() -> pg_sys::Datum {
     pg_sys::Datum::null()
 }
+
+/// `prism_crypt._keys_change() → boolean`: the same, where triggers don't fire.
+#[pg_extern(sql = false)]
+fn _keys_change() -> bool {
+    tell_sessions();
+    true
+}
+
+/// Tells every backend, this one included, that keys changed.
+pub fn tell_sessions() {
+    if let Some(relation) = super::table::key_table() {
+        // SAFETY: queues a message for the end of the command and of the transaction.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+    }
+}

@@ -5,6 +5,7 @@
 mod admin;
 mod budget;
 mod cache;
+mod carried;
 mod invalidation;
 mod memo;
 mod own_table;

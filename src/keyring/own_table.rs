@@ -19,6 +19,15 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Whether a column is null, by its place in what was asked for.
+    pub fn is_null(&self, column: usize) -> bool {
+        let Some(number) = self.numbers.get(column) else { return true };
+        let mut is_null = false;
+        // SAFETY: the tuple is of this descriptor.
+        unsafe { pg_sys::heap_getattr(self.tuple, *number, self.descriptor, &mut is_null) };
+        is_null
+    }
+
     /// A column, by its place in what was asked for; `None` where it is null.
     ///
     /// # Safety

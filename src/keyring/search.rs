@@ -101,9 +101,16 @@ pub fn is_of_session_keyset(version: KeyVersion) -> Result<bool, Error> {
     with_keyring(|keyring| keyring.is_of_session_keyset(version))
 }
 
-/// Whether a tag is of another generation than its keyset's index key has by now. Needs no master key.
+/// Whether a tag is of another generation than its keyset's index key has by now, and there is a key to seal the value anew
+/// with, as there is not while a dump is restored. Needs no master key.
 pub fn is_outdated(version: KeyVersion, tag: SearchTag) -> Result<bool, Error> {
-    carried_tag(version, tag).map(|tag| tag.is_none())
+    if carried_tag(version, tag)?.is_some() {
+        return Ok(false);
+    }
+    with_keyring(|keyring| {
+        let rows = keyring.rows()?;
+        Ok(rows.get(version).is_some_and(|row| rows.active_version(&row.keyset).is_some()))
+    })
 }
 
 /// Scatters envelopes: the last bytes are those of a GCM tag.

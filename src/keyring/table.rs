@@ -10,6 +10,7 @@ use std::ffi::CStr;
 
 const TABLE: &CStr = c"data_key";
 const INDEX_KEY_TABLE: &CStr = c"index_key";
+const CARRIED_TABLE: &CStr = c"carried_key";
 const USAGE_TABLE: &CStr = c"data_key_usage";
 
 /// The life of a data key (NIST SP 800-57 part 1, section 7; names as in Tink and Vault).
@@ -183,12 +184,36 @@ fn read_tables() -> Result<KeyTable, Error> {
             &mut |row| table.insert_index_key(row),
         )?;
     }
+    let carried_table = own_table::find(CARRIED_TABLE);
+    if let Some(carried_table) = carried_table {
+        let mut known = std::mem::take(&mut table.index_keys);
+        own_table::scan(
+            carried_table,
+            "carried_key",
+            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
+            &mut |row| if row.is_null(1) { Some(()) } else { table.insert_index_key(row) },
+        )?;
+        table.index_keys.append(&mut known);
+    }
     own_table::scan(
         key_table,
         "data_key",
         [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
         &mut |row| table.insert(row),
     )?;
+    if let Some(carried_table) = carried_table {
+        let known = std::mem::take(&mut table.rows);
+        let active = std::mem::take(&mut table.active);
+        own_table::scan(
+            carried_table,
+            "carried_key",
+            [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
+            &mut |row| if row.is_null(0) { Some(()) } else { table.insert(row) },
+        )?;
+        table.rows.extend(known);
+        // A key seals once its own row is there.
+        table.active = active;
+    }
     Ok(table)
 }
 

@@ -236,7 +236,7 @@ class TwoSessions(Scenario):
     def test_the_extension_dropped_and_made_anew(self):
         self.assertEqual(self.b.run(SEALS), "1")
         value = self.b.run("SELECT encrypt_field('old');")
-        self.a.run("DROP TABLE t; DROP EXTENSION prism_crypt; CREATE EXTENSION prism_crypt;")
+        self.a.run("DROP TABLE t; DROP EXTENSION prism_crypt CASCADE; CREATE EXTENSION prism_crypt;")
         self.assertEqual(self.b.error(SEALS).message, 'no active data key in keyset "default"')
         self.assertEqual(self.rotate(), "1")
         self.assertEqual(self.b.run(SEALS), "1")

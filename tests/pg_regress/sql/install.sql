@@ -70,7 +70,11 @@ SELECT prism_crypt.rotate_key();
 SELECT decrypt_field(encrypt_field('x'));
 CALL regress.fails('CREATE EXTENSION prism_crypt');
 CALL regress.fails('ALTER EXTENSION prism_crypt SET SCHEMA regress');
-DROP EXTENSION prism_crypt;
+-- Keys are in the way, as values may be in columns that depend on nothing.
+CALL regress.fails('DROP EXTENSION prism_crypt');
+SET client_min_messages = warning;
+DROP EXTENSION prism_crypt CASCADE;
+RESET client_min_messages;
 
 -- A schema of the name that somebody made before is not taken over.
 CREATE SCHEMA prism_crypt;

@@ -1,0 +1,68 @@
+//! The type `prism_crypt.key_rows`, by which a dump carries the wrapped keys to where it begins.
+//!
+//! `pg_dump` loads the rows of tables in an order of its own, and constraints that open values need the keys before. So there
+//! is a view with a constant of this type. The constant itself is empty; `pg_dump`, which writes a view before any row, has
+//! it shown: and shown it is what the tables of keys hold just then. Whoever restores the view has it read, which
+//! loads `prism_crypt.carried_key`. Keys are looked up there that are in no other table yet ([`super::table`]).
+
+use super::own_table;
+use crate::datatype::datum::CStringResult;
+use crate::error::{Error, SqlResult};
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+const ROWS: &str = "
+    SELECT pg_catalog.json_agg(r ORDER BY r.version, r.keyset, r.generation)::pg_catalog.text
+    FROM (SELECT k.version, k.keyset, NULL::pg_catalog.int4 AS generation, k.state,
+                 pg_catalog.encode(k.wrapped, 'hex') AS wrapped, k.master_fingerprint
+          FROM prism_crypt.data_key AS k
+          UNION ALL
+          SELECT NULL, i.keyset, i.generation, i.state, pg_catalog.encode(i.wrapped, 'hex'), i.master_fingerprint
+          FROM prism_crypt.index_key AS i) AS r";
+const LOAD: &str = "
+    INSERT INTO prism_crypt.carried_key (version, keyset, generation, state, wrapped, master_fingerprint)
+    SELECT r.version, r.keyset, r.generation, r.state, pg_catalog.decode(r.wrapped, 'hex'), r.master_fingerprint
+    FROM pg_catalog.json_to_recordset($1::pg_catalog.json) AS r (
+      version pg_catalog.int4, keyset pg_catalog.text, generation pg_catalog.int4, state pg_catalog.text,
+      wrapped pg_catalog.text, master_fingerprint pg_catalog.text)
+    ON CONFLICT DO NOTHING";
+
+/// `prism_crypt._key_rows_in(cstring) → prism_crypt.key_rows`: loads the keys, where the role may do so anyway.
+#[pg_extern(sql = false)]
+fn _key_rows_in(text: &CStr) -> SqlResult<i32> {
+    // SAFETY: a global that is set when the server starts. pg_upgrade copies the tables themselves.
+    let is_upgrade = unsafe { pg_sys::IsBinaryUpgrade };
+    if !text.is_empty() && !is_upgrade && may(c"carried_key", pg_sys::ACL_INSERT) {
+        let text = text.to_str().map_err(|_| Error::Internal("keys that are not text"))?;
+        Spi::run_with_args(LOAD, &[text.into()]).map_err(|_| Error::Internal("keys can't be loaded"))?;
+        super::invalidation::tell_sessions();
+    }
+    Ok(0)
+}
+
+/// `prism_crypt._key_rows_out(prism_crypt.key_rows) → cstring`: the wrapped keys, for roles that may read them anyway.
+#[pg_extern(sql = false)]
+fn _key_rows_out(_rows: i32) -> SqlResult<CStringResult> {
+    // SAFETY: no more than a look at a pointer.
+    let can_query = unsafe { pg_sys::ActiveSnapshotSet() };
+    let rows = if can_query && may(c"data_key", pg_sys::ACL_SELECT) && may(c"index_key", pg_sys::ACL_SELECT) {
+        Spi::get_one::<String>(ROWS).map_err(|_| Error::Internal("keys can't be read"))?
+    } else {
+        None
+    };
+    let rows = rows.unwrap_or_default();
+    Ok(CStringResult::write(rows.len(), |out| {
+        out.copy_from_slice(rows.as_bytes());
+        Ok(rows.len())
+    })?)
+}
+
+/// Whether the current role has a right to a table of ours.
+fn may(table: &CStr, right: u32) -> bool {
+    own_table::find(table).is_some_and(|table| {
+        // SAFETY: catalog look-ups inside a transaction.
+        let result =
+            unsafe { pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::AclMode::from(right)) };
+        result == pg_sys::AclResult::ACLCHECK_OK
+    })
+}
