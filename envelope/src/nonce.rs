@@ -99,6 +99,7 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), RandomnessError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{FIRST_FILL, LARGEST_FILL, NonceOwner, NoncePool};
     use crate::NONCE_LEN;
