@@ -16,7 +16,8 @@ SELECT attrelid::regclass, attname FROM pg_attribute JOIN member ON attrelid = o
 JOIN pg_class AS c ON c.oid = objid
 WHERE relkind = 'r' AND attnum > 0 AND col_description(attrelid, attnum) IS NULL;
 SELECT tgrelid::regclass AS relation, tgname, obj_description(oid, 'pg_trigger') IS NOT NULL AS described, tgenabled
-FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace) AND NOT tgisinternal ORDER BY tgname;
+FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace) AND NOT tgisinternal
+ORDER BY tgrelid::regclass::text COLLATE "C", tgname;
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'prism_crypt';
 
 -- What PUBLIC may.
