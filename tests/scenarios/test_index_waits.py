@@ -229,5 +229,34 @@ class AutovacuumNotPreloaded(Autovacuum):
     preload = False
 
 
+class Apply(Scenario):
+    """An apply worker writes to an index whose values have to be opened for that, with keys from a command."""
+
+    conf = {"wal_level": "'logical'"}
+
+    def test_it_fetches_the_key_first(self):
+        table = "CREATE TABLE u (id int PRIMARY KEY, email encrypted_text, n int); CREATE INDEX ON u (n);"
+        index = "CREATE UNIQUE INDEX u_email ON u (email encrypted_text_unique_ops);"
+        db = self.database("applied")
+        self.cluster.psql(table + index + "CREATE PUBLICATION p FOR TABLE u, prism_crypt.keyset, prism_crypt.data_key, prism_crypt.index_key", db=db)
+        other = self.new_cluster("apply-subscriber", key="main")
+        other.create_db(db)
+        other.psql("CREATE EXTENSION prism_crypt;" + table + index, db=db)
+        calls = other.write_file("calls", "")
+        other.configure({"prism_crypt.master_key_file": "''", "prism_crypt.master_key_command": f"'echo >> {calls}; sleep 0.5; cat {other.key_file}'"})
+        other.reload()
+        other.psql(f"CREATE SUBSCRIPTION s CONNECTION 'host={self.cluster.socket} port={self.cluster.port} user=postgres dbname={db}' PUBLICATION p", db=db)
+        self.addCleanup(other.psql, "DROP SUBSCRIPTION s", db=db)
+        self.cluster.psql("INSERT INTO u SELECT n, 'user' || n, 0 FROM generate_series(1, 300) AS n", db=db)
+        other.wait_for("SELECT count(*) FROM u", "300", timeout=120, db=db)
+        # Values of a key that the worker has not seen yet; rows whose value stays; a restart of the worker.
+        self.cluster.psql("SELECT prism_crypt.rotate_key(); INSERT INTO u SELECT n, 'user' || n, 0 FROM generate_series(301, 400) AS n", db=db)
+        other.restart()
+        self.cluster.psql("UPDATE u SET n = n + 1; DELETE FROM u WHERE id > 350", db=db)
+        other.wait_for("SELECT count(*) FROM u WHERE n = 1", "350", timeout=120, db=db)
+        self.assertTrue(calls.read_text())
+        self.assertNotIn("an index needs a key", other.log())
+
+
 if __name__ == "__main__":
     unittest.main()
