@@ -9,7 +9,7 @@ BEGIN
     IF TG_OP = 'TRUNCATE' THEN
       RAISE feature_not_supported USING
         MESSAGE = format('replication of TRUNCATE would empty this server''s own table prism_crypt.%I', TG_TABLE_NAME),
-        HINT = 'Let the subscription skip that transaction (ALTER SUBSCRIPTION … SKIP), or publish tables by name.';
+        HINT = 'Let the subscription skip that transaction (ALTER SUBSCRIPTION ... SKIP), or publish tables by name.';
     END IF;
     RETURN NULL;
   END IF;

@@ -20,7 +20,7 @@ EXTREMES = {
     "interval": ["'-178000000 years'", "'178000000 years'", "'0'"],
     "timestamp with time zone": ["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'294276-12-31'"],
     "text": TEXTS,
-    "character varying": TEXTS, "cstring": TEXTS,
+    "character varying": TEXTS, "character": TEXTS, "cstring": TEXTS,
     "bytea": ["''", r"'\x00'", r"'\x01000000000001'", "decode(repeat('ff', 1048576), 'hex')"],
     "name": ["''", "repeat('x', 63)", "'ж'"],
     '"char"': ["''", "'x'"],
@@ -34,21 +34,22 @@ EXTREMES = {
     "anyarray": ["'{}'::int[]", "ARRAY[NULL]::encrypted_text[]"],
     "record": ["ROW()", "ROW(1, 'x'::encrypted_text)"],
     "encrypted_text": ["''", "repeat('x', 1048576)::text"],
+    "prism_crypt.key_rows": ["''", "'x'", "'[]'", "'[{}]'", """'[{"version": 99999999999}]'""", """'[{"version": 0, "keyset": "", "state": "x", "wrapped": "0", "master_fingerprint": ""}]'"""],
 }
 if paths.PG_MAJOR >= 17:
     EXTREMES["interval"] += ["'infinity'", "'-infinity'"]
 # A plain value of each type, and of parameters by name.
 VALID = {
     "boolean": "false", "smallint": "1", "integer": "1", "bigint": "1", "double precision": "1000", "interval": "'1 day'",
-    "timestamp with time zone": "now()", "text": "'x'", "character varying": "'x'", "cstring": "'x'", "bytea": "encrypt_bytes('x')", "name": "'v'", '"char"': "'r'",
+    "timestamp with time zone": "now()", "text": "'x'", "character varying": "'x'", "character": "'x'", "cstring": "'x'", "bytea": "encrypt_bytes('x')", "name": "'v'", '"char"': "'r'",
     "oid": "'t'::regclass", "regclass": "'t'", "regrole": "'postgres'", "regtype": "'text'", "regprocedure": "'now()'", "tid": "'(0,1)'",
     "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]",
-    "cstring[]": "ARRAY['email']::cstring[]", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
+    "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
 }
 BY_NAME = {
     "keyset": "'default'", "name": "'fresh'", "access": "'decrypt'", "class": "'email'", "context": "NULL", "batch_size": "10", "pause": "NULL",
-    "key_version_column": "NULL", "keep": "true", "table_name": "'public.t'", "state": "'running'", "max_batches": "1", "typmod": "-1", "version": "1",
+    "key_version_column": "NULL", "keep": "true", "table_name": "'public.t'", "state": "'running'", "seconds": "0", "max_batches": "1", "typmod": "-1", "version": "1",
     "from_version": "NULL", "reason": "'a test'", "text_form": "encrypt_field('x')::encrypted_text::cstring::text", "role": "'postgres'",
 }
 # Never, whatever is called and however.
