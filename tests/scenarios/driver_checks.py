@@ -262,13 +262,14 @@ class DriverChecks:
     def test_without_the_right_to_search(self):
         refused = [sql(f"SELECT id FROM people WHERE {condition}", arguments(count, WANTED[0])) for condition, count in CONDITIONS.items()]
         refused += [
+            sql("SELECT p.id FROM letters l JOIN people p ON p.email = l.address"),
             # Whoever could make tags could guess.
             sql("INSERT INTO people VALUES (99, $1)", ["phone"]),
             sql("INSERT INTO accounts VALUES ($1, 1) ON CONFLICT (email) DO UPDATE SET visits = 2", ["phone"])]
         # Two stored tags say no more than the ciphertexts show.
-        joined, distinct = sql("SELECT count(*) > 0 FROM letters l JOIN people p ON p.email = l.address"), sql("SELECT count(*) > 0 FROM (SELECT DISTINCT email FROM people) AS d")
-        *gave, joins, groups, read = self.steps(*refused, joined, distinct, sql("SELECT decrypt_field(email) FROM people WHERE id = 3"), user="untrusted")
-        self.assertEqual((joins, groups), ([[True]], [[True]]))
+        distinct = sql("SELECT count(*) > 0 FROM (SELECT DISTINCT email FROM people) AS d")
+        *gave, groups, read = self.steps(*refused, distinct, sql("SELECT decrypt_field(email) FROM people WHERE id = 3"), user="untrusted")
+        self.assertEqual(groups, [[True]])
         self.assertEqual({step["sql"]: g["error"] if isinstance(g, dict) else g for step, g in zip(refused, gave)}, {s["sql"]: "42501" for s in refused})
         self.assertEqual(read, [[["phone"]]])
 
