@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
+from fuzz_schema import PLAINTEXTS
 from harness import canaries, paths
 
 # %e: the SQLSTATE; verbose: the place in the source that raised the error, which tells ours from PostgreSQL's.
@@ -16,6 +17,14 @@ LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[(\d+)\] (\w{5}) ([A-Z]+):  ",
 OF_POSTGRES = re.compile("cannot advance OID counter anymore|invalid INTERVAL typmod|failed to find conversion function from unknown to text")
 # Statements that open values on purpose. What PostgreSQL's functions say of the plaintext that they are then given is not kept back.
 OPENS = re.compile(r"\bopened\b|decrypt_field|decrypt_bytes|\bmask_field|\b(text|varchar|bpchar|name)\(")
+
+
+def secrets():
+    """(name, bytes) of everything to look for: keys, and the plaintexts of the tables that are asked."""
+    yield from canaries.forms()
+    for name, text in PLAINTEXTS.items():
+        yield f"plaintext {name}", text.encode()
+        yield f"plaintext {name} as bytea", text.encode().hex().encode()
 
 
 def require():
@@ -83,7 +92,7 @@ def faults(log):
         if level == "PANIC" or "terminated by signal" in message or "internal error" in message or sqlstate.startswith("XX") and not of_postgres:
             yield f"{level} {sqlstate}: {message}\n  at {location}\n  of {statement}"
         if not OPENS.search(statement):
-            shown = [name for name, secret in canaries.forms() if secret in f"{message} {statement}".encode()]
+            shown = [name for name, secret in secrets() if secret in f"{message} {statement}".encode()]
             if shown:
                 yield f"{level} {sqlstate} at {location} shows {', '.join(shown)}\n  of {statement}"
 
