@@ -1,8 +1,10 @@
-//! The usual cases of `=`, of hashing and of the order of indexes: values that lie in their rows, carry search tags, or are a constant that was opened
-//! before for a role that was found to have the right. They are most of what a large scan or join does, so they go without
-//! the frame that pgrx sets up around each call; whatever else there is goes to the functions that have it.
+//! The usual cases of `=`, of hashing and of the order of indexes: values that lie in their rows, carry search tags, or are a
+//! constant that was opened before for a role that was found to have the right. They are most of what a large scan or join
+//! does, so they go without the frame that pgrx sets up around each call; whatever else there is goes to the functions that
+//! have it.
 //!
-//! Nothing here can panic, raises an error itself, or holds anything that has to be dropped.
+//! No call here can panic, raises an error itself, or holds anything that has to be dropped. Only when PostgreSQL looks up a
+//! function that indexes are ordered by may what is fetched then raise an error (`readiness`).
 
 use super::compare::are_comparable;
 use super::hashing::hash;
