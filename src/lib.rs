@@ -5,6 +5,7 @@ mod datatype;
 mod error;
 mod functions;
 mod hygiene;
+mod identity;
 mod interrupts;
 mod keyring;
 mod privilege;
