@@ -8,18 +8,6 @@ CREATE FUNCTION prism_crypt._members(class regclass) RETURNS SETOF oid
 $$;
 COMMENT ON FUNCTION prism_crypt._members(regclass) IS 'Objects of the extension, of one catalog. Internal';
 
--- Kinds of access that a role has whole, by grants of its own.
-CREATE FUNCTION prism_crypt._granted_kinds(role oid) RETURNS text[]
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(array_agg(kind), '{}')
-  FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
-  WHERE NOT EXISTS (
-    SELECT FROM unnest(prism_crypt._access_functions(kind)) AS f (oid)
-    WHERE NOT EXISTS (
-      SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS a WHERE p.oid = f.oid AND a.grantee = $1))
-$$;
-COMMENT ON FUNCTION prism_crypt._granted_kinds(oid) IS 'Kinds of access that were granted to a role itself. Internal';
-
 CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH granted AS (
@@ -41,9 +29,32 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     SELECT 'pg_namespace', n.oid, a.grantee, a.privilege_type, a.is_grantable
     FROM prism_crypt._members('pg_namespace') AS m (oid) JOIN pg_namespace AS n ON n.oid = m.oid
     CROSS JOIN aclexplode(n.nspacl) AS a WHERE a.grantee <> n.nspowner
-  ), kinds AS MATERIALIZED (
-    SELECT g.grantee, CASE WHEN g.grantee = 0 THEN '{}' ELSE prism_crypt._granted_kinds(g.grantee) END AS kinds
-    FROM (SELECT DISTINCT grantee FROM granted) AS g
+  ), functions AS (
+    SELECT kind, f.oid, count(*) OVER (PARTITION BY kind) AS number
+    FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+    CROSS JOIN unnest(prism_crypt._access_functions(kind)::oid[]) AS f (oid)
+  ), held AS MATERIALIZED (
+    -- Kinds of access that a role has whole, by grants of its own.
+    SELECT g.grantee, f.kind
+    FROM functions AS f JOIN granted AS g ON g.class = 'pg_proc'::regclass AND g.object = f.oid AND g.grantee <> 0
+    GROUP BY g.grantee, f.kind, f.number HAVING count(DISTINCT f.oid) = f.number
+  ), expected AS (
+    SELECT 'pg_proc'::regclass AS class, f.oid AS object, h.grantee, 'EXECUTE' AS privilege_type
+    FROM held AS h JOIN functions AS f ON f.kind = h.kind
+    UNION
+    SELECT i.classoid, i.objoid, 0, a.privilege_type
+    FROM pg_init_privs AS i CROSS JOIN aclexplode(i.initprivs) AS a
+    WHERE i.classoid = 'pg_proc'::regclass AND a.grantee = 0
+    UNION
+    SELECT 'pg_namespace', 'prism_crypt'::regnamespace, h.grantee, 'USAGE' FROM held AS h
+    UNION
+    SELECT 'pg_class', 'prism_crypt.progress'::regclass, h.grantee, 'SELECT' FROM held AS h
+    WHERE h.kind IN ('monitor', 'rotate', 'key_admin')
+    UNION
+    SELECT 'pg_class', t, h.grantee, 'SELECT'
+    FROM held AS h CROSS JOIN unnest(
+      ARRAY['prism_crypt.key_status', 'prism_crypt.index_key_status', 'prism_crypt.audit_log']::regclass[]::oid[]) AS t
+    WHERE h.kind IN ('monitor', 'key_admin')
   ), unexpected AS (
     SELECT DISTINCT format(
       '%s on %s to %s%s', g.privilege_type,
@@ -51,19 +62,10 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
                    WHEN 'pg_class'::regclass THEN g.object::regclass::text ELSE 'schema ' || g.object::regnamespace END,
       CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
       CASE WHEN g.is_grantable THEN ' with grant option' ELSE '' END) AS what
-    FROM granted AS g JOIN kinds AS k ON k.grantee = g.grantee
-    WHERE g.is_grantable OR NOT CASE
-      WHEN g.class = 'pg_proc'::regclass AND g.grantee = 0 THEN EXISTS (
-        SELECT FROM pg_init_privs AS i, aclexplode(i.initprivs) AS a
-        WHERE i.classoid = g.class AND i.objoid = g.object AND a.grantee = 0)
-      WHEN g.class = 'pg_proc'::regclass THEN EXISTS (
-        SELECT FROM unnest(k.kinds) AS kind WHERE g.object = ANY (prism_crypt._access_functions(kind)::oid[]))
-      WHEN g.class = 'pg_namespace'::regclass THEN g.privilege_type = 'USAGE' AND k.kinds <> '{}'
-      ELSE g.privilege_type = 'SELECT' AND (
-        g.object = 'prism_crypt.progress'::regclass AND k.kinds && ARRAY['monitor', 'rotate', 'key_admin']
-        OR g.object IN ('prism_crypt.key_status'::regclass, 'prism_crypt.index_key_status'::regclass,
-                        'prism_crypt.audit_log'::regclass) AND k.kinds && ARRAY['monitor', 'key_admin'])
-    END
+    FROM granted AS g
+    WHERE g.is_grantable
+       OR (g.class, g.object, g.grantee, g.privilege_type) NOT IN (
+         SELECT e.class, e.object, e.grantee, e.privilege_type FROM expected AS e)
   )
   SELECT CASE WHEN count(*) > 20 THEN format('%s grants, among them: ', count(*)) ELSE '' END
            || string_agg(what, '; ' ORDER BY what) FILTER (WHERE number <= 20)
