@@ -48,13 +48,10 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     UNION
     SELECT 'pg_namespace', 'prism_crypt'::regnamespace, h.grantee, 'USAGE' FROM held AS h
     UNION
-    SELECT 'pg_class', 'prism_crypt.progress'::regclass, h.grantee, 'SELECT' FROM held AS h
-    WHERE h.kind IN ('monitor', 'rotate', 'key_admin')
-    UNION
-    SELECT 'pg_class', t, h.grantee, 'SELECT'
-    FROM held AS h CROSS JOIN unnest(
-      ARRAY['prism_crypt.key_status', 'prism_crypt.index_key_status', 'prism_crypt.audit_log']::regclass[]::oid[]) AS t
-    WHERE h.kind IN ('monitor', 'key_admin')
+    SELECT 'pg_class', c.oid, h.grantee, 'SELECT'
+    FROM pg_class AS c JOIN held AS h ON h.kind = 'rotate' AND c.relname = 'progress'
+      OR h.kind IN ('monitor', 'key_admin') AND c.relname IN ('progress', 'key_status', 'index_key_status', 'audit_log')
+    WHERE c.relnamespace = 'prism_crypt'::regnamespace
   ), unexpected AS (
     SELECT DISTINCT format(
       '%s on %s to %s%s', g.privilege_type,
