@@ -15,6 +15,7 @@ pub mod nested;
 mod output;
 pub mod reading;
 pub mod text_io;
+mod types_over;
 pub mod typmod;
 mod unseen_change;
 

@@ -1,6 +1,6 @@
 //! Datums made by hand, and what is wrong with them. They run without a server.
 
-use super::{Layout, TUPLE_BITS_AT, array_end, tuple_end};
+use super::{Elements, Layout, TUPLE_BITS_AT, tuple_end};
 use pgrx::pg_sys;
 
 const INT: Layout = Layout { length: 4, alignment: 4 };
@@ -112,6 +112,13 @@ fn tuples_with_a_wrong_header() {
     assert_eq!(end_of(&datum, &[INT; 9]), None);
     // A field whose layout is nothing that PostgreSQL has.
     assert_eq!(tuple_end(&good, [Some(INT), None].into_iter()), None);
+}
+
+/// Where the last element ends.
+fn array_end(datum: &[u8], element: Option<Layout>) -> Option<usize> {
+    let mut elements = Elements::of(datum, element).ok()?;
+    elements.try_for_each(|element| element.map(drop)).ok()?;
+    Some(elements.at())
 }
 
 fn array(dimensions: &[i32], data_at: i32, rest: &[u8]) -> Vec<u8> {
