@@ -17,6 +17,7 @@ use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+pub use packed::convert_array;
 pub use shape::{holds, is_leaf};
 
 /// One value found, of which only the front is fetched.

@@ -117,11 +117,6 @@ impl<'a> Elements<'a> {
         Some(Self { datum, nulls, layout, count, index: 0, at })
     }
 
-    /// Their number, null ones among them.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
     /// Where the next one begins: of a new iterator, where the data begins.
     pub fn at(&self) -> usize {
         self.at

@@ -5,6 +5,7 @@ use super::layout::{Damaged, Elements, Layout};
 use super::parts::bytes_of;
 use super::shape::{Kind, shape};
 use crate::error::Error;
+use crate::varlena::Varlena;
 use pgrx::{check_for_interrupts, pg_sys};
 use std::ops::Range;
 
@@ -116,6 +117,47 @@ impl<'a> Packed<'a> {
         }
         Ok(new.finish())
     }
+}
+
+/// An array of another type, in the current memory context, that has the same dimensions and what `convert` makes of each
+/// element; `None` where it would be longer than `limit` bytes.
+///
+/// # Safety
+/// `array` is an array. Values of the new type are varlenas that are aligned as its own are.
+pub unsafe fn convert_array(
+    array: pg_sys::Datum,
+    element_type: pg_sys::Oid,
+    limit: usize,
+    convert: &mut dyn FnMut(pg_sys::Datum) -> Result<Varlena, Error>,
+) -> Result<Option<pg_sys::Datum>, Error> {
+    // SAFETY: as promised by the caller.
+    let old = unsafe { Packed::of(array, Kind::Array)? };
+    let error = |_: Damaged| damaged(Kind::Array);
+    let (Some(layout), elements) = (old.layout, Elements::of(old.bytes, old.layout).map_err(error)?) else {
+        return Err(damaged(Kind::Array));
+    };
+    let mut new = Rebuilt {
+        old: old.bytes,
+        bytes: Buffer::new(old.bytes.len().min(limit)),
+        layout,
+        is_changed: true,
+        parts_are_own: true,
+    };
+    new.begin(elements.at());
+    for place in elements {
+        check_for_interrupts!();
+        if let Some(place) = place.map_err(error)? {
+            new.add(place, &mut |element| Ok(Some(convert(element)?.datum())))?;
+            new.align();
+        }
+        if new.bytes.length > limit {
+            return Ok(new.bytes.free());
+        }
+    }
+    let names_type = std::mem::offset_of!(pg_sys::ArrayType, elemtype);
+    new.bytes.written()[names_type..][..size_of::<u32>()]
+        .copy_from_slice(&element_type.to_u32().to_ne_bytes());
+    Ok(new.finish())
 }
 
 /// A value that is put together from an old one and new parts. Holds nothing to be dropped: errors of PostgreSQL's may leave
