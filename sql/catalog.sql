@@ -10,6 +10,11 @@ CREATE FUNCTION prism_crypt._holds_encrypted(type oid) RETURNS boolean
 COMMENT ON FUNCTION prism_crypt._holds_encrypted(oid) IS
   'Whether a type is encrypted_text, or holds it. For one type; for many, _encrypted_types() is read once. Internal';
 
+CREATE FUNCTION prism_crypt._is_quickly_checked(type oid) RETURNS boolean
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_is_quickly_checked_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_quickly_checked(oid) IS
+  'Whether PostgreSQL soon makes a table with a column of a type: it goes through types that are used twice twice. Internal';
+
 CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
   SELECT type, nested FROM prism_crypt._types_over('@extschema@.encrypted_text'::regtype)

@@ -1,6 +1,7 @@
 //! Every type that holds a given one. One pass over each catalog that says what types are made of, and a walk that goes over
 //! each step once: whatever types others make, and however many.
 
+use super::catalog::{Makeup, column_types};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
@@ -119,4 +120,51 @@ unsafe fn each_row(catalog: Oid, see: &mut dyn FnMut(pg_sys::HeapTuple)) {
 #[pg_extern(sql = false)]
 fn _holds_encrypted(type_oid: Oid) -> bool {
     super::nested::holds(type_oid).encrypted
+}
+
+/// So many parts are looked at in well under a second.
+const QUICK: u32 = 100_000;
+
+/// `prism_crypt._is_quickly_checked(type oid) → boolean`: whether PostgreSQL soon makes a table with a column of a type. It looks
+/// at the types that one is made of by recursion, again and again where they are used twice, and can't be cancelled.
+#[pg_extern(sql = false)]
+fn _is_quickly_checked(type_oid: Oid) -> bool {
+    /// A type is left when the types that it is made of have been.
+    enum Visit {
+        Enter(Oid),
+        Leave(Oid, Vec<Oid>),
+    }
+    let mut looks = HashMap::new();
+    let mut to_do = vec![Visit::Enter(type_oid)];
+    while let Some(visit) = to_do.pop() {
+        check_for_interrupts!();
+        match visit {
+            Visit::Enter(one) if looks.contains_key(&one) => {}
+            Visit::Enter(one) => {
+                looks.insert(one, 1);
+                let parts = parts_of(one);
+                to_do.push(Visit::Leave(one, parts.clone()));
+                to_do.extend(parts.into_iter().map(Visit::Enter));
+            }
+            Visit::Leave(one, parts) => {
+                let of = |part| looks.get(part).copied().unwrap_or(1_u32);
+                let sum = parts.iter().map(of).fold(1, u32::saturating_add);
+                if sum > QUICK {
+                    return false;
+                }
+                looks.insert(one, sum);
+            }
+        }
+    }
+    true
+}
+
+fn parts_of(type_oid: Oid) -> Vec<Oid> {
+    if type_oid.to_u32() < pg_sys::FirstNormalObjectId {
+        return Vec::new();
+    }
+    match Makeup::of(type_oid) {
+        Makeup::Row(relation) => column_types(relation),
+        makeup => makeup.part().into_iter().collect(),
+    }
 }
