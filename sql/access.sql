@@ -37,6 +37,8 @@ BEGIN
         'prism_crypt._check_referenced(regclass[], name)',
         'prism_crypt._sets_key_version_column(regclass, name, name)',
         'prism_crypt._types_over(oid)',
+        'prism_crypt._holds_encrypted(oid)',
+        'prism_crypt._is_quickly_checked(oid)',
         'prism_crypt._encrypted_types()',
         'prism_crypt._encrypted_columns()',
         'prism_crypt._warn_of_foreign_tables(regclass)',

@@ -1,38 +1,32 @@
 -- Where values can be, read from the catalogs: no list of columns exists that could forget one.
 
 CREATE FUNCTION prism_crypt._types_over(base oid, OUT type oid, OUT nested boolean) RETURNS SETOF record
-  LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE types (type, nested) AS (
-    SELECT base, false
-    UNION
-    SELECT step.type, t.nested OR step.nested
-    FROM types AS t, LATERAL (
-      SELECT d.oid, false FROM pg_type AS d WHERE d.typtype = 'd' AND d.typbasetype = t.type
-      UNION ALL
-      SELECT e.typarray, true FROM pg_type AS e WHERE e.oid = t.type AND e.typarray <> 0
-      UNION ALL
-      SELECT c.reltype, true
-      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
-      WHERE a.atttypid = t.type AND a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0
-    ) AS step (type, nested)
-  )
-  SELECT type, bool_or(nested) FROM types GROUP BY type
-$$;
+  LANGUAGE c STABLE STRICT ROWS 10 AS 'MODULE_PATHNAME', '_types_over_wrapper';
 COMMENT ON FUNCTION prism_crypt._types_over(oid) IS
-  'Every type that holds a type: itself, domains over it and, nested, arrays and composite types. Internal';
+  'Every type that holds a type: itself, domains over it and, nested, arrays, ranges, multiranges and composite types. Internal';
+
+CREATE FUNCTION prism_crypt._holds_encrypted(type oid) RETURNS boolean
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_holds_encrypted_wrapper';
+COMMENT ON FUNCTION prism_crypt._holds_encrypted(oid) IS
+  'Whether a type is encrypted_text, or holds it. For one type; for many, _encrypted_types() is read once. Internal';
+
+CREATE FUNCTION prism_crypt._is_quickly_checked(type oid) RETURNS boolean
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_is_quickly_checked_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_quickly_checked(oid) IS
+  'Whether PostgreSQL soon makes a table with a column of a type: it goes through types that are used twice twice. Internal';
 
 CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
   SELECT type, nested FROM prism_crypt._types_over('@extschema@.encrypted_text'::regtype)
 $$;
 COMMENT ON FUNCTION prism_crypt._encrypted_types() IS
-  'Every type that holds encrypted_text: the type, domains over it and, nested, arrays and composite types. Internal';
+  'Every type that holds encrypted_text: the type, domains over it and, nested, arrays, ranges and so on. Internal';
 
 CREATE FUNCTION prism_crypt._encrypted_columns(
-  OUT relation oid, OUT relkind "char", OUT column_name name, OUT type oid, OUT nested boolean
+  OUT relation oid, OUT relkind "char", OUT column_name name, OUT type oid, OUT nested boolean, OUT generated boolean
 ) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT c.oid, c.relkind, a.attname, a.atttypid, t.nested
+  SELECT c.oid, c.relkind, a.attname, a.atttypid, t.nested, a.attgenerated <> ''
   FROM prism_crypt._encrypted_types() AS t
   JOIN pg_attribute AS a ON a.atttypid = t.type AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_class AS c ON c.oid = a.attrelid

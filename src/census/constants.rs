@@ -41,6 +41,7 @@ fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
     let mut versions = Vec::new();
     let has_text_form = memmem::find(tree, TEXT_FORM_BYTES).is_some();
     for at in memmem::find_iter(tree, CONSTANT) {
+        check_for_interrupts!();
         let rest = tree.get(at + CONSTANT.len()..).unwrap_or_default();
         // No part of a constant is written with braces.
         let constant = rest.split(|byte| *byte == b'}').next().unwrap_or_default();
@@ -63,6 +64,9 @@ fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
 
 const UNREADABLE: Error = Error::Internal("a stored expression has a form that is not known");
 
+/// A constant may have as many bytes as PostgreSQL stores.
+const WORDS_A_CHECK: usize = 65_536;
+
 /// The bytes of a constant that is not passed by value: `:constvalue 4 [ 16 0 0 0 ]`. Null is `:constvalue <>`.
 fn value(constant: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     const VALUE: &[u8] = b" :constvalue ";
@@ -74,14 +78,15 @@ fn value(constant: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     let text = constant.get(at + VALUE.len()..).unwrap_or_default();
     let length = leading_number::<usize>(text).ok_or(UNREADABLE)?;
     let text = text.trim_ascii_end().strip_suffix(b"]").ok_or(UNREADABLE)?;
-    let bytes: Option<Vec<u8>> = text
-        .split(|byte| *byte == b' ')
-        .skip(2)
-        .filter(|word| !word.is_empty())
+    let mut bytes = Vec::new();
+    for word in text.split(|byte| *byte == b' ').skip(2).filter(|word| !word.is_empty()) {
+        if bytes.len().is_multiple_of(WORDS_A_CHECK) {
+            check_for_interrupts!();
+        }
         // Written as `char`, which is signed on some machines.
-        .map(|word| leading_number::<i16>(word).map(|byte| byte as u8))
-        .collect();
-    bytes.filter(|bytes| bytes.len() == length).map(Some).ok_or(UNREADABLE)
+        bytes.push(leading_number::<i16>(word).ok_or(UNREADABLE)? as u8);
+    }
+    if bytes.len() == length { Ok(Some(bytes)) } else { Err(UNREADABLE) }
 }
 
 /// The number that a text begins with, up to a space.

@@ -1,53 +1,78 @@
-//! Where the type is used: catalog look-ups.
+//! Where the type is used: catalog look-ups. None locks anything, so nobody can keep them waiting.
 
+use crate::datatype::nested;
 use pgrx::pg_sys;
-use std::collections::HashSet;
 
 /// Whether a relation has a column whose values can hold the type, in any depth of arrays, composites, domains, ranges and
 /// multiranges. Partitions have the columns of their table, so they are not looked at. Inside a transaction.
 pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
-    // SAFETY: a syscache look-up inside a transaction.
-    let extension = unsafe { pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true) };
-    if extension == pg_sys::InvalidOid {
-        return false;
-    }
-    // Not recursive, and each type once: types may be nested as deeply, and as often, as their owner likes.
-    let (mut types, mut seen) = (Vec::new(), HashSet::new());
-    add_columns(&mut types, relation);
-    while let Some(one) = types.pop() {
-        // What initdb made holds nothing of ours.
-        if one.to_u32() < pg_sys::FirstNormalObjectId || !seen.insert(one) {
-            continue;
-        }
-        pgrx::check_for_interrupts!();
-        // SAFETY: syscache look-ups inside a transaction.
-        unsafe {
-            let base = pg_sys::getBaseType(one);
-            if is_encrypted(base, extension) {
-                return true;
-            }
-            if base != one {
-                types.push(base);
-            } else if pg_sys::type_is_rowtype(base) {
-                add_columns(&mut types, pg_sys::get_typ_typrelid(base));
-            } else {
-                // Each is invalid where the type is of another kind.
-                types.extend([
-                    pg_sys::get_element_type(base),
-                    pg_sys::get_range_subtype(base),
-                    pg_sys::get_multirange_range(base),
-                ]);
-            }
-        }
-    }
-    false
+    // What initdb made holds nothing of ours.
+    column_types(relation)
+        .into_iter()
+        .any(|one| one.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(one).encrypted)
 }
 
-/// Adds the types of a relation's columns; those that were dropped have none.
-fn add_columns(types: &mut Vec<pg_sys::Oid>, relation: pg_sys::Oid) {
+/// What a type is made of, one step deep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Makeup {
+    /// A domain over this type.
+    Domain(pg_sys::Oid),
+    /// Of elements of this type.
+    Array(pg_sys::Oid),
+    /// Of bounds of this type.
+    Range(pg_sys::Oid),
+    /// Of ranges of this type.
+    Multirange(pg_sys::Oid),
+    /// The rows of this relation; of `record`, of none.
+    Row(pg_sys::Oid),
+    /// Of nothing else.
+    Whole,
+}
+
+impl Makeup {
+    /// That of a type; of one that is gone, `Whole`. Inside a transaction.
+    pub fn of(type_oid: pg_sys::Oid) -> Self {
+        let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
+        // SAFETY: the tuple is a row of pg_type, and is released after it was read. The other look-ups give an invalid oid
+        // where they find nothing.
+        unsafe {
+            let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(type_oid));
+            if tuple.is_null() {
+                return Self::Whole;
+            }
+            let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_type>();
+            let (kind, base) = (form.typtype as u8, form.typbasetype);
+            let (relation, has_element) = (form.typrelid, form.typelem != pg_sys::InvalidOid);
+            pg_sys::ReleaseSysCache(tuple);
+            let part = match kind {
+                pg_sys::TYPTYPE_COMPOSITE => return Self::Row(relation),
+                pg_sys::TYPTYPE_PSEUDO if type_oid == pg_sys::RECORDOID => return Self::Row(relation),
+                pg_sys::TYPTYPE_DOMAIN => Self::Domain(base),
+                pg_sys::TYPTYPE_RANGE => Self::Range(pg_sys::get_range_subtype(type_oid)),
+                pg_sys::TYPTYPE_MULTIRANGE => Self::Multirange(pg_sys::get_multirange_range(type_oid)),
+                // Some types have elements and are no arrays.
+                _ if has_element => Self::Array(pg_sys::get_element_type(type_oid)),
+                _ => Self::Whole,
+            };
+            if part.part() == Some(pg_sys::InvalidOid) { Self::Whole } else { part }
+        }
+    }
+
+    /// The type of its parts, where all are of one.
+    pub fn part(self) -> Option<pg_sys::Oid> {
+        match self {
+            Self::Domain(part) | Self::Array(part) | Self::Range(part) | Self::Multirange(part) => Some(part),
+            Self::Row(_) | Self::Whole => None,
+        }
+    }
+}
+
+/// The types of a relation's columns; those that were dropped have none. Inside a transaction.
+pub fn column_types(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     // SAFETY: syscache look-ups inside a transaction.
     unsafe {
-        types.extend((1..=column_count(relation)).map(|number| pg_sys::get_atttype(relation, number)));
+        let types = (1..=column_count(relation)).map(|number| pg_sys::get_atttype(relation, number));
+        types.filter(|one| *one != pg_sys::InvalidOid).collect()
     }
 }
 

@@ -17,6 +17,7 @@ mod output;
 mod portal;
 pub mod reading;
 pub mod text_io;
+mod types_over;
 pub mod typmod;
 mod unseen_change;
 

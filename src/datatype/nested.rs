@@ -1,20 +1,23 @@
-//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays and composite
-//! types are looked through, however deep.
+//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays, ranges,
+//! multiranges and composite types are looked through, however deep.
 
 mod layout;
+mod packed;
 mod parts;
 mod shape;
 
 use crate::datatype::datum::Front;
 use crate::error::Error;
 use crate::varlena::Varlena;
-use parts::{Array, Composite};
+use packed::Packed;
+use parts::Composite;
 use pgrx::{check_for_interrupts, pg_sys};
 use prism_envelope::{FormatError, KeyVersion, SearchTag};
 use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+pub use packed::convert_array;
 pub use shape::{holds, is_leaf};
 
 /// One value found, of which only the front is fetched.
@@ -60,19 +63,16 @@ pub unsafe fn visit(
             kind @ (Kind::Encrypted | Kind::Bytes) => {
                 see(&Leaf { front: Front::of(datum), is_bytes: kind == Kind::Bytes })
             }
-            Kind::Array => {
-                let array = Array::of(datum)?;
-                if shape(array.element_type()).kind == Kind::Other {
+            Kind::Array | Kind::Range | Kind::Multirange => {
+                let packed = Packed::of(datum, kind)?;
+                let part_type = packed.part_type();
+                if shape(part_type).kind == Kind::Other {
                     return Ok(());
                 }
-                let (elements, nulls) = array.elements()?;
-                for (element, _) in elements.iter().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
-                    check_for_interrupts!();
-                    visit(*element, array.element_type(), see)?;
-                }
-                Ok(())
+                packed.each(&mut |part| visit(part, part_type, see))
             }
             Kind::Composite => {
+                check_for_interrupts!();
                 let composite = Composite::of(datum, type_oid)?;
                 let (values, nulls) = composite.fields()?;
                 for (index, (value, _)) in
@@ -115,7 +115,7 @@ unsafe fn map_part(
     domain: &mut *mut c_void,
     replace: &mut dyn FnMut(&[u8]) -> Result<Varlena, Error>,
 ) -> Result<Option<pg_sys::Datum>, Error> {
-    let Shape { kind, is_domain } = shape(type_oid);
+    let Shape { kind, is_domain, .. } = shape(type_oid);
     // SAFETY: as promised by the caller; the parts are of the types that the value names.
     unsafe {
         if kind.has_parts() {
@@ -126,24 +126,17 @@ unsafe fn map_part(
                 let bytes = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
                 Some(replace(pgrx::varlena_to_byte_slice(bytes))?.datum())
             }
-            Kind::Array => {
-                let array = Array::of(datum)?;
-                if matches!(shape(array.element_type()).kind, Kind::Bytes | Kind::Other) {
+            Kind::Array | Kind::Range | Kind::Multirange => {
+                let packed = Packed::of(datum, kind)?;
+                let part_type = packed.part_type();
+                if matches!(shape(part_type).kind, Kind::Bytes | Kind::Other) {
                     return Ok(None);
                 }
-                let (elements, nulls) = array.elements()?;
-                let (mut changed, mut element_domain) = (false, null_mut());
-                for (element, _) in elements.iter_mut().zip(&*nulls).filter(|(_, is_null)| !**is_null) {
-                    check_for_interrupts!();
-                    if let Some(mapped) =
-                        map_part(*element, array.element_type(), &mut element_domain, replace)?
-                    {
-                        (*element, changed) = (mapped, true);
-                    }
-                }
-                changed.then(|| array.with(elements, nulls))
+                let mut part_domain = null_mut();
+                packed.map(&mut |part| map_part(part, part_type, &mut part_domain, replace))?
             }
             Kind::Composite => {
+                check_for_interrupts!();
                 let composite = Composite::of(datum, type_oid)?;
                 let (values, nulls) = composite.fields()?;
                 let mut changed = false;

@@ -3,12 +3,16 @@
 use super::constants::{WithText, known, with_constant};
 use super::nodes::nth;
 use super::simplify::operator_of;
-use crate::datatype::catalog;
 use crate::datatype::text_io::seal_unsearchable;
+use crate::datatype::{catalog, nested};
 use crate::error::Error;
+use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
-use std::ffi::{CStr, c_char, c_int};
-use std::ptr::null_mut;
+use std::ffi::CStr;
+
+/// In bytes: the longest array of sealed texts that is made for a plan, of about a million elements. A longer one is left to the
+/// comparison, which hashes texts as they are.
+const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
 
 /// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, where the array is known.
 ///
@@ -25,10 +29,17 @@ pub unsafe fn seal_array(
         if operator.is_text_left {
             return seal_value(comparison, &operator, params);
         }
-        let array = known(nth(comparison.args, 1), pg_sys::TEXTARRAYOID, params);
         let array_type = pg_sys::get_array_type(operator.encrypted);
-        let Some(array) = array.filter(|_| array_type != pg_sys::InvalidOid) else { return Ok(()) };
-        let sealed = sealed_array(array, operator.encrypted)?;
+        if array_type == pg_sys::InvalidOid {
+            return Ok(());
+        }
+        // An array that was computed may be large, and is not needed any more.
+        let mut memory = PgMemoryContexts::new("prism_crypt array");
+        let array = memory.switch_to(|_| known(nth(comparison.args, 1), pg_sys::TEXTARRAYOID, params));
+        let Some(array) = array else { return Ok(()) };
+        let mut seal = |text| seal_unsearchable(text);
+        let sealed = nested::convert_array(array, operator.encrypted, MAX_SEALED_LEN, &mut seal)?;
+        let Some(sealed) = sealed else { return Ok(()) };
         replace(comparison, 1, array_type, sealed, &operator);
     }
     Ok(())
@@ -119,50 +130,5 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         );
         comparison.opno = operator;
         comparison.opfuncid = pg_sys::get_opcode(operator);
-    }
-}
-
-/// The same array with every text sealed.
-///
-/// # Safety
-/// `array` is a `text[]`, and `element_type` is `encrypted_text`.
-unsafe fn sealed_array(array: pg_sys::Datum, element_type: pg_sys::Oid) -> Result<pg_sys::Datum, Error> {
-    // SAFETY: PostgreSQL allocates what it takes apart, elements and nulls in equal number. Both types have variable length
-    // and are aligned to integers.
-    unsafe {
-        let align = pg_sys::TYPALIGN_INT as c_char;
-        let array = pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-        let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
-        pg_sys::deconstruct_array(
-            array,
-            pg_sys::TEXTOID,
-            -1,
-            false,
-            align,
-            &mut elements,
-            &mut nulls,
-            &mut count,
-        );
-        for index in 0..count.cast_unsigned() as usize {
-            let (element, is_null) = (elements.add(index), *nulls.add(index));
-            if !is_null {
-                *element = seal_unsearchable(*element)?.datum();
-            }
-        }
-        let dimensions = (*array).ndim;
-        let sizes = array.cast::<u8>().add(size_of::<pg_sys::ArrayType>()).cast::<c_int>();
-        let lower_bounds = sizes.add(dimensions.cast_unsigned() as usize);
-        let sealed = pg_sys::construct_md_array(
-            elements,
-            nulls,
-            dimensions,
-            sizes,
-            lower_bounds,
-            element_type,
-            -1,
-            false,
-            align,
-        );
-        Ok(pg_sys::Datum::from(sealed))
     }
 }

@@ -3,6 +3,7 @@
 //! see to `=` and `<>` (`simplify`), but about these PostgreSQL asks no function.
 
 use super::array_constants::seal_array;
+use super::attempt::attempt;
 use super::mark::mark_plan;
 use super::nodes::{length, nth};
 use super::simplify::operator_of;
@@ -31,6 +32,7 @@ unsafe extern "C-unwind" {
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
+    fn check_stack_depth();
     fn standard_planner(
         query: *mut pg_sys::Query,
         text: *const c_char,
@@ -78,7 +80,10 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, params: *mut c_void) -
             return false;
         }
         match (*node).type_ {
-            pg_sys::NodeTag::T_Query => return query_tree_walker(node.cast(), walk, params, 0),
+            pg_sys::NodeTag::T_Query => {
+                check_stack_depth();
+                return query_tree_walker(node.cast(), walk, params, 0);
+            }
             pg_sys::NodeTag::T_ScalarArrayOpExpr
             | pg_sys::NodeTag::T_DistinctExpr
             | pg_sys::NodeTag::T_NullIfExpr => seal(node, params.cast()),
@@ -191,7 +196,8 @@ pub unsafe fn with_constant(
     }
 }
 
-/// The value of an expression of this type, if it can be computed before the statement runs, and is not null.
+/// The value of an expression of this type, if it can be computed before the statement runs, and is not null. PostgreSQL may
+/// yet find that it need not be computed, so it raises no error that the statement might not.
 ///
 /// # Safety
 /// The parameters are null or what PostgreSQL plans with.
@@ -200,22 +206,14 @@ pub unsafe fn known(
     type_oid: pg_sys::Oid,
     params: pg_sys::ParamListInfo,
 ) -> Option<pg_sys::Datum> {
-    // SAFETY: the planner's own computation of constants, which looks at nothing else of the planner's state.
+    // SAFETY: as promised by the caller; the node's tag says what it is.
     unsafe {
-        if !is_plain(expression) {
-            return None;
-        }
-        let mut global = pg_sys::PlannerGlobal {
-            type_: pg_sys::NodeTag::T_PlannerGlobal,
-            boundParams: params,
-            ..Default::default()
+        let computed = match means(expression) {
+            _ if !expression.is_null() && pgrx::is_a(expression, pg_sys::NodeTag::T_Const) => expression,
+            Means::None => return None,
+            Means::Values => compute(expression, params),
+            Means::Functions => attempt(|| compute(expression, params))?,
         };
-        let mut root = pg_sys::PlannerInfo {
-            type_: pg_sys::NodeTag::T_PlannerInfo,
-            glob: &mut global,
-            ..Default::default()
-        };
-        let computed = pg_sys::eval_const_expressions(&mut root, expression);
         if computed.is_null() || !pgrx::is_a(computed, pg_sys::NodeTag::T_Const) {
             return None;
         }
@@ -224,43 +222,78 @@ pub unsafe fn known(
     }
 }
 
-/// Whether an expression is made of constants and parameters alone, and of PostgreSQL's functions of them. PostgreSQL may yet
-/// find that others need not be computed, and they may raise errors.
+/// The planner's own computation of constants, which looks at nothing else of the planner's state.
 ///
 /// # Safety
+/// As [`known`].
+unsafe fn compute(expression: *mut pg_sys::Node, params: pg_sys::ParamListInfo) -> *mut pg_sys::Node {
+    let mut global = pg_sys::PlannerGlobal {
+        type_: pg_sys::NodeTag::T_PlannerGlobal,
+        boundParams: params,
+        ..Default::default()
+    };
+    let mut root = pg_sys::PlannerInfo {
+        type_: pg_sys::NodeTag::T_PlannerInfo,
+        glob: &mut global,
+        ..Default::default()
+    };
+    // SAFETY: as promised by the caller.
+    unsafe { pg_sys::eval_const_expressions(&mut root, expression) }
+}
+
+/// What it takes to compute an expression; the most of its parts counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Means {
+    /// Constants and parameters, which raise no errors.
+    Values,
+    /// PostgreSQL's functions of them as well, which may.
+    Functions,
+    /// It can't be, or by functions of others, which may do anything.
+    None,
+}
+
+/// # Safety
 /// `expression` is null or a node.
-unsafe fn is_plain(expression: *mut pg_sys::Node) -> bool {
+unsafe fn means(expression: *mut pg_sys::Node) -> Means {
     // SAFETY: the node's tag says what it is.
     unsafe {
         if expression.is_null() {
-            return false;
+            return Means::None;
         }
         pg_sys::check_stack_depth();
         match (*expression).type_ {
-            pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => true,
-            pg_sys::NodeTag::T_RelabelType => {
-                is_plain((*expression.cast::<pg_sys::RelabelType>()).arg.cast())
-            }
+            pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => Means::Values,
+            pg_sys::NodeTag::T_RelabelType => means((*expression.cast::<pg_sys::RelabelType>()).arg.cast()),
             // From varchar[] to text[]: nothing is computed for an element.
             pg_sys::NodeTag::T_ArrayCoerceExpr => {
                 let cast = &*expression.cast::<pg_sys::ArrayCoerceExpr>();
                 let is_relabelled = pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_RelabelType);
-                is_relabelled && is_plain(cast.arg.cast())
+                if is_relabelled { means(cast.arg.cast()) } else { Means::None }
             }
-            pg_sys::NodeTag::T_ArrayExpr => are_plain((*expression.cast::<pg_sys::ArrayExpr>()).elements),
-            // PostgreSQL's own, such as lower() and string_to_array(); those of others may do anything.
+            pg_sys::NodeTag::T_ArrayExpr => {
+                let array = &*expression.cast::<pg_sys::ArrayExpr>();
+                // Arrays that are put together must have the same dimensions.
+                let own = if array.multidims { Means::Functions } else { Means::Values };
+                means_of_all(array.elements).max(own)
+            }
+            // PostgreSQL's own, such as lower() and string_to_array().
             pg_sys::NodeTag::T_FuncExpr => {
                 let call = &*expression.cast::<pg_sys::FuncExpr>();
-                call.funcid.to_u32() < pg_sys::FirstNormalObjectId && are_plain(call.args)
+                if call.funcid.to_u32() < pg_sys::FirstNormalObjectId {
+                    means_of_all(call.args).max(Means::Functions)
+                } else {
+                    Means::None
+                }
             }
-            _ => false,
+            _ => Means::None,
         }
     }
 }
 
 /// # Safety
 /// `expressions` is null or a list of nodes.
-unsafe fn are_plain(expressions: *mut pg_sys::List) -> bool {
+unsafe fn means_of_all(expressions: *mut pg_sys::List) -> Means {
     // SAFETY: as promised by the caller.
-    unsafe { (0..length(expressions)).all(|index| is_plain(nth(expressions, index))) }
+    let each = (0..unsafe { length(expressions) }).map(|index| unsafe { means(nth(expressions, index)) });
+    each.max().unwrap_or(Means::Values)
 }

@@ -95,6 +95,7 @@ unsafe extern "C-unwind" {
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
+    fn check_stack_depth();
     #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_mutator_impl")]
     fn expression_tree_mutator(
         node: *mut pg_sys::Node,
@@ -174,7 +175,10 @@ unsafe extern "C-unwind" fn holds_literal(node: *mut pg_sys::Node, context: *mut
             return false;
         }
         match (*node).type_ {
-            pg_sys::NodeTag::T_Query => query_tree_walker(node.cast(), holds_literal, context, 0),
+            pg_sys::NodeTag::T_Query => {
+                check_stack_depth();
+                query_tree_walker(node.cast(), holds_literal, context, 0)
+            }
             pg_sys::NodeTag::T_Const => is_marked(&*node.cast()),
             _ => expression_tree_walker(node, holds_literal, context),
         }
@@ -196,7 +200,10 @@ unsafe extern "C-unwind" fn wrap(node: *mut pg_sys::Node, context: *mut c_void) 
             return node;
         }
         match (*node).type_ {
-            pg_sys::NodeTag::T_Query => query_tree_mutator(node.cast(), wrap, context, 0).cast(),
+            pg_sys::NodeTag::T_Query => {
+                check_stack_depth();
+                query_tree_mutator(node.cast(), wrap, context, 0).cast()
+            }
             pg_sys::NodeTag::T_Const if is_marked(&*node.cast()) => marked(node.cast(), context),
             _ => expression_tree_mutator(node, wrap, context),
         }

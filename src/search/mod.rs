@@ -2,6 +2,7 @@
 //! what each reveals; `sql/search.sql` declares them.
 
 mod array_constants;
+mod attempt;
 mod blind_index;
 mod compare;
 mod constants;

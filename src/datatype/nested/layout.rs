@@ -1,8 +1,11 @@
-//! Whether the bytes of an array or of a composite value are laid out as they say, before PostgreSQL takes them apart: it
-//! believes them. Pure reckoning.
+//! Where the parts of arrays, ranges, multiranges and composite values lie, and whether they are laid out as they say:
+//! PostgreSQL believes them. Pure reckoning, and nothing allocated.
+
+pub mod ranges;
 
 use pgrx::pg_sys;
 use std::mem::offset_of;
+use std::ops::Range;
 
 /// How values of a type lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,56 +55,102 @@ fn tuple_end(datum: &[u8], fields: impl ExactSizeIterator<Item = Option<Layout>>
     let mut end = 0;
     for (_, layout) in fields.take(count).enumerate().filter(|(field, _)| !is_null(*field)) {
         let layout = layout?;
-        // A varlena whose first byte is not padding has a short header, which is not aligned.
-        let is_short = layout.length == -1 && data.get(end).is_some_and(|byte| *byte != 0);
-        let start = if is_short { end } else { end.next_multiple_of(layout.alignment) };
-        end = value_end(data, start, layout)?;
+        end = value_end(data, start(data, end, layout), layout)?;
     }
     Some(end)
 }
 
-/// Whether `datum`, from its length word to its end, is an array of such elements, which all lie inside of it.
-pub fn is_array(datum: &[u8], element: Option<Layout>) -> bool {
-    array_end(datum, element).is_some()
+/// The bytes are not laid out as they say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damaged;
+
+/// Where the parts of a value lie in it; `None` for a null one.
+pub type Place = Result<Option<Range<usize>>, Damaged>;
+
+/// The elements of an array of any dimensions, in their order.
+#[derive(Debug)]
+pub struct Elements<'a> {
+    datum: &'a [u8],
+    nulls: Option<&'a [u8]>,
+    layout: Layout,
+    count: usize,
+    index: usize,
+    /// Where the next one begins.
+    at: usize,
 }
 
-fn array_end(datum: &[u8], element: Option<Layout>) -> Option<usize> {
-    let element = element?;
-    let dimensions = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, ndim))?).ok()?;
-    let data_at = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, dataoffset))?).ok()?;
-    if dimensions > pg_sys::MAXDIM as usize {
-        return None;
+impl<'a> Elements<'a> {
+    /// Of an array, from its length word to its end.
+    pub fn of(datum: &'a [u8], layout: Option<Layout>) -> Result<Self, Damaged> {
+        Self::checked(datum, layout).ok_or(Damaged)
     }
-    // The lengths of the dimensions, and as many lower bounds.
-    let header_end = ARRAY_DIMENSIONS_AT + 2 * dimensions * size_of::<i32>();
-    datum.get(..header_end)?;
-    let mut count = usize::from(dimensions > 0);
-    for dimension in 0..dimensions {
-        let length = read_i32(datum, ARRAY_DIMENSIONS_AT + dimension * size_of::<i32>())?;
-        count = count.checked_mul(usize::try_from(length).ok()?)?;
-        // What PostgreSQL allocates for each element must be possible to reckon, too.
-        i32::try_from(count).ok()?;
-    }
-    let (nulls, mut end) = match data_at {
-        0 => (None, header_end.next_multiple_of(MAXALIGN)),
-        _ => {
-            let nulls = datum.get(header_end..header_end + count.div_ceil(8))?;
-            if data_at < header_end + nulls.len() || !data_at.is_multiple_of(MAXALIGN) {
-                return None;
+
+    fn checked(datum: &'a [u8], layout: Option<Layout>) -> Option<Self> {
+        let layout = layout?;
+        let dimensions = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, ndim))?).ok()?;
+        let data_at = usize::try_from(read_i32(datum, offset_of!(pg_sys::ArrayType, dataoffset))?).ok()?;
+        if dimensions > pg_sys::MAXDIM as usize {
+            return None;
+        }
+        // The lengths of the dimensions, and as many lower bounds.
+        let header_end = ARRAY_DIMENSIONS_AT + 2 * dimensions * size_of::<i32>();
+        datum.get(..header_end)?;
+        let mut count = usize::from(dimensions > 0);
+        for dimension in 0..dimensions {
+            let length = read_i32(datum, ARRAY_DIMENSIONS_AT + dimension * size_of::<i32>())?;
+            count = count.checked_mul(usize::try_from(length).ok()?)?;
+            // As many as PostgreSQL counts.
+            i32::try_from(count).ok()?;
+        }
+        let (nulls, at) = match data_at {
+            0 => (None, header_end.next_multiple_of(MAXALIGN)),
+            _ => {
+                let nulls = datum.get(header_end..header_end + count.div_ceil(8))?;
+                if data_at < header_end + nulls.len() || !data_at.is_multiple_of(MAXALIGN) {
+                    return None;
+                }
+                (Some(nulls), data_at)
             }
-            (Some(nulls), data_at)
-        }
-    };
-    // Not even one without elements ends before its data.
-    datum.get(end..)?;
-    for index in 0..count {
-        if nulls.is_some_and(|nulls| nulls[index / 8] & (1 << (index % 8)) == 0) {
-            continue;
-        }
-        end = value_end(datum, end, element)?.next_multiple_of(element.alignment);
+        };
+        // Not even one without elements ends before its data.
+        datum.get(at..)?;
+        Some(Self { datum, nulls, layout, count, index: 0, at })
     }
-    // The last one may go without its padding.
-    Some(end.min(datum.len()))
+
+    /// Where the next one begins: of a new iterator, where the data begins.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+}
+
+impl Iterator for Elements<'_> {
+    type Item = Place;
+
+    fn next(&mut self) -> Option<Place> {
+        if self.index >= self.count {
+            return None;
+        }
+        let index = self.index;
+        self.index += 1;
+        if self.nulls.is_some_and(|nulls| nulls[index / 8] & (1 << (index % 8)) == 0) {
+            return Some(Ok(None));
+        }
+        let Some(end) = value_end(self.datum, self.at, self.layout) else {
+            self.index = self.count;
+            return Some(Err(Damaged));
+        };
+        let place = self.at..end;
+        // The last one may go without its padding.
+        self.at = end.next_multiple_of(self.layout.alignment).min(self.datum.len());
+        Some(Ok(Some(place)))
+    }
+}
+
+/// Where a value begins that follows what ends at `end`. A varlena whose first byte is not padding has a short header, which
+/// is not aligned.
+fn start(data: &[u8], end: usize, layout: Layout) -> usize {
+    let is_short = layout.length == -1 && data.get(end).is_some_and(|byte| *byte != 0);
+    if is_short { end } else { end.next_multiple_of(layout.alignment) }
 }
 
 /// Where the value that begins at `start` ends, if it ends inside of `data`.

@@ -1,110 +1,20 @@
-//! Values taken apart and put together again, as PostgreSQL does it. What is not laid out as it says is an error.
+//! Composite values taken apart and put together again, as PostgreSQL does it. What is not laid out as it says is an error.
 
-use super::layout::{Layout, is_array, is_tuple};
+use super::layout::{Layout, is_tuple};
+use super::shape::shape;
 use crate::error::Error;
 use pgrx::{PgTupleDesc, pg_sys};
-use std::ptr::null_mut;
 
-const DAMAGED_ARRAY: Error = Error::DamagedNested("array");
 const DAMAGED_COMPOSITE: Error = Error::DamagedNested("composite value");
 
 /// The bytes of a detoasted value, its length word among them; `None` where they are not even a whole header.
 ///
 /// # Safety
 /// `pointer` is a varlena with a long header, and lives as long as `'a`.
-unsafe fn bytes_of<'a>(pointer: *const pg_sys::varlena, header_len: usize) -> Option<&'a [u8]> {
+pub unsafe fn bytes_of<'a>(pointer: *const pg_sys::varlena, header_len: usize) -> Option<&'a [u8]> {
     // SAFETY: as promised by the caller.
     let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), pgrx::varsize_any(pointer)) };
     (bytes.len() >= header_len).then_some(bytes)
-}
-
-/// An array, detoasted.
-pub struct Array(*mut pg_sys::ArrayType);
-
-impl Array {
-    /// Detoasts where it has to be.
-    ///
-    /// # Safety
-    /// `datum` is an array.
-    pub unsafe fn of(datum: pg_sys::Datum) -> Result<Self, Error> {
-        // SAFETY: as promised by the caller.
-        unsafe {
-            let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
-            bytes_of(pointer, size_of::<pg_sys::ArrayType>()).ok_or(DAMAGED_ARRAY)?;
-            let array = Self(pointer.cast());
-            if pg_sys::get_typisdefined(array.element_type()) { Ok(array) } else { Err(DAMAGED_ARRAY) }
-        }
-    }
-
-    /// The type that the array itself names.
-    pub fn element_type(&self) -> pg_sys::Oid {
-        // SAFETY: part of the header of every array.
-        unsafe { (*self.0).elemtype }
-    }
-
-    fn layout(&self) -> (i16, bool, std::ffi::c_char) {
-        let (mut length, mut by_value, mut alignment) = (0, false, 0);
-        // SAFETY: a catalog look-up.
-        unsafe {
-            pg_sys::get_typlenbyvalalign(self.element_type(), &mut length, &mut by_value, &mut alignment);
-        }
-        (length, by_value, alignment)
-    }
-
-    /// The elements of all dimensions in their order, and which of them are null: palloc'd.
-    ///
-    /// # Safety
-    /// The current memory context outlives the slices.
-    pub unsafe fn elements<'a>(&self) -> Result<(&'a mut [pg_sys::Datum], &'a mut [bool]), Error> {
-        let (length, by_value, alignment) = self.layout();
-        let (mut elements, mut nulls, mut count) = (null_mut(), null_mut(), 0);
-        // SAFETY: detoasted, and looked through before. PostgreSQL allocates both with `count` members, or not at all where
-        // there are none.
-        unsafe {
-            bytes_of(self.0.cast(), size_of::<pg_sys::ArrayType>())
-                .filter(|bytes| is_array(bytes, Layout::new(length, alignment)))
-                .ok_or(DAMAGED_ARRAY)?;
-            pg_sys::deconstruct_array(
-                self.0,
-                self.element_type(),
-                length.into(),
-                by_value,
-                alignment,
-                &mut elements,
-                &mut nulls,
-                &mut count,
-            );
-            let count = usize::try_from(count).unwrap_or_default();
-            if count == 0 {
-                return Ok((&mut [], &mut []));
-            }
-            let elements = std::slice::from_raw_parts_mut(elements, count);
-            Ok((elements, std::slice::from_raw_parts_mut(nulls, count)))
-        }
-    }
-
-    /// An array of the same type, dimensions and lower bounds with these elements.
-    pub fn with(&self, elements: &mut [pg_sys::Datum], nulls: &mut [bool]) -> pg_sys::Datum {
-        let (length, by_value, alignment) = self.layout();
-        // SAFETY: behind the header stand the dimensions, then as many lower bounds (ARR_DIMS, ARR_LBOUND), and their
-        // product is the number of elements.
-        unsafe {
-            let dimensions = self.0.add(1).cast::<i32>();
-            let count = (*self.0).ndim;
-            let array = pg_sys::construct_md_array(
-                elements.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-                count,
-                dimensions,
-                dimensions.add(usize::try_from(count).unwrap_or_default()),
-                self.element_type(),
-                length.into(),
-                by_value,
-                alignment,
-            );
-            pg_sys::Datum::from(array)
-        }
-    }
 }
 
 /// A composite value, detoasted. Holds nothing to be dropped, as the allocator of results wants it: the reference to the
@@ -129,7 +39,7 @@ impl Composite {
                 (*header).t_choice.t_datum;
             let is_as_expected = found == expected
                 || [found, expected].contains(&pg_sys::RECORDOID)
-                || found == pg_sys::getBaseType(expected);
+                || found == shape(expected).base;
             if !is_as_expected {
                 return Err(DAMAGED_COMPOSITE);
             }

@@ -1,7 +1,9 @@
-//! What a type is made of.
+//! What a type is made of. Types may be nested as deeply, and used as often, as their owner likes: each is looked at once,
+//! without recursion, and a cancel ends it.
 
-use crate::datatype::catalog;
-use pgrx::{PgTupleDesc, check_for_interrupts, pg_sys};
+use crate::datatype::catalog::{self, Makeup};
+use crate::keyring;
+use pgrx::{check_for_interrupts, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +16,10 @@ pub enum Kind {
     Bytes,
     /// An array of anything but `Other`.
     Array,
+    /// A range of anything but `Other`.
+    Range,
+    /// A multirange of anything but `Other`.
+    Multirange,
     /// Has fields, of whatever kinds.
     Composite,
     /// Holds neither.
@@ -23,15 +29,20 @@ pub enum Kind {
 impl Kind {
     /// Whether values of this kind are to be taken apart.
     pub fn has_parts(self) -> bool {
-        matches!(self, Self::Array | Self::Composite)
+        !matches!(self, Self::Encrypted | Self::Bytes | Self::Other)
     }
 }
 
-/// A kind, and whether a domain was looked through.
+/// What is known of a type.
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub kind: Kind,
+    /// Whether a domain was looked through.
     pub is_domain: bool,
+    /// The type without its domains.
+    pub base: pg_sys::Oid,
+    /// The type inside of all domains, arrays, ranges and multiranges.
+    core: pg_sys::Oid,
 }
 
 /// What the values of a type can hold.
@@ -48,52 +59,67 @@ pub fn is_leaf(type_oid: pg_sys::Oid) -> bool {
     matches!(shape(type_oid).kind, Kind::Encrypted | Kind::Bytes)
 }
 
-/// What the values of a type can hold. Inside a transaction. Looks at each type once, however often and deep it is used.
+/// What the values of a type can hold. Inside a transaction.
 pub fn holds(type_oid: pg_sys::Oid) -> Holds {
-    let mut holds = Holds::default();
-    let mut seen = HashSet::from([type_oid]);
-    let mut to_see = vec![type_oid];
-    while let Some(type_oid) = to_see.pop() {
-        check_for_interrupts!();
-        match shape(type_oid).kind {
-            Kind::Encrypted => holds.encrypted = true,
-            Kind::Bytes => holds.bytes = true,
-            Kind::Array | Kind::Composite => {
-                to_see.extend(parts(type_oid).into_iter().filter(|part| seen.insert(*part)));
-            }
-            Kind::Other => {}
-        }
+    let core = shape(type_oid).core;
+    match shape(core).kind {
+        Kind::Composite => composite_holds(core),
+        kind => Holds { encrypted: kind == Kind::Encrypted, bytes: kind == Kind::Bytes },
     }
-    holds
-}
-
-/// The types that an array or a composite type is made of.
-fn parts(type_oid: pg_sys::Oid) -> Vec<pg_sys::Oid> {
-    // SAFETY: catalog look-ups; there is no descriptor of the type `record` as such, and no element type of `anyarray`.
-    let fields = unsafe {
-        let base = pg_sys::getBaseType(type_oid);
-        let element = pg_sys::get_element_type(base);
-        if element != pg_sys::InvalidOid {
-            return vec![element];
-        }
-        if !pg_sys::type_is_rowtype(base) {
-            return Vec::new();
-        }
-        pg_sys::lookup_rowtype_tupdesc_noerror(base, -1, true)
-    };
-    if fields.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: a reference that is counted, and given back when it is dropped.
-    let fields = unsafe { PgTupleDesc::from_pg(fields) };
-    fields.iter().filter(|field| !field.attisdropped).map(|field| field.atttypid).collect()
 }
 
 thread_local! {
     static SHAPES: RefCell<HashMap<pg_sys::Oid, Shape>> = RefCell::new(HashMap::new());
+    /// Of composite types, and as of when: of which generation of types and of relations.
+    static HOLDS: RefCell<((u64, u32), HashMap<pg_sys::Oid, Holds>)> = RefCell::new(((0, 0), HashMap::new()));
     /// Changes with each type that changed.
     static GENERATION: Cell<u64> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn composite_holds(composite: pg_sys::Oid) -> Holds {
+    listen();
+    // SAFETY: as whenever PostgreSQL locks a relation. Types of composites are changed without that tables which use them are
+    // locked.
+    unsafe { pg_sys::AcceptInvalidationMessages() }
+    let as_of = || (GENERATION.get(), keyring::relations_as_of());
+    let before = as_of();
+    let known = HOLDS.with_borrow_mut(|(known_as_of, known)| {
+        if *known_as_of != before {
+            known.clear();
+            *known_as_of = before;
+        }
+        known.get(&composite).copied()
+    });
+    known.unwrap_or_else(|| {
+        let holds = look_into(composite);
+        HOLDS.with_borrow_mut(|(known_as_of, known)| {
+            if *known_as_of == as_of() {
+                known.insert(composite, holds);
+            }
+        });
+        holds
+    })
+}
+
+fn look_into(composite: pg_sys::Oid) -> Holds {
+    let mut holds = Holds::default();
+    let mut seen = HashSet::from([composite]);
+    let mut to_see = vec![composite];
+    while let Some(composite) = to_see.pop() {
+        let Makeup::Row(relation) = Makeup::of(composite) else { continue };
+        for column in catalog::column_types(relation) {
+            check_for_interrupts!();
+            let core = shape(column).core;
+            match shape(core).kind {
+                Kind::Encrypted => holds.encrypted = true,
+                Kind::Bytes => holds.bytes = true,
+                Kind::Composite if seen.insert(core) => to_see.push(core),
+                _ => {}
+            }
+        }
+    }
+    holds
 }
 
 /// Kept until a type changes. What a composite type is made of is not part of it: that may change without notice here.
@@ -109,55 +135,57 @@ pub fn shape(type_oid: pg_sys::Oid) -> Shape {
             SHAPES.with_borrow_mut(|shapes| shapes.insert(type_oid, shape));
         }
     };
-    // An array is of a kind if its elements are, through any number of domains and arrays.
-    let (mut arrays, mut inner) = (Vec::new(), type_oid);
+    let (mut around, mut inner) = (Vec::new(), type_oid);
     let shape = loop {
         check_for_interrupts!();
         if let Some(known) = known_shape(inner) {
             break known;
         }
-        let (shape, element) = find_shape(inner);
-        let Some(element) = element else {
+        let makeup = Makeup::of(inner);
+        let Some(part) = makeup.part() else {
+            let kind = kind_of(inner, makeup);
+            let shape = Shape { kind, is_domain: false, base: inner, core: inner };
             keep(inner, shape);
             break shape;
         };
-        arrays.push((inner, shape));
-        inner = element;
+        around.push((inner, makeup));
+        inner = part;
     };
-    let holds_nothing = shape.kind == Kind::Other;
-    arrays.into_iter().rev().fold(shape, |_, (array, shape)| {
-        let kind = if holds_nothing { Kind::Other } else { Kind::Array };
-        let shape = Shape { kind, ..shape };
-        keep(array, shape);
+    around.into_iter().rev().fold(shape, |inner, (type_oid, makeup)| {
+        let shape = inner.inside_of(type_oid, makeup);
+        keep(type_oid, shape);
         shape
     })
+}
+
+impl Shape {
+    /// That of a type which is made of this one.
+    fn inside_of(self, type_oid: pg_sys::Oid, makeup: Makeup) -> Self {
+        let kind = match makeup {
+            Makeup::Array(_) => Kind::Array,
+            Makeup::Range(_) => Kind::Range,
+            Makeup::Multirange(_) => Kind::Multirange,
+            Makeup::Domain(_) | Makeup::Row(_) | Makeup::Whole => return Self { is_domain: true, ..self },
+        };
+        let kind = if self.kind == Kind::Other { Kind::Other } else { kind };
+        Self { kind, is_domain: false, base: type_oid, core: self.core }
+    }
 }
 
 fn known_shape(type_oid: pg_sys::Oid) -> Option<Shape> {
     SHAPES.with_borrow(|shapes| shapes.get(&type_oid).copied())
 }
 
-/// The shape of a type; of an array, whatever its elements are, and their type.
-fn find_shape(type_oid: pg_sys::Oid) -> (Shape, Option<pg_sys::Oid>) {
-    // SAFETY: catalog look-ups. Arrays in the catalogs (pg_attribute.attmissingval) are of the type `anyarray`.
-    let (base, element) = unsafe {
-        let base = pg_sys::getBaseType(type_oid);
-        (base, pg_sys::get_element_type(base))
-    };
-    let kind = if base == pg_sys::BYTEAOID {
-        Kind::Bytes
-    } else if base == pg_sys::ANYARRAYOID || element != pg_sys::InvalidOid {
-        Kind::Array
-    // SAFETY: a catalog look-up.
-    } else if unsafe { pg_sys::type_is_rowtype(base) } {
-        Kind::Composite
-    } else if catalog::is_encrypted_text(base) {
-        Kind::Encrypted
-    } else {
-        Kind::Other
-    };
-    let shape = Shape { kind, is_domain: base != type_oid };
-    (shape, (element != pg_sys::InvalidOid).then_some(element))
+/// That of a type which is not made of one other.
+fn kind_of(type_oid: pg_sys::Oid, makeup: Makeup) -> Kind {
+    match makeup {
+        Makeup::Row(_) => Kind::Composite,
+        // Arrays in the catalogs (pg_attribute.attmissingval) are of the type `anyarray`, and tell what of themselves.
+        _ if type_oid == pg_sys::ANYARRAYOID => Kind::Array,
+        _ if type_oid == pg_sys::BYTEAOID => Kind::Bytes,
+        _ if catalog::is_encrypted_text(type_oid) => Kind::Encrypted,
+        _ => Kind::Other,
+    }
 }
 
 fn listen() {

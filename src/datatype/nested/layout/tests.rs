@@ -1,6 +1,7 @@
 //! Datums made by hand, and what is wrong with them. They run without a server.
 
-use super::{Layout, TUPLE_BITS_AT, array_end, tuple_end};
+use super::ranges::{Bounds, Ranges, multirange_entry};
+use super::{Damaged, Elements, Layout, TUPLE_BITS_AT, tuple_end};
 use pgrx::pg_sys;
 
 const INT: Layout = Layout { length: 4, alignment: 4 };
@@ -114,6 +115,13 @@ fn tuples_with_a_wrong_header() {
     assert_eq!(tuple_end(&good, [Some(INT), None].into_iter()), None);
 }
 
+/// Where the last element ends.
+fn array_end(datum: &[u8], element: Option<Layout>) -> Option<usize> {
+    let mut elements = Elements::of(datum, element).ok()?;
+    elements.try_for_each(|element| element.map(drop)).ok()?;
+    Some(elements.at())
+}
+
 fn array(dimensions: &[i32], data_at: i32, rest: &[u8]) -> Vec<u8> {
     let mut datum = vec![0; 4];
     let count = i32::try_from(dimensions.len()).unwrap_or_default();
@@ -167,4 +175,98 @@ fn arrays_of_a_wrong_shape() {
     assert_eq!(Layout::new(0, pg_sys::TYPALIGN_INT as std::ffi::c_char), None);
     assert_eq!(Layout::new(-3, pg_sys::TYPALIGN_INT as std::ffi::c_char), None);
     assert_eq!(Layout::new(4, 0), None);
+}
+
+const EMPTY: u8 = 0x01;
+const WITHOUT_LOWER: u8 = 0x08;
+const WITHOUT_UPPER: u8 = 0x10;
+
+fn range(bounds: &[u8], flags: u8) -> Vec<u8> {
+    [&[0; 8][..], bounds, &[flags]].concat()
+}
+
+fn bounds(lower: Option<std::ops::Range<usize>>, upper: Option<std::ops::Range<usize>>) -> Bounds {
+    Bounds { lower, upper }
+}
+
+#[test]
+fn ranges_as_postgresql_makes_them() {
+    let of = |datum: &[u8]| Bounds::of_range(datum, Some(TEXT));
+    assert_eq!(of(&range(b"", EMPTY)), Ok(bounds(None, None)));
+    assert_eq!(of(&range(b"", WITHOUT_LOWER | WITHOUT_UPPER)), Ok(bounds(None, None)));
+    assert_eq!(of(&range(&short(3, b"ab"), WITHOUT_UPPER)), Ok(bounds(Some(8..11), None)));
+    assert_eq!(of(&range(&short(3, b"ab"), WITHOUT_LOWER)), Ok(bounds(None, Some(8..11))));
+    // Short ones follow each other, long ones are aligned.
+    let data = [short(3, b"ab"), short(2, b"c")].concat();
+    assert_eq!(of(&range(&data, 0x06)), Ok(bounds(Some(8..11), Some(11..13))));
+    let data = [&short(3, b"ab")[..], &[0], &long(5, b"c")].concat();
+    assert_eq!(of(&range(&data, 0x02)), Ok(bounds(Some(8..11), Some(12..17))));
+}
+
+#[test]
+fn ranges_of_a_wrong_shape() {
+    let data = [short(3, b"ab"), short(2, b"c")].concat();
+    let good = range(&data, 0x06);
+    for length in 0..good.len() - 1 {
+        // What is left is not the flags, but any flags need their bounds.
+        let mut datum = good[..length].to_vec();
+        datum.push(0x06);
+        assert_eq!(Bounds::of_range(&datum, Some(TEXT)), Err(Damaged), "{length}");
+    }
+    for data in [long(9, b"abc"), long(2, b""), pointer(pg_sys::vartag_external::VARTAG_INDIRECT, 8), vec![]]
+    {
+        assert_eq!(Bounds::of_range(&range(&data, WITHOUT_UPPER), Some(TEXT)), Err(Damaged), "{data:?}");
+    }
+    assert_eq!(Bounds::of_range(b"", Some(TEXT)), Err(Damaged));
+    assert_eq!(Bounds::of_range(&good, None), Err(Damaged));
+}
+
+/// With these entries, flags and bounds.
+fn multirange(count: u32, entries: &[u32], flags: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut datum = vec![0; 8];
+    datum.extend_from_slice(&count.to_ne_bytes());
+    datum.extend(entries.iter().flat_map(|entry| entry.to_ne_bytes()));
+    datum.extend_from_slice(flags);
+    datum.resize(datum.len().next_multiple_of(4), 0);
+    datum.extend_from_slice(data);
+    datum
+}
+
+fn ranges(datum: &[u8]) -> Result<Vec<Bounds>, Damaged> {
+    Ranges::of(datum, Some(TEXT))?.collect()
+}
+
+#[test]
+fn multiranges_as_postgresql_makes_them() {
+    assert_eq!(ranges(&multirange(0, &[], &[], b"")), Ok(vec![]));
+    // Without the padding behind the header that nothing follows.
+    assert_eq!(ranges(&multirange(0, &[], &[], b"")[..12]), Ok(vec![]));
+    let one = [&short(3, b"ab")[..], &[0]].concat();
+    assert_eq!(ranges(&multirange(1, &[], &[WITHOUT_UPPER], &one)), Ok(vec![bounds(Some(16..19), None)]));
+    // The entry of the fifth, index 4, counts from the first.
+    let entries: Vec<_> = (1..6).filter_map(|index| multirange_entry(index, 4 * index, 4)).collect();
+    assert_eq!(entries, [4, 4, 4, 0x8000_0010, 4]);
+    let found = ranges(&multirange(6, &entries, &[WITHOUT_UPPER; 6], &one.repeat(6)));
+    let begins: Vec<_> =
+        found.iter().flatten().filter_map(|one| one.lower.clone()).map(|lower| lower.start).collect();
+    assert_eq!(begins, [40, 44, 48, 52, 56, 60]);
+    assert_eq!(multirange_entry(1, 0, 0x8000_0000), None);
+}
+
+#[test]
+fn multiranges_of_a_wrong_shape() {
+    let one = [&short(3, b"ab")[..], &[0]].concat();
+    let good = multirange(2, &[4], &[WITHOUT_UPPER; 2], &one.repeat(2));
+    assert!(ranges(&good).is_ok());
+    for length in 0..good.len() - 1 {
+        assert_eq!(ranges(&good[..length]), Err(Damaged), "{length}");
+    }
+    for entry in [5, 8, 0x7fff_ffff, 0xffff_ffff, 0x8000_0005] {
+        let datum = multirange(2, &[entry], &[WITHOUT_UPPER; 2], &one.repeat(2));
+        assert_eq!(ranges(&datum), Err(Damaged), "{entry}");
+    }
+    for count in [-1, i32::MAX, i32::MIN, 100] {
+        let datum = multirange(count.cast_unsigned(), &[4], &[WITHOUT_UPPER; 2], &one.repeat(2));
+        assert_eq!(ranges(&datum), Err(Damaged), "{count}");
+    }
 }
