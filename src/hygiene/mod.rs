@@ -2,16 +2,20 @@
 
 mod alter_type;
 mod asked;
+mod blank;
 mod copied;
 mod copy;
 mod level;
+mod lexer;
 mod log;
 mod naming;
 mod ordering;
 mod redact;
 mod setting;
 mod statement;
+mod view;
 
+pub use asked::note_key;
 pub use statement::is_outermost;
 
 /// Installs the hooks.
