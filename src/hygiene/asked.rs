@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr::null;
 use zeroize::Zeroize;
@@ -44,8 +45,9 @@ struct Known {
 }
 
 thread_local! {
-    static CLIENT: RefCell<Client> = const {
-        RefCell::new(Client { known: None, kept: Vec::new(), tried: Vec::new(), count: 0 })
+    // Never dropped: messages are emitted until the very end of the process.
+    static CLIENT: RefCell<ManuallyDrop<Client>> = const {
+        RefCell::new(ManuallyDrop::new(Client { known: None, kept: Vec::new(), tried: Vec::new(), count: 0 }))
     };
     static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
     static CALLBACK: UnsafeCell<pg_sys::MemoryContextCallback> = const {

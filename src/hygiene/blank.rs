@@ -185,7 +185,10 @@ mod tests {
                 ("SET prism_crypt.master_key = '#'", "SET prism_crypt.master_key = '#'"),
                 ("SET prism_crypt.master_key = 'a''b'", "SET prism_crypt.master_key = '~~~~'"),
                 ("SET prism_crypt.master_key TO abc", "SET prism_crypt.master_key TO ~~~"),
-                ("SET \"prism_crypt\".master_key TO a, \"b\", -1", "SET \"prism_crypt\".master_key TO ~, \"~\", ~~"),
+                (
+                    "SET \"prism_crypt\".master_key TO a, \"b\", -1",
+                    "SET \"prism_crypt\".master_key TO ~, \"~\", ~~",
+                ),
                 ("SET prism_crypt.master_key TO DEFAULT", "SET prism_crypt.master_key TO DEFAULT"),
                 (
                     "ALTER ROLE r SET prism_crypt.master_key FROM CURRENT",
@@ -281,8 +284,14 @@ mod tests {
         check(
             old,
             &[
-                ("SET prism_crypt.master_key = 'a\\'#'; SELECT 'b'", "SET prism_crypt.master_key = '~~~#'; SELECT 'b'"),
-                ("SELECT '\\' /*', 'prism_crypt.master_key', 'a'", "SELECT '\\' /*', 'prism_crypt.master_key', '~'"),
+                (
+                    "SET prism_crypt.master_key = 'a\\'#'; SELECT 'b'",
+                    "SET prism_crypt.master_key = '~~~#'; SELECT 'b'",
+                ),
+                (
+                    "SELECT '\\' /*', 'prism_crypt.master_key', 'a'",
+                    "SELECT '\\' /*', 'prism_crypt.master_key', '~'",
+                ),
             ],
         );
     }
@@ -306,7 +315,10 @@ mod tests {
         }
 
         fn key(&mut self) -> String {
-            let digits = self.one(&["0123456789abcdef", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"]);
+            let digits = self.one(&[
+                "0123456789abcdef",
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+            ]);
             (0..64).map(|_| char::from(digits.as_bytes()[self.below(digits.len())])).collect()
         }
 
@@ -330,13 +342,19 @@ mod tests {
                 4 if !text.contains(['!', '\'']) => {
                     let escaped: String = text
                         .chars()
-                        .map(|c| if self.below(3) == 0 { format!("!{:04x}", c as u32) } else { c.to_string() })
+                        .map(
+                            |c| if self.below(3) == 0 { format!("!{:04x}", c as u32) } else { c.to_string() },
+                        )
                         .collect();
                     format!("U&'{escaped}' UESCAPE '!'")
                 }
                 _ => {
                     let tag = format!("$q{}$", self.below(1000));
-                    if text.contains(&tag) || text.ends_with('$') { self.quoted(text) } else { format!("{tag}{text}{tag}") }
+                    if text.contains(&tag) || text.ends_with('$') {
+                        self.quoted(text)
+                    } else {
+                        format!("{tag}{text}{tag}")
+                    }
                 }
             }
         }
@@ -367,7 +385,9 @@ mod tests {
         fn statement(&mut self, key: &str, depth: usize) -> String {
             let blank = self.blank();
             match self.below(if depth > 2 { 3 } else { 6 }) {
-                0 => format!("SET{blank}{}{}={}{}", self.name(), self.blank(), self.blank(), self.quoted(key)),
+                0 => {
+                    format!("SET{blank}{}{}={}{}", self.name(), self.blank(), self.blank(), self.quoted(key))
+                }
                 1 => format!("SELECT set_config({},{blank}{}, false)", self.string_name(), self.quoted(key)),
                 2 => format!(
                     "WITH k AS (SELECT {} AS k){blank}SELECT set_config({}, k, false) FROM k",
@@ -426,8 +446,33 @@ mod tests {
     #[test]
     fn any_bytes_are_read() {
         let parts = [
-            "'", "\"", "$$", "$a$", "\\", "E'", "U&'", "U&\"", " UESCAPE '!'", "/*", "*/", "--", "\n", ";", "prism_crypt",
-            ".", "master_key", "=", "TO", "(", "||", "EXECUTE", "PREPARE", "p", "\u{e9}", "12", "0123456789abcdef0123",
+            "'",
+            "\"",
+            "$$",
+            "$a$",
+            "\\",
+            "E'",
+            "U&'",
+            "U&\"",
+            " UESCAPE '!'",
+            "/*",
+            "*/",
+            "--",
+            "\n",
+            ";",
+            "prism_crypt",
+            ".",
+            "master_key",
+            "=",
+            "TO",
+            "(",
+            "||",
+            "EXECUTE",
+            "PREPARE",
+            "p",
+            "\u{e9}",
+            "12",
+            "0123456789abcdef0123",
         ];
         for seed in 0..50_000 {
             let mut random = Random(seed);

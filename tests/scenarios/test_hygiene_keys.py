@@ -1,5 +1,6 @@
 """An inline master key shows nowhere: not in logs, catalogs, statistics, settings, files."""
 
+import json
 import re
 import secrets
 import unittest
@@ -7,7 +8,7 @@ import unittest
 from harness import PgError, canaries
 from harness.libpq import Connection
 from harness.scenario import Scenario, files_with, wait_until
-from key_statements import TRACKING, cut, SETS, EXECUTES, FAILS, new_key, forms_of, MARKS
+from key_statements import TRACKING, as_logged, cut, SETS, EXECUTES, FAILS, HIDING, new_key, forms_of, MARKS
 
 SECRET_SETTINGS = {
     "log_statement": "all", "log_min_duration_statement": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug5",
@@ -36,6 +37,7 @@ class Keys(Scenario):
             c.psql("CREATE EXTENSION pg_stat_statements", db=cls.db)
         c.psql("CREATE TABLE t (v encrypted_text); COPY t FROM STDIN;\nquokka\n\\.\n", db=cls.db)
         c.psql("CREATE FUNCTION nothing() RETURNS int LANGUAGE sql AS 'SELECT 1'", db=cls.db)
+        c.psql("CREATE FUNCTION set_by_name(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)'", db=cls.db)
         # {name of the attempt: the key that it used}
         cls.keys, cls.outcomes, cls.shown = {}, {}, {}
         with Connection(c, db=cls.db) as monitor:
@@ -132,7 +134,35 @@ class Keys(Scenario):
         found = {**self.found(self.cluster.log().encode()), **self.in_files(self.cluster.data / "log")}
         self.assert_nowhere("log", found)
         log = "".join(path.read_text(errors="replace") for path in (self.cluster.data / "log").glob("*.log"))
-        self.assertIn("withheld by prism_crypt", log)
+        for name, attempt in {**SETS, **FAILS}.items():
+            for statement in getattr(attempt, "statements", ()):
+                with self.subTest(name):
+                    pattern = as_logged(statement).replace("\\\n", r"\n\t?")
+                    self.assertRegex(log, r"(?:statement: |STATEMENT:  )" + pattern)
+
+    def test_4_nobody_hides_a_statement(self):
+        """In no log, nor in what shows statements, is a statement missing or changed that sets no key."""
+        statements = {sql.replace("{}", mark := secrets.token_hex(8)): mark for sql in HIDING}
+        with Connection(self.cluster, db=self.db) as conn, Connection(self.cluster, db=self.db) as monitor:
+            for statement in self.prepare_session:
+                conn.execute(statement)
+            for statement in statements:
+                conn.execute(statement)
+                shown = monitor.execute("SELECT query FROM pg_stat_activity WHERE pid = $1::int", conn.pid)[0][0]
+                self.assertEqual(shown, statement)
+                with self.assertRaises(PgError):
+                    conn.execute(f"{statement}\n; SELECT 1/0")
+        end = secrets.token_hex(16)
+        self.cluster.psql(f"SELECT '{end}'", db=self.db)
+        logs = self.cluster.data / "log"
+        wait_until(lambda: len(files_with(logs, {"end": end.encode()}).get("end", ())) == 3, "the end is not logged")
+        for kind in ("log", "csv", "json"):
+            text = "".join(path.read_text(errors="replace") for path in logs.glob(f"*.{kind}"))
+            for statement in statements:
+                written = {"log": statement, "csv": statement.replace('"', '""'), "json": json.dumps(statement)[1:-1]}[kind]
+                with self.subTest(kind, statement=statement):
+                    # When it begins, before what fails, and as the statement of that error.
+                    self.assertGreaterEqual(text.count(written), 3)
 
     def test_4_statements_with_a_like_name_are_shown(self):
         """A customer's own column may have the setting's name."""
