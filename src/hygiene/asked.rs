@@ -180,7 +180,7 @@ pub fn is_prepared(name: &[u8]) -> bool {
 /// How the statements of this session are written.
 pub fn dialect() -> Dialect {
     // SAFETY: a global that only this process writes.
-    Dialect { backslashes: unsafe { !pg_sys::standard_conforming_strings }, json: false }
+    Dialect { backslashes: unsafe { !pg_sys::standard_conforming_strings }, ..Dialect::default() }
 }
 
 /// Null in processes that serve no client.

@@ -47,14 +47,16 @@ pub fn statement(
         match token.kind {
             Kind::Quoted { quote, open, close } => {
                 let is_value = value == Value::Next;
-                if !is_name && (is_value || (is_after && !quote.is_identifier())) {
+                // In a message an open quote may be an apostrophe.
+                let is_quote = !dialect.prose || close < view.bytes().len();
+                if is_quote && !is_name && (is_value || (is_after && !quote.is_identifier())) {
                     view.blank_content(token, target);
                 } else if depth < DEEPEST {
                     let quoted = view.quoted(quote, open, close);
                     if is_after && !is_name {
-                        literals(&quoted, dialect, depth + 1, target);
+                        literals(&quoted, dialect.quoted(), depth + 1, target);
                     }
-                    encoded_words(&quoted, dialect, depth + 1, target);
+                    encoded_words(&quoted, dialect.quoted(), depth + 1, target);
                 }
                 value = match is_name && quote.is_identifier() {
                     true => Value::Named,
@@ -125,7 +127,7 @@ fn literals(view: &View<'_>, dialect: Dialect, depth: usize, target: &mut [u8]) 
         match token.kind {
             Kind::Quoted { quote, open, close } if quote.is_identifier() => {
                 if depth < DEEPEST {
-                    literals(&view.quoted(quote, open, close), dialect, depth + 1, target);
+                    literals(&view.quoted(quote, open, close), dialect.quoted(), depth + 1, target);
                 }
             }
             _ => view.blank_content(token, target),
@@ -150,7 +152,7 @@ fn encoded_words(view: &View<'_>, dialect: Dialect, depth: usize, target: &mut [
     }
     for token in Lexer::new(view.bytes(), dialect) {
         if let Kind::Quoted { quote, open, close } = token.kind {
-            encoded_words(&view.quoted(quote, open, close), dialect, depth + 1, target);
+            encoded_words(&view.quoted(quote, open, close), dialect.quoted(), depth + 1, target);
         }
     }
 }
@@ -272,7 +274,7 @@ mod tests {
 
     #[test]
     fn reads_json_and_old_strings() {
-        let json = Dialect { backslashes: false, json: true };
+        let json = Dialect { json: true, ..Dialect::default() };
         check(
             json,
             &[(
@@ -280,7 +282,7 @@ mod tests {
                 "{\"Query Text\": \"DO $$\\nSET \\\"prism_crypt\\\".\\\"master_key\\\" = '~' $$; DELETE 'c'\", \"x\": \"'~'\"}",
             )],
         );
-        let old = Dialect { backslashes: true, json: false };
+        let old = Dialect { backslashes: true, ..Dialect::default() };
         check(
             old,
             &[
@@ -291,6 +293,23 @@ mod tests {
                 (
                     "SELECT '\\' /*', 'prism_crypt.master_key', 'a'",
                     "SELECT '\\' /*', 'prism_crypt.master_key', '~'",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn reads_messages() {
+        check(
+            Dialect { prose: true, ..Dialect::default() },
+            &[
+                (
+                    "prism_crypt.master_key can't be stored, it isn't: 'a'",
+                    "prism_crypt.master_key can't be stored, it isn't: '~'",
+                ),
+                (
+                    "unterminated string \"SET prism_crypt.master_key = 'a-#\"",
+                    "unterminated string \"SET prism_crypt.master_key = '~~#\"",
                 ),
             ],
         );
@@ -477,8 +496,10 @@ mod tests {
         for seed in 0..50_000 {
             let mut random = Random(seed);
             let text: String = (0..random.below(40)).map(|_| random.one(&parts)).collect();
-            for dialect in [(false, false), (true, false), (false, true)] {
-                let got = blanked(&text, Dialect { backslashes: dialect.0, json: dialect.1 });
+            for (backslashes, json, prose) in
+                [(false, false, false), (true, false, false), (false, true, false), (false, false, true)]
+            {
+                let got = blanked(&text, Dialect { backslashes, json, prose });
                 let changed = got.bytes().zip(text.bytes()).filter(|(new, old)| new != old);
                 assert!(changed.into_iter().all(|(new, _)| new == b'*'), "{text}");
             }

@@ -76,6 +76,15 @@ pub struct Dialect {
     pub backslashes: bool,
     /// Whether `"…"` is as in JSON.
     pub json: bool,
+    /// Whether it is a message: an apostrophe may just be one.
+    pub prose: bool,
+}
+
+impl Dialect {
+    /// What is quoted in it is SQL.
+    pub fn quoted(self) -> Self {
+        Self { backslashes: self.backslashes, ..Self::default() }
+    }
 }
 
 pub struct Lexer<'a> {
@@ -134,6 +143,13 @@ impl Iterator for Lexer<'_> {
         let first = *text.get(start)?;
         let plain = if self.dialect.backslashes { Quote::Backslash } else { Quote::Plain };
         let token = match (first, &text[start + 1..]) {
+            (b'\'', [next, ..])
+                if self.dialect.prose
+                    && next.is_ascii_lowercase()
+                    && text[..start].last().is_some_and(u8::is_ascii_alphabetic) =>
+            {
+                Token { kind: Kind::Other, start, end: start + 1 }
+            }
             (b'\'', _) => self.quoted(start, start + 1, plain),
             (b'"', _) if self.dialect.json => self.quoted(start, start + 1, Quote::Json),
             (b'"', _) => self.quoted(start, start + 1, Quote::Identifier),
@@ -309,10 +325,12 @@ mod tests {
         ] {
             assert_eq!(tokens(text, Dialect::default()), expected, "{text}");
         }
-        let old = Dialect { backslashes: true, json: false };
+        let old = Dialect { backslashes: true, ..Dialect::default() };
         assert_eq!(tokens("'a\\' b' c", old), ["Backslash:a\\' b", "c"]);
-        let json = Dialect { backslashes: false, json: true };
+        let json = Dialect { json: true, ..Dialect::default() };
         assert_eq!(tokens("\"a\\\"b\": 'x'", json), ["Json:a\\\"b", ":", "Plain:x"]);
+        let prose = Dialect { prose: true, ..Dialect::default() };
+        assert_eq!(tokens("can't 'x' e'y'", prose), ["can", "'", "t", "Plain:x", "Backslash:y"]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn withhold_around(mut text: &mut [u8], asked: &Asked<'_>) {
 fn withhold_of(text: &mut [u8], asked: &Asked<'_>) {
     // auto_explain in JSON and YAML.
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
-    let dialect = Dialect { json, ..asked::dialect() };
+    let dialect = Dialect { json, prose: true, ..asked::dialect() };
     if naming::names(text, dialect) {
         let mut copy = Vec::new();
         if copy.try_reserve_exact(text.len()).is_err() {

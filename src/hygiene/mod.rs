@@ -14,6 +14,7 @@ mod redact;
 mod setting;
 mod statement;
 mod view;
+mod worker;
 
 pub use asked::note_key;
 pub use statement::is_outermost;
@@ -23,4 +24,5 @@ pub fn init() {
     log::init();
     copy::init();
     statement::init();
+    worker::init();
 }

@@ -21,21 +21,20 @@ pub fn names(text: &[u8], dialect: Dialect) -> bool {
     if !text.iter().any(|byte| matches!(byte, b'_' | b'\\' | b'&')) {
         return false;
     }
-    let mut walk = Walk::new(dialect, None, &|_| false);
-    walk.text(&View::of(text), 0);
+    let mut walk = Walk::new(None, &|_| false);
+    walk.text(&View::of(text), dialect, 0);
     walk.found > 0
 }
 
 /// Blanks, in a copy of a text, what may be a key: in the statements that name the setting, and in those that execute a
 /// prepared statement which does. Tells whether there are any.
 pub fn blank(text: &[u8], target: &mut [u8], dialect: Dialect, is_prepared: &dyn Fn(&[u8]) -> bool) -> bool {
-    let mut walk = Walk::new(dialect, Some(target), is_prepared);
-    walk.text(&View::of(text), 0);
+    let mut walk = Walk::new(Some(target), is_prepared);
+    walk.text(&View::of(text), dialect, 0);
     walk.found > 0 || walk.executes
 }
 
 struct Walk<'a> {
-    dialect: Dialect,
     name: Name,
     /// How often the name was there.
     found: usize,
@@ -48,21 +47,21 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(dialect: Dialect, target: Option<&'a mut [u8]>, is_prepared: &'a dyn Fn(&[u8]) -> bool) -> Self {
+    fn new(target: Option<&'a mut [u8]>, is_prepared: &'a dyn Fn(&[u8]) -> bool) -> Self {
         let (name, prepared) = (Name::default(), BTreeSet::new());
-        Self { dialect, name, found: 0, executes: false, target, is_prepared, prepared }
+        Self { name, found: 0, executes: false, target, is_prepared, prepared }
     }
 
-    fn text(&mut self, view: &View<'_>, depth: usize) {
+    fn text(&mut self, view: &View<'_>, dialect: Dialect, depth: usize) {
         let text = view.bytes();
         let mut statement = Statement::default();
         let mut prepares = Prepares::default();
         let mut colons = 0;
-        for token in Lexer::new(text, self.dialect) {
+        for token in Lexer::new(text, dialect) {
             let before = self.found;
             match token.kind {
                 Kind::Semicolon => {
-                    self.end(view, &statement, prepares, token.start, depth);
+                    self.end(view, &statement, prepares, token.start, dialect, depth);
                     statement = Statement { start: token.end, ..Statement::default() };
                     prepares = Prepares::default();
                     self.name = Name::default();
@@ -83,7 +82,7 @@ impl<'a> Walk<'a> {
                 Kind::Quoted { quote, open, close } => {
                     self.name.is_glued = true;
                     if depth < DEEPEST {
-                        self.text(&view.quoted(quote, open, close), depth + 1);
+                        self.text(&view.quoted(quote, open, close), dialect.quoted(), depth + 1);
                     }
                     self.name.is_glued = true;
                 }
@@ -102,7 +101,7 @@ impl<'a> Walk<'a> {
                 self.follow(view, token, &mut prepares);
             }
         }
-        self.end(view, &statement, prepares, text.len(), depth);
+        self.end(view, &statement, prepares, text.len(), dialect, depth);
     }
 
     /// PREPARE and EXECUTE, and the name after them.
@@ -135,14 +134,22 @@ impl<'a> Walk<'a> {
         };
     }
 
-    fn end(&mut self, view: &View<'_>, statement: &Statement, prepares: Prepares, end: usize, depth: usize) {
+    fn end(
+        &mut self,
+        view: &View<'_>,
+        statement: &Statement,
+        prepares: Prepares,
+        end: usize,
+        dialect: Dialect,
+        depth: usize,
+    ) {
         let Some(target) = self.target.as_deref_mut() else { return };
         if prepares.executes {
             self.executes = true;
             let all = Statement { start: statement.start, first: Some(0), names: statement.names.clone() };
-            blank::statement(view, &all, end, self.dialect, depth, target);
+            blank::statement(view, &all, end, dialect, depth, target);
         } else if statement.first.is_some() {
-            blank::statement(view, statement, end, self.dialect, depth, target);
+            blank::statement(view, statement, end, dialect, depth, target);
             self.prepared.extend(prepares.name);
         }
     }

@@ -220,6 +220,13 @@ mod tests {
     }
 
     #[test]
+    fn tells_the_statements_of_several_processes_apart() {
+        let text = b"Process 1: SELECT '\n a 12: b\nProzess 23 : SET\nx 4:y";
+        assert_eq!(next_process(text).map(|at| &text[at..]), Some(&b"Prozess 23 : SET\nx 4:y"[..]));
+        assert_eq!(next_process(b"Process 1: a\nb"), None);
+    }
+
+    #[test]
     fn finds_what_is_quoted_in_every_language() {
         for (text, shown) in [
             ("COPY t, line 1, column a: \"secret\"", "COPY t, line 1, column a: "),

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import threading
 import unittest
 
 from harness import PgError, canaries
@@ -41,7 +42,7 @@ class Keys(Scenario):
         # {name of the attempt: the key that it used}
         cls.keys, cls.outcomes, cls.shown = {}, {}, {}
         with Connection(c, db=cls.db) as monitor:
-            for name, attempt in {**SETS, **FAILS}.items():
+            for name, attempt in {**SETS, **EXECUTES, **FAILS}.items():
                 cls.keys[name] = key = new_key()
                 conn = Connection(c, db=cls.db)
                 for statement in cls.prepare_session:
@@ -134,7 +135,7 @@ class Keys(Scenario):
         found = {**self.found(self.cluster.log().encode()), **self.in_files(self.cluster.data / "log")}
         self.assert_nowhere("log", found)
         log = "".join(path.read_text(errors="replace") for path in (self.cluster.data / "log").glob("*.log"))
-        for name, attempt in {**SETS, **FAILS}.items():
+        for name, attempt in {**SETS, **EXECUTES, **FAILS}.items():
             for statement in getattr(attempt, "statements", ()):
                 with self.subTest(name):
                     pattern = as_logged(statement).replace("\\\n", r"\n\t?")
@@ -288,6 +289,60 @@ class Executes(Scenario):
                         "pg_stat_statements": self.cluster.psql("SELECT query FROM pg_stat_statements", db=db),
                     }
                     self.assertEqual([what for what, text in shown.items() if any(mark.decode("latin-1") in text for mark in MARKS.values())], [])
+
+
+class Plans(Scenario):
+    """auto_explain quotes statements in four formats, with their constants; workers show the text of their leader."""
+
+    preload = True
+    conf = {"shared_preload_libraries": "'auto_explain, prism_crypt'", "auto_explain.log_min_duration": "0", "auto_explain.log_verbose": "on",
+            "auto_explain.log_nested_statements": "on", "min_parallel_table_scan_size": "0", "parallel_setup_cost": "0",
+            "parallel_tuple_cost": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug1"}
+    ways = (
+        "SELECT set_config('prism_crypt.master_key', '{}', false)",
+        "SELECT set_config(\n'prism_crypt'\n||\n'.master_key',\n$q${}$q$, false)",
+        "SELECT set_config(E'prism\\x5fcrypt.master_key', E'{}\\n', false) AS \"a\"\"b\"",
+        "SELECT set_config(U&'prism!005fcrypt.master_key' UESCAPE '!', '{}', false)",
+        "WITH k AS MATERIALIZED (SELECT '{}'::text AS k) SELECT set_config('prism_crypt.master_key', k, false) FROM k",
+    )
+
+    def found(self, text):
+        return any(mark.decode("latin-1") in text for mark in MARKS.values())
+
+    def test_formats(self):
+        db = self.database("formats")
+        for shape in ("text", "xml", "json", "yaml"):
+            for number, way in enumerate(self.ways):
+                with self.subTest(shape, way=way), Connection(self.cluster, db=db) as conn:
+                    conn.execute(f"SET auto_explain.log_format = '{shape}'")
+                    before = len(self.cluster.log())
+                    mark = secrets.token_hex(6)
+                    conn.execute(way.replace("{}", new_key()))
+                    conn.execute(f"SELECT 'shown {mark}' /* prism_crypt.master_key */")
+                    log = self.cluster.log()[before:]
+                    self.assertIn("Query", log)
+                    self.assertFalse(self.found(log), "the log shows a key")
+                    self.assertIn(f"'shown {mark}'", log)
+
+    def test_workers(self):
+        db = self.database("workers")
+        self.cluster.psql("CREATE TABLE big AS SELECT generate_series(1, 20000) AS i; ANALYZE big", db=db)
+        for statement in ("SELECT count(*) FROM big WHERE pg_sleep(i / 20000 * 3) IS NOT NULL OR i = 0", "CREATE INDEX ON big ((i + 1))"):
+            with self.subTest(statement), Connection(self.cluster, db=db) as conn, Connection(self.cluster, db=db) as monitor:
+                before = len(self.cluster.log())
+                thread = threading.Thread(target=conn.execute, args=(f"SET prism_crypt.master_key = '{new_key()}'; {statement}",))
+                thread.start()
+                workers, shown = 0, ""
+                while thread.is_alive():
+                    rows = monitor.execute("SELECT backend_type, query FROM pg_stat_activity WHERE datname = current_database()")
+                    shown += "".join(query or "" for _, query in rows)
+                    workers += sum(kind == "parallel worker" for kind, _ in rows)
+                thread.join()
+                if statement.startswith("SELECT"):
+                    self.assertGreater(workers, 0)
+                self.assertIn(f"*'; {statement}", shown)
+                self.assertFalse(self.found(shown), "pg_stat_activity shows a key")
+                self.assertFalse(self.found(self.cluster.log()[before:]), "the log shows a key")
 
 
 class Debug5(Scenario):
