@@ -19,7 +19,7 @@ use std::ptr::null;
 use zeroize::Zeroize;
 
 /// How much is remembered of the values that were given to the key setting.
-const MOST_TRIED: usize = 1 << 14;
+const MOST_TRIED: usize = 1 << 12;
 /// How many blanked texts are kept in processes that don't tell when one is done with.
 const MOST_KEPT: usize = 8;
 
@@ -27,9 +27,8 @@ struct Client {
     known: Option<Known>,
     /// Blanked texts, with their terminators. PostgreSQL may refer to them until the end of the client's message.
     kept: Vec<Box<[u8]>>,
-    /// The values that this message has given to the key setting, refused ones too, and how many.
+    /// The values that this message has given to the key setting, refused ones too, each after a zero.
     tried: Vec<u8>,
-    count: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -40,14 +39,16 @@ struct Known {
     names: bool,
     /// Null where nothing is to be blanked.
     blanked: *mut c_char,
-    /// The keys that it was searched for.
-    keys: Option<(u64, u64)>,
+    /// How much of the tried values it was searched for.
+    tried: usize,
+    /// The generation of the settings whose key it was searched for.
+    generation: Option<u64>,
 }
 
 thread_local! {
     // Never dropped: messages are emitted until the very end of the process.
     static CLIENT: RefCell<ManuallyDrop<Client>> = const {
-        RefCell::new(ManuallyDrop::new(Client { known: None, kept: Vec::new(), tried: Vec::new(), count: 0 }))
+        RefCell::new(ManuallyDrop::new(Client { known: None, kept: Vec::new(), tried: Vec::new() }))
     };
     static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
     static CALLBACK: UnsafeCell<pg_sys::MemoryContextCallback> = const {
@@ -134,7 +135,10 @@ pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named:
     let known = CLIENT.with_borrow_mut(|client| {
         let _ = client.look();
         let known = client.known.filter(|known| known.is(text) && !client_context().is_null())?;
-        if is_named && !naming::names(&bytes(text)[part.clone()], dialect()) {
+        // SAFETY: both texts are so long.
+        let whole = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), known.length) };
+        let of_part = whole.get(part.clone()).unwrap_or_default();
+        if is_named && !naming::names(of_part, dialect()) {
             client.blank_part(part.clone()).ok()?;
         }
         client.known.or(Some(known))
@@ -226,9 +230,7 @@ impl Client {
             Some(known) if known.is(text) && (!client_context().is_null() || text == known.blanked) => known,
             _ => self.read(text)?,
         };
-        let keys = (settings::master_generation(), self.count);
-        let is_changed = known.keys != Some(keys) && self.blank_keys(&mut known)?;
-        known.keys = Some(keys);
+        let is_changed = self.blank_keys(&mut known)?;
         self.keep(known);
         if is_changed || text == known.text {
             self.show(known);
@@ -239,8 +241,14 @@ impl Client {
     /// Reads a text for the first time.
     fn read(&mut self, text: *const c_char) -> Result<Known, TryReserveError> {
         let of_text = bytes(text);
-        let mut known =
-            Known { text, length: of_text.len(), names: false, blanked: std::ptr::null_mut(), keys: None };
+        let mut known = Known {
+            text,
+            length: of_text.len(),
+            names: false,
+            blanked: std::ptr::null_mut(),
+            tried: 0,
+            generation: None,
+        };
         if naming::names(of_text, dialect()) || redact::has_word(of_text, b"execute") {
             let mut copy = copy_of(of_text)?;
             known.names = naming::blank(of_text, &mut copy[..of_text.len()], dialect(), &is_prepared);
@@ -251,24 +259,35 @@ impl Client {
         Ok(known)
     }
 
-    /// Blanks the keys that the session has or had.
+    /// Blanks the keys that the session has or had, each looked for once. Whether there are any.
     fn blank_keys(&mut self, known: &mut Known) -> Result<bool, TryReserveError> {
+        let generation = Some(settings::master_generation());
         let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
+        // What was set by a statement is among the tried ones.
+        let is_new = known.generation != generation && !redact::is_among(inline, &self.tried);
+        let inline = if is_new { inline } else { &[] };
         let shown = if known.blanked.is_null() { known.text } else { known.blanked };
-        if !redact::holds_key(bytes(shown), inline) && !redact::holds_key(bytes(shown), &self.tried) {
-            return Ok(false);
+        // SAFETY: both are so long, as long as they are known.
+        let shown = unsafe { std::slice::from_raw_parts(shown.cast::<u8>(), known.length) };
+        let from = known.tried.min(self.tried.len());
+        let found = redact::holds_key(shown, inline)
+            || redact::holds_key(shown, self.tried.get(from..).unwrap_or_default());
+        if found {
+            self.change(known, |target, tried| {
+                redact::overwrite_keys(target, inline);
+                redact::overwrite_keys(target, tried.get(from..).unwrap_or_default());
+            })?;
         }
-        self.change(known, |target, tried| {
-            redact::overwrite_keys(target, inline);
-            redact::overwrite_keys(target, tried);
-        })?;
-        Ok(true)
+        (known.generation, known.tried) = (generation, self.tried.len());
+        Ok(found)
     }
 
     /// Blanks all literals of a statement.
     fn blank_part(&mut self, part: Range<usize>) -> Result<(), TryReserveError> {
         let Some(mut known) = self.known else { return Ok(()) };
-        let of_part = &bytes(known.text)[part.clone()];
+        // SAFETY: the text is so long, and is there as long as it is known.
+        let whole = unsafe { std::slice::from_raw_parts(known.text.cast::<u8>(), known.length) };
+        let Some(of_part) = whole.get(part.clone()) else { return Ok(()) };
         self.change(&mut known, |target, _| blank::all_literals(of_part, &mut target[part], dialect()))?;
         known.names = true;
         self.keep(known);
@@ -333,14 +352,16 @@ impl Client {
         }
         if self.tried.len() + value.len() >= MOST_TRIED {
             self.tried.zeroize();
+            if let Some(known) = &mut self.known {
+                known.tried = 0;
+            }
         }
         // One buffer from the start: a longer one would leave this behind, unwiped.
         if self.tried.try_reserve_exact(MOST_TRIED - self.tried.len()).is_err() {
             return;
         }
-        self.tried.push(b'\n');
+        self.tried.push(0);
         self.tried.extend_from_slice(value);
-        self.count += 1;
     }
 }
 

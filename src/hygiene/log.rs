@@ -79,7 +79,8 @@ fn withhold_in(text: &mut [u8], asked: &Asked<'_>) {
         if text.ends_with(statement) {
             Some(text.len() - statement.len()..text.len())
         } else {
-            let at = asked.blanked.and_then(|_| memmem::find(text, statement))?;
+            let is_possible = asked.blanked.is_some() && text.len() > statement.len();
+            let at = is_possible.then(|| memmem::find(text, statement))??;
             Some(at..at + statement.len())
         }
     });

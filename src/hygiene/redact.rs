@@ -33,9 +33,9 @@ fn keys_of(keys: &[u8]) -> impl Iterator<Item = &[u8]> {
     keys.split(|byte| !is_key_like(*byte)).filter(|key| key.len() >= LONG_WORD)
 }
 
-/// Whether a value was noted before: they are separated by line breaks.
+/// Whether a value was noted before: they are separated by zeros.
 pub fn is_among(value: &[u8], values: &[u8]) -> bool {
-    values.split(|byte| *byte == b'\n').any(|one| one == value)
+    values.split(|byte| *byte == 0).any(|one| one == value)
 }
 
 /// Whether a word is in a text, in either case.
