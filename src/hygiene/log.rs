@@ -22,6 +22,9 @@ const WITH_CHECK_OPTION_VIOLATION: i32 = sqlstate(*b"44000");
 /// How auto_explain names a statement that it quotes, in any language.
 const QUOTED_QUERY: [&[u8]; 2] = [b"Query Text: \"", b"\"Query Text\": \""];
 
+/// The message in PostgreSQL's source, whatever language it is shown in (`deadlock.c`).
+const DEADLOCK: &CStr = c"deadlock detected";
+
 thread_local! {
     static NEXT: Cell<pg_sys::emit_log_hook_type> = const { Cell::new(None) };
 }
@@ -62,9 +65,16 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
     let fields =
         [error.message, error.detail, error.detail_log, error.hint, error.context, error.internalquery];
     let looked = asked::look(|asked| {
-        for field in fields {
-            // SAFETY: as promised by the caller.
-            unsafe { edit(field, |text| withhold_in(text, asked)) };
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let is_deadlock = !error.message_id.is_null() && CStr::from_ptr(error.message_id) == DEADLOCK;
+            for field in fields {
+                let of_processes = is_deadlock && field == error.detail_log;
+                edit(field, |text| match of_processes {
+                    true => withhold_of_processes(text, asked),
+                    false => withhold_in(text, asked),
+                });
+            }
         }
     });
     if looked.is_none() {
@@ -89,26 +99,26 @@ fn withhold_in(text: &mut [u8], asked: &Asked<'_>) {
             if let Some(blanked) = asked.blanked {
                 text[quoted.clone()].copy_from_slice(blanked);
             }
-            withhold_around(&mut text[..quoted.start], asked);
-            withhold_around(&mut text[quoted.end..], asked);
+            withhold_of(&mut text[..quoted.start], asked);
+            withhold_of(&mut text[quoted.end..], asked);
         }
-        None => withhold_around(text, asked),
+        None => withhold_of(text, asked),
     }
     let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
     redact::overwrite_keys(text, inline);
     redact::overwrite_keys(text, asked.tried);
 }
 
-/// What is not the statement itself: a message about it, what was run inside of it, or what others run.
-fn withhold_around(mut text: &mut [u8], asked: &Asked<'_>) {
-    // The error of a deadlock tells the statements of several sessions. What is open in one must not go on in the next.
+/// The statements of several sessions, which the error of a deadlock tells. What is open in one must not go on in the next.
+fn withhold_of_processes(mut text: &mut [u8], asked: &Asked<'_>) {
     while !text.is_empty() {
         let (part, rest) = text.split_at_mut(redact::next_process(text).unwrap_or(text.len()));
-        withhold_of(part, asked);
+        withhold_in(part, &Asked { names: false, text: None, blanked: None, ..*asked });
         text = rest;
     }
 }
 
+/// What is not the statement itself: a message about it, or what was run inside of it.
 fn withhold_of(text: &mut [u8], asked: &Asked<'_>) {
     // auto_explain in JSON and YAML.
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());

@@ -110,6 +110,19 @@ EXECUTES = {
     "EXECUTE of several": simple("SELECT 1; EXECUTE p('{}'); SELECT 2", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
     "EXECUTE again": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)", "EXECUTE p('')"),
 }
+# The statement with the key names nothing: it is known when the setting is given the value, so not to log_statement.
+NAMELESS = {
+    "a function": simple(
+        "SELECT pg_temp.set_key('{}')",
+        "CREATE FUNCTION pg_temp.set_key(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('prism_crypt.master_key', $1, false) $$"),
+    "a procedure": simple(
+        "CALL pg_temp.set_key('{}')",
+        "CREATE PROCEDURE pg_temp.set_key(k text) LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET prism_crypt.master_key = %L', k); END $$"),
+    "a name that is made": simple("SELECT set_config(replace('prism_crypt#master_key', '#', '.'), '{}', false)"),
+    "a function in a string of statements": simple(
+        "SELECT 1; SELECT pg_temp.set_key('{}'); SELECT 2",
+        "CREATE FUNCTION pg_temp.set_key(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('prism_crypt.master_key', $1, false) $$"),
+}
 # Ways that must end with an error, and show as little.
 FAILS = {
     **{f"bad value, {name}": cut(SETS[name]) for name in (

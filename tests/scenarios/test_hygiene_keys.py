@@ -9,7 +9,7 @@ import unittest
 from harness import PgError, canaries
 from harness.libpq import Connection
 from harness.scenario import Scenario, files_with, wait_until
-from key_statements import TRACKING, as_logged, cut, SETS, EXECUTES, FAILS, HIDING, new_key, forms_of, MARKS
+from key_statements import TRACKING, as_logged, cut, SETS, EXECUTES, FAILS, HIDING, NAMELESS, new_key, forms_of, MARKS
 
 SECRET_SETTINGS = {
     "log_statement": "all", "log_min_duration_statement": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug5",
@@ -268,10 +268,13 @@ class Executes(Scenario):
     conf = {"log_parameter_max_length_on_error": "-1", "log_duration": "on", "log_error_verbosity": "verbose",
             "shared_preload_libraries": "'pg_stat_statements, prism_crypt'"}
 
+    ways = EXECUTES
+    shown_by = ("log", "error", "notices", "pg_stat_activity", "pg_stat_statements")
+
     def test_execute(self):
         db = self.database("executes")
         self.cluster.psql("CREATE EXTENSION pg_stat_statements", db=db)
-        for name, attempt in EXECUTES.items():
+        for name, attempt in self.ways.items():
             for kind, attempt in (("", attempt), ("bad ", cut(attempt))):
                 with self.subTest(kind + name), Connection(self.cluster, db=db) as conn:
                     before = len(self.cluster.log())
@@ -288,7 +291,10 @@ class Executes(Scenario):
                         "pg_stat_activity": self.cluster.psql(f"SELECT query FROM pg_stat_activity WHERE pid = {conn.pid}"),
                         "pg_stat_statements": self.cluster.psql("SELECT query FROM pg_stat_statements", db=db),
                     }
-                    self.assertEqual([what for what, text in shown.items() if any(mark.decode("latin-1") in text for mark in MARKS.values())], [])
+                    self.assertEqual([what for what in self.shown_by if any(mark.decode("latin-1") in shown[what] for mark in MARKS.values())], [])
+                    # The statement is there, without the key.
+                    self.assertRegex(shown["log"], as_logged(attempt.statements[-1]).replace("40", "20"))
+                    self.assertRegex(shown["pg_stat_activity"], r"\*{20,}|SHOW prism_crypt")
 
 
 class Plans(Scenario):
@@ -348,6 +354,53 @@ class Plans(Scenario):
                 self.assertIn(f"*'; {statement}", shown)
                 self.assertFalse(self.found(shown), "pg_stat_activity shows a key")
                 self.assertFalse(self.found(self.cluster.log()[before:]), "the log shows a key")
+
+
+class Nameless(Executes):
+    """Where the statement does not name the setting at all: after it has run, or has failed."""
+
+    conf = {**Executes.conf, "log_statement": "none", "log_min_duration_statement": "0"}
+    ways = NAMELESS
+    # pg_stat_statements keeps a CALL as it was sent.
+    shown_by = ("log", "error", "notices", "pg_stat_activity")
+
+
+class Deadlock(Scenario):
+    """The log of a deadlock has the statements of both sessions; none can hide the other's."""
+
+    preload = True
+    conf = {"deadlock_timeout": "'100ms'", "track_activity_query_size": "300"}
+
+    def test_both_are_shown(self):
+        db = self.database("deadlock")
+        self.cluster.psql("CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE b AS SELECT 1 AS x", db=db)
+        key, table = new_key(), "averylongnameofatable"
+        self.cluster.psql(f"CREATE TABLE {table} AS SELECT 1 AS x", db=db)
+        # pg_stat_activity has this cut off in an open string.
+        hides = f"SELECT set_config('prism_crypt.master_key', '{key}', true) FROM a, (SELECT '{'x' * 300}') AS s"
+        honest = f"UPDATE a SET x = (SELECT x FROM {table}) WHERE 'shown' <> ''; UPDATE {table} SET x = 3"
+        with Connection(self.cluster, db=db) as one, Connection(self.cluster, db=db) as other:
+            before = len(self.cluster.log())
+            one.execute("BEGIN; LOCK a")
+            other.execute(f"BEGIN; LOCK {table}")
+            errors = []
+
+            def wait(conn, sql):
+                try:
+                    conn.execute(sql)
+                except PgError as error:
+                    errors.append(error.sqlstate)
+
+            threads = [threading.Thread(target=wait, args=args) for args in ((one, honest), (other, hides))]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(errors, ["40P01"])
+            log = self.cluster.log()[before:]
+            detail = log[log.index("deadlock detected"):]
+            self.assertIn(honest, detail[:detail.index("HINT")])
+            self.assertFalse(any(mark.decode("latin-1") in log for mark in MARKS.values()), "the log shows a key")
 
 
 class Debug5(Scenario):
