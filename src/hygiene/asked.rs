@@ -133,8 +133,8 @@ pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named:
     // SAFETY: as promised by the caller.
     let part = unsafe { part(text, location, length) };
     let known = CLIENT.with_borrow_mut(|client| {
-        let _ = client.look();
-        let known = client.known.filter(|known| known.is(text) && !client_context().is_null())?;
+        let known = client.look().ok().flatten();
+        let known = known.filter(|known| known.is(text) && !client_context().is_null())?;
         // SAFETY: both texts are so long.
         let whole = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), known.length) };
         let of_part = whole.get(part.clone()).unwrap_or_default();
