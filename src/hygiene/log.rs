@@ -1,20 +1,29 @@
 //! Withholds keys and plaintext from messages, on their way to the server log and to the client.
 //!
 //! PostgreSQL logs statements before any of them runs (`log_statement`), so this is the only place that sees them all.
-//! Fields are overwritten where they stand: they are private copies of the message, and nothing has to be allocated
-//! while an error is under way.
+//! Fields are overwritten where they stand: they are private copies of the message. Nothing is allocated of PostgreSQL's
+//! memory while an error is under way.
 
+use super::asked::{self, Asked};
+use super::lexer::Dialect;
 use super::redact::{self, cut_from, edit, overwrite};
-use super::{asked, copy, level, naming, ordering};
+use super::{copy, level, naming, ordering};
 use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
+use memchr::memmem;
 use pgrx::{PgLogLevel, pg_sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 
 /// Classes and codes of errors in whose detail PostgreSQL describes a row.
 const INTEGRITY_CONSTRAINT_VIOLATION: i32 = sqlstate(*b"23000");
 const WITH_CHECK_OPTION_VIOLATION: i32 = sqlstate(*b"44000");
+
+/// How auto_explain names a statement that it quotes, in any language.
+const QUOTED_QUERY: [&[u8]; 2] = [b"Query Text: \"", b"\"Query Text\": \""];
+
+/// The message in PostgreSQL's source, whatever language it is shown in (`deadlock.c`).
+const DEADLOCK: &CStr = c"deadlock detected";
 
 thread_local! {
     static NEXT: Cell<pg_sys::emit_log_hook_type> = const { Cell::new(None) };
@@ -48,35 +57,85 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
     }
 }
 
-/// Where the statement or any field names the key setting or holds a key.
+/// Takes the keys out of the statement, and out of every field.
 ///
 /// # Safety
 /// The fields of `error` are null or terminated strings in memory that the message owns.
 unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
-    let keys = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
     let fields =
         [error.message, error.detail, error.detail_log, error.hint, error.context, error.internalquery];
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let is_secret = |text: *const c_char| {
-            let text = if text.is_null() { &[] } else { CStr::from_ptr(text).to_bytes() };
-            naming::find(text).is_some() || redact::holds_key(text, keys)
-        };
-        let in_statement = asked::is_secret();
-        if !in_statement && !fields.iter().any(|field| is_secret(*field)) {
-            return;
+    let looked = asked::look(|asked| {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let is_deadlock = !error.message_id.is_null() && CStr::from_ptr(error.message_id) == DEADLOCK;
+            for field in fields {
+                let of_processes = is_deadlock && field == error.detail_log;
+                edit(field, |text| match of_processes {
+                    true => withhold_of_processes(text, asked),
+                    false => withhold_in(text, asked),
+                });
+            }
         }
+    });
+    if looked.is_none() {
         error.hide_stmt = true;
-        if in_statement {
-            // Also where it fails before the setting is looked at.
-            settings::hide_activity();
+    }
+}
+
+/// One field. It may end with the statement of the client, or quote it.
+fn withhold_in(text: &mut [u8], asked: &Asked<'_>) {
+    let statement = asked.text.filter(|statement| !statement.is_empty());
+    let quoted = statement.and_then(|statement| {
+        if text.ends_with(statement) {
+            Some(text.len() - statement.len()..text.len())
+        } else {
+            let is_possible = asked.blanked.is_some() && text.len() > statement.len();
+            let at = is_possible.then(|| memmem::find(text, statement))??;
+            Some(at..at + statement.len())
         }
-        for field in fields {
-            // What is logged of a statement is the statement itself, or its parameters. A message about it says what is
-            // wrong, and may quote it.
-            let is_statement = error.elevel <= PgLogLevel::LOG as i32;
-            edit(field, if is_statement { overwrite } else { redact::blank_long_words });
+    });
+    match quoted {
+        Some(quoted) => {
+            if let Some(blanked) = asked.blanked {
+                text[quoted.clone()].copy_from_slice(blanked);
+            }
+            withhold_of(&mut text[..quoted.start], asked);
+            withhold_of(&mut text[quoted.end..], asked);
         }
+        None => withhold_of(text, asked),
+    }
+    let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
+    redact::overwrite_keys(text, inline);
+    redact::overwrite_keys(text, asked.tried);
+}
+
+/// The statements of several sessions, which the error of a deadlock tells. What is open in one must not go on in the next.
+fn withhold_of_processes(mut text: &mut [u8], asked: &Asked<'_>) {
+    while !text.is_empty() {
+        let (part, rest) = text.split_at_mut(redact::next_process(text).unwrap_or(text.len()));
+        withhold_in(part, &Asked { names: false, text: None, blanked: None, ..*asked });
+        text = rest;
+    }
+}
+
+/// What is not the statement itself: a message about it, or what was run inside of it.
+fn withhold_of(text: &mut [u8], asked: &Asked<'_>) {
+    // auto_explain in JSON and YAML.
+    let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
+    let dialect = Dialect { json, prose: true, ..asked::dialect() };
+    if naming::names(text, dialect) {
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(text.len()).is_err() {
+            return overwrite(text);
+        }
+        copy.extend_from_slice(text);
+        naming::blank(&copy, text, dialect, &|_| false);
+        redact::blank_key_like(text);
+    } else if asked.names {
+        redact::blank_key_like(text);
+    }
+    if asked.names {
+        redact::blank_parameters(text);
     }
 }
 

@@ -2,16 +2,21 @@
 
 mod alter_type;
 mod asked;
+mod blank;
 mod copied;
 mod copy;
 mod level;
+mod lexer;
 mod log;
 mod naming;
 mod ordering;
 mod redact;
 mod setting;
 mod statement;
+mod view;
+mod worker;
 
+pub use asked::note_key;
 pub use statement::is_outermost;
 
 /// Installs the hooks.
@@ -19,4 +24,5 @@ pub fn init() {
     log::init();
     copy::init();
     statement::init();
+    worker::init();
 }

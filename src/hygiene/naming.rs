@@ -1,150 +1,248 @@
-//! Whether a text names the setting that holds a key: `prism_crypt.master_key`, in any quoting, or put together from its
-//! two parts. Other names with these words in them (a customer's own column `master_key`, the settings that say where a key
-//! is) don't count.
+//! Whether a text names the setting that holds a key, outside of comments: `prism_crypt.master_key` in any quoting, with any
+//! escapes, or put together from pieces. What is quoted is read as a text of its own: a function's body, a statement in a
+//! string, a string in that statement. Other names (a customer's own column `master_key`, the settings that say where a
+//! key is) don't count.
 
-use memchr::{memchr, memchr_iter, memchr3_iter};
-use std::ops::Range;
+use super::blank::{self, Statement};
+use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
+use super::view::View;
+use std::collections::BTreeSet;
 
 const SCHEMA: &[u8] = b"prism_crypt";
 const NAME: &[u8] = b"master_key";
-/// Where each of them has its underscore.
-const UNDERSCORE: usize = 5;
-/// What a blanked text still names.
+/// The name, as the parse tree has it.
 pub const SETTING: &[u8] = b"prism_crypt.master_key";
+/// How deep quotes in quotes are looked through.
+pub const DEEPEST: usize = 8;
 
-/// Where a text names the setting. One pass, and cheap where there are no such words: statements may be very long.
-pub fn find(text: &[u8]) -> Option<Range<usize>> {
-    let escapes = Escapes::of(text);
-    let named = |start: usize| named_at(text, start, escapes);
-    match escapes {
-        Escapes::None => memchr_iter(b'_', text).filter_map(|at| at.checked_sub(UNDERSCORE)).find_map(named),
-        Escapes::Backslash => memchr3_iter(b'p', b'P', b'\\', text).find_map(named),
-        Escapes::Any => (0..text.len()).find_map(named),
+/// Whether any statement of a text names the setting.
+pub fn names(text: &[u8], dialect: Dialect) -> bool {
+    // No word of the name is without an underscore, or an escape for it.
+    if !text.iter().any(|byte| matches!(byte, b'_' | b'\\' | b'&')) {
+        return false;
     }
+    let mut walk = Walk::new(None, &|_| false);
+    walk.text(&View::of(text), dialect, 0);
+    walk.found > 0
 }
 
-/// Which byte begins an escape: of `E'…'` and `U&'…'` a backslash, of `UESCAPE` nearly any.
-#[derive(Clone, Copy)]
-enum Escapes {
-    None,
-    Backslash,
-    Any,
+/// Blanks, in a copy of a text, what may be a key: in the statements that name the setting, and in those that execute a
+/// prepared statement which does. Tells whether there are any.
+pub fn blank(text: &[u8], target: &mut [u8], dialect: Dialect, is_prepared: &dyn Fn(&[u8]) -> bool) -> bool {
+    let mut walk = Walk::new(Some(target), is_prepared);
+    walk.text(&View::of(text), dialect, 0);
+    walk.found > 0 || walk.executes
 }
 
-impl Escapes {
-    fn of(text: &[u8]) -> Self {
-        let is_uescape =
-            |at: usize| text.get(at..at + 7).is_some_and(|word| word.eq_ignore_ascii_case(b"uescape"));
-        // Without `U&` there is no UESCAPE.
-        if memchr_iter(b'&', text).any(|at| at > 0 && text[at - 1].eq_ignore_ascii_case(&b'u'))
-            && (0..text.len()).any(is_uescape)
-        {
-            Self::Any
-        } else if memchr(b'\\', text).is_some() {
-            Self::Backslash
-        } else {
-            Self::None
-        }
+struct Walk<'a> {
+    name: Name,
+    /// How often the name was there.
+    found: usize,
+    executes: bool,
+    /// Without it the first name is enough.
+    target: Option<&'a mut [u8]>,
+    is_prepared: &'a dyn Fn(&[u8]) -> bool,
+    /// The statements that this text itself prepares, and that name the setting.
+    prepared: BTreeSet<Vec<u8>>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(target: Option<&'a mut [u8]>, is_prepared: &'a dyn Fn(&[u8]) -> bool) -> Self {
+        let (name, prepared) = (Name::default(), BTreeSet::new());
+        Self { name, found: 0, executes: false, target, is_prepared, prepared }
     }
 
-    fn has(self, byte: u8) -> bool {
-        match self {
-            Self::None => false,
-            Self::Backslash => byte == b'\\',
-            Self::Any => !byte.is_ascii_hexdigit() && !byte.is_ascii_whitespace(),
-        }
-    }
-}
-
-fn named_at(text: &[u8], start: usize, escapes: Escapes) -> Option<Range<usize>> {
-    let starts_word = start == 0 || !in_name(text.get(start - 1));
-    if !starts_word {
-        return None;
-    }
-    let schema_end = word(text, start, SCHEMA, escapes)?;
-    let end = word(text, glue(text, schema_end, escapes), NAME, escapes)?;
-    (!in_name(text.get(end))).then_some(start..end)
-}
-
-fn in_name(byte: Option<&u8>) -> bool {
-    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-}
-
-/// Where the word that begins at `start` ends, if it is that one, maybe with escapes.
-fn word(text: &[u8], start: usize, expected: &[u8], escapes: Escapes) -> Option<usize> {
-    let Some((first, rest)) = expected.split_first() else { return Some(start) };
-    // An escape may be read in two ways, of which hardly ever both give the expected character.
-    character(text, start, *first, escapes)
-        .into_iter()
-        .flatten()
-        .find_map(|next| word(text, next, rest, escapes))
-}
-
-/// Where the character that begins at `at` ends, in every way in which it is the expected one.
-fn character(text: &[u8], at: usize, expected: u8, escapes: Escapes) -> [Option<usize>; 3] {
-    let Some(byte) = text.get(at) else { return [None; 3] };
-    let plain = byte.eq_ignore_ascii_case(&expected).then_some(at + 1);
-    if !escapes.has(*byte) {
-        return [plain, None, None];
-    }
-    let number = |skip: usize, digits: usize, radix: u32| {
-        let start = at + 1 + skip;
-        let digits = std::str::from_utf8(text.get(start..start + digits)?).ok()?;
-        let is_expected = u32::from_str_radix(digits, radix)
-            .is_ok_and(|code| u8::try_from(code).is_ok_and(|code| code.eq_ignore_ascii_case(&expected)));
-        is_expected.then_some(start + digits.len())
-    };
-    match text.get(at + 1) {
-        Some(b'+') => [plain, number(1, 6, 16), None],
-        Some(b'x') => [plain, number(1, 2, 16), None],
-        Some(b'u') => [plain, number(1, 4, 16), None],
-        Some(b'U') => [plain, number(1, 8, 16), None],
-        _ => [plain, number(0, 4, 16), number(0, 3, 8)],
-    }
-}
-
-/// Where the second part of the name may begin: what can stand between the two is skipped, that is white space, comments,
-/// quotes, and what puts strings together.
-fn glue(text: &[u8], start: usize, escapes: Escapes) -> usize {
-    let mut at = start;
-    loop {
-        at = match &text[at..] {
-            [b'/', b'*', ..] => comment_end(text, at),
-            [b'-', b'-', ..] => memchr(b'\n', &text[at..]).map_or(text.len(), |end| at + end),
-            [b'u' | b'U', b'&', b'"' | b'\'', ..] => at + 2,
-            [b'e' | b'E', b'\'', ..] => at + 1,
-            // UESCAPE '!'
-            rest if rest.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b"uescape")) => {
-                memchr(b'\'', rest).map_or(text.len(), |quote| text.len().min(at + quote + 3))
+    fn text(&mut self, view: &View<'_>, dialect: Dialect, depth: usize) {
+        let text = view.bytes();
+        let mut statement = Statement::default();
+        let mut prepares = Prepares::default();
+        let mut colons = 0;
+        for token in Lexer::new(text, dialect) {
+            let before = self.found;
+            match token.kind {
+                Kind::Semicolon => {
+                    self.end(view, &statement, prepares, token.start, dialect, depth);
+                    statement = Statement { start: token.end, ..Statement::default() };
+                    prepares = Prepares::default();
+                    self.name = Name::default();
+                    continue;
+                }
+                Kind::Word => {
+                    let word = &text[token.start..token.end];
+                    let is_quoted = depth > 0;
+                    let piece = Piece {
+                        begins: is_quoted && token.start == 0,
+                        ends: is_quoted && token.end == text.len(),
+                        is_glue: colons == 2 || is_called(text, token.end),
+                    };
+                    if self.name.word(word, &piece) {
+                        self.found += 1;
+                    }
+                }
+                Kind::Quoted { quote, open, close } => {
+                    self.name.is_glued = true;
+                    if depth < DEEPEST {
+                        self.text(&view.quoted(quote, open, close), dialect.quoted(), depth + 1);
+                    }
+                    self.name.is_glued = true;
+                }
+                Kind::Other => self.name.other(text[token.start]),
+                Kind::Number => {}
             }
-            [byte, ..] if byte.is_ascii_whitespace() || b"\"'.,|()".contains(byte) => at + 1,
-            _ => match character(text, at, b'.', escapes).into_iter().flatten().next() {
-                Some(next) => next,
-                None => return at,
-            },
+            let is_colon = token.kind == Kind::Other && text[token.start] == b':';
+            colons = if is_colon { colons + 1 } else { 0 };
+            if self.found > before {
+                if self.target.is_none() {
+                    return;
+                }
+                statement.note_name(token);
+            }
+            if depth == 0 {
+                self.follow(view, token, &mut prepares);
+            }
+        }
+        self.end(view, &statement, prepares, text.len(), dialect, depth);
+    }
+
+    /// PREPARE and EXECUTE, and the name after them.
+    fn follow(&self, view: &View<'_>, token: Token, prepares: &mut Prepares) {
+        let text = view.bytes();
+        let word = &text[token.start..token.end];
+        let is_name = match token.kind {
+            Kind::Word => true,
+            Kind::Quoted { quote, .. } => quote.is_identifier(),
+            _ => false,
+        };
+        let name = || match token.kind {
+            Kind::Quoted { quote, open, close } => view.quoted(quote, open, close).bytes().to_vec(),
+            _ => word.to_ascii_lowercase(),
+        };
+        match prepares.last {
+            Verb::Prepare if is_name => prepares.name = Some(name()),
+            Verb::Execute if is_name && !prepares.executes && self.target.is_some() => {
+                let name = name();
+                prepares.executes = self.prepared.contains(&name) || (self.is_prepared)(&name);
+            }
+            _ => {}
+        }
+        prepares.last = if token.kind == Kind::Word && word.eq_ignore_ascii_case(b"prepare") {
+            Verb::Prepare
+        } else if token.kind == Kind::Word && word.eq_ignore_ascii_case(b"execute") {
+            Verb::Execute
+        } else {
+            Verb::Other
         };
     }
-}
 
-/// Comments nest.
-fn comment_end(text: &[u8], start: usize) -> usize {
-    let (mut at, mut depth) = (start, 0);
-    while at < text.len() {
-        match &text[at..] {
-            [b'/', b'*', ..] => (at, depth) = (at + 2, depth + 1),
-            [b'*', b'/', ..] => (at, depth) = (at + 2, depth - 1),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
+    fn end(
+        &mut self,
+        view: &View<'_>,
+        statement: &Statement,
+        prepares: Prepares,
+        end: usize,
+        dialect: Dialect,
+        depth: usize,
+    ) {
+        let Some(target) = self.target.as_deref_mut() else { return };
+        if prepares.executes {
+            self.executes = true;
+            let all = Statement { start: statement.start, first: Some(0), names: statement.names.clone() };
+            blank::statement(view, &all, end, dialect, depth, target);
+        } else if statement.first.is_some() {
+            blank::statement(view, statement, end, dialect, depth, target);
+            self.prepared.extend(prepares.name);
         }
     }
-    at
+}
+
+/// Whether what ends here is followed by an opening parenthesis.
+fn is_called(text: &[u8], end: usize) -> bool {
+    text[end..].iter().find(|byte| !is_blank(**byte)) == Some(&b'(')
+}
+
+#[derive(Default)]
+struct Prepares {
+    last: Verb,
+    /// What a PREPARE prepares.
+    name: Option<Vec<u8>>,
+    /// Whether it is the EXECUTE of a statement that names the setting.
+    executes: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Verb {
+    Prepare,
+    Execute,
+    #[default]
+    Other,
+}
+
+/// How much of the name was just read.
+#[derive(Default)]
+struct Name {
+    /// Bytes of its two words.
+    matched: usize,
+    /// Whether something that may stand between its words came after the last one.
+    is_glued: bool,
+}
+
+/// How a word stands in what is quoted.
+struct Piece {
+    begins: bool,
+    ends: bool,
+    /// Whether it is a function that is called, or a type after `::`.
+    is_glue: bool,
+}
+
+impl Name {
+    /// Reads a word. Whether it completes the name.
+    fn word(&mut self, word: &[u8], piece: &Piece) -> bool {
+        for from in [self.matched, 0] {
+            let expected = if from < SCHEMA.len() { &SCHEMA[from..] } else { &NAME[from - SCHEMA.len()..] };
+            let may_follow = match from {
+                0 => true,
+                _ if from == SCHEMA.len() => self.is_glued,
+                // The rest of a word goes on where a string begins.
+                _ => piece.begins,
+            };
+            if may_follow
+                && word.len() <= expected.len()
+                && word.eq_ignore_ascii_case(&expected[..word.len()])
+                && (word.len() == expected.len() || piece.ends)
+            {
+                self.matched = from + word.len();
+                self.is_glued = false;
+                let is_whole = self.matched == SCHEMA.len() + NAME.len();
+                if is_whole {
+                    self.matched = 0;
+                }
+                return is_whole;
+            }
+            if from > 0 && piece.is_glue {
+                return false;
+            }
+            self.matched = 0;
+        }
+        false
+    }
+
+    /// Reads what is no word. Points, and what puts strings together, may stand inside the name.
+    fn other(&mut self, byte: u8) {
+        if b".,|()+:\\".contains(&byte) {
+            self.is_glued = true;
+        } else {
+            self.matched = 0;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn names(text: &str) -> bool {
+        super::names(text.as_bytes(), Dialect::default())
+    }
 
     #[test]
     fn finds_the_setting_in_any_spelling() {
@@ -157,7 +255,13 @@ mod tests {
             "set prism_crypt. -- x\n master_key = 'x'",
             "select set_config('prism_crypt.master_key', $1, false)",
             "select set_config('prism_crypt' || '.' || 'master_key', $1, false)",
+            "select set_config('prism_' || 'crypt.mas' || 'ter_key', $1, false)",
+            "select set_config('prism_crypt.mas'\n'ter_key', $1, false)",
+            "select set_config('prism_crypt'::text || chr(46) || quote_ident('master_key'), $1, false)",
+            "select set_config(concat_ws('.', 'prism_crypt', 'master_key'), $1, false)",
             "DO $$ BEGIN EXECUTE format('SET %I.%I = %L', 'prism_crypt', 'master_key', 'x'); END $$",
+            "DO $$ BEGIN EXECUTE 'SET \"prism_crypt\".' || '\"master_key\" = ''x'''; END $$",
+            "DO 'BEGIN EXECUTE ''SET U&\"prism_crypt\".U&\"\\006daster_key\" = ''''x''''''; END'",
             "SET U&\"prism_crypt\".U&\"\\006daster_key\" = 'x'",
             "SET U&\"\\0070rism\\005fcrypt\\002emaster\\+00005fkey\" = 'x'",
             "SET U&\"prism_crypt\" UESCAPE '!' . U&\"!006daster_key\" UESCAPE '!' = 'x'",
@@ -165,13 +269,19 @@ mod tests {
             "select set_config(E'prism_crypt.master\\x5fkey', 'x', false)",
             "select set_config(E'\\160rism_crypt.\\u006Daster\\U0000005fkey', 'x', false)",
             "select E'\\n', set_config('prism_crypt.master_key', 'x', false)",
+            "ALTER ROLE a IN DATABASE b SET prism_crypt.master_key TO 'x'",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET prism_crypt.master_key = 'x' AS 'SELECT 1'",
+            "unnamed portal with parameters: $1 = 'prism_crypt.master_key', $2 = 'x'",
+            "SQL statement \"SET \"prism_crypt\".\"master_key\" = 'x'\"",
+            "invalid value for parameter \"prism_crypt.master_key\"",
+            "options='-c prism_crypt.master_key=x'",
         ] {
-            assert!(find(text.as_bytes()).is_some(), "{text}");
+            assert!(names(text), "{text}");
         }
     }
 
     #[test]
-    fn leaves_other_names_alone() {
+    fn leaves_other_names_and_comments_alone() {
         for text in [
             "SET prism_crypt.master_key_file = '/x'",
             "SELECT rotate_master_key()",
@@ -181,19 +291,35 @@ mod tests {
             "INSERT INTO vault(master_key) VALUES ('x') -- E'\\n'",
             "SELECT prism_crypt.status() /* master_key */",
             "SET my_prism_crypt.master_key = 'x'",
+            "SELECT prism_crypt master_key",
+            "SELECT 'prism_crypt' = master_key",
+            "/* prism_crypt.master_key */ DROP TABLE x",
+            "DROP TABLE x -- prism_crypt.master_key",
+            "/* /* */ prism_crypt.master_key */ DROP TABLE x",
+            "DO $$ BEGIN /* prism_crypt.master_key */ EXECUTE '-- prism_crypt.master_key'; END $$",
+            "SELECT prism_crypt; SELECT master_key",
             "prism_crypt /* master_key",
             "prism_crypt.",
             "\\",
             "master",
             "",
         ] {
-            assert!(find(text.as_bytes()).is_none(), "{text}");
+            assert!(!names(text), "{text}");
         }
     }
 
     #[test]
-    fn tells_where_it_stands() {
-        assert_eq!(find(b"SET prism_crypt.master_key = 'x'"), Some(4..26));
-        assert_eq!(find(b"SET prism_crypt.\"master_key\" = 'x'"), Some(4..27));
+    fn takes_a_time_that_grows_with_the_text() {
+        let repeated = |part: &str| part.repeat(2_000_000 / part.len());
+        for part in
+            ["prism_crypt/*", "prism_crypt.", "'\\\"$a$", "U&'a' ", "$a", "''", "\"'", "E'\\''\n", "(", "a--"]
+        {
+            let text = repeated(part);
+            assert!(!names(&text), "{part}");
+            blank(text.as_bytes(), &mut text.clone().into_bytes(), Dialect::default(), &|_| false);
+        }
+        let text = repeated("SET prism_crypt.master_key = 'x'; ") + &repeated("'prism_crypt.master_key',");
+        let mut target = text.clone().into_bytes();
+        assert!(blank(text.as_bytes(), &mut target, Dialect::default(), &|_| false));
     }
 }

@@ -1,34 +1,121 @@
 //! What is secret in a text, and how it is taken out in place.
 
-use super::naming;
 use memchr::{memchr, memmem};
 use std::ffi::{CStr, c_char};
+use std::ops::Range;
 
 const WITHHELD: &[u8] = b"withheld by prism_crypt";
 const ASTERISKS: &[u8] = b"***";
 /// The shortest text of a key is 43 characters of base64. What is this long may be most of one.
 const LONG_WORD: usize = 20;
 
-/// Whether a text holds one of the keys in a setting's value.
-pub fn holds_key(text: &[u8], keys: &[u8]) -> bool {
-    keys.split(|byte| byte.is_ascii_whitespace() || *byte == b',')
-        .any(|key| key.len() >= LONG_WORD && memmem::find(text, key).is_some())
+/// Overwrites each key of a setting's value, wherever it stands in a text. Whether there was any.
+pub fn overwrite_keys(text: &mut [u8], keys: &[u8]) -> bool {
+    let mut found = false;
+    for key in keys_of(keys) {
+        let mut from = 0;
+        while let Some(at) = memmem::find(&text[from..], key) {
+            text[from + at..from + at + key.len()].fill(b'*');
+            from += at + key.len();
+            found = true;
+        }
+    }
+    found
 }
 
-/// Takes the literals out of a statement, at the same length: blank from its first quote, or from the setting's name, on.
-/// It still names the setting, so that what quotes it later (the detail of an EXECUTE) is known for what it is.
-pub fn blank_literals(text: &mut [u8]) {
-    let quote = text.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'$'));
-    let name = naming::find(text);
-    let start = match (quote, name) {
-        (Some(quote), Some(name)) if quote < name.end => quote.min(name.start),
-        (_, Some(name)) => name.end,
-        (quote, None) => quote.unwrap_or(text.len()),
-    };
-    let rest = &mut text[start..];
-    rest.fill(b'*');
-    if let Some(name) = rest.get_mut(1..=naming::SETTING.len()) {
-        name.copy_from_slice(naming::SETTING);
+/// Whether a text holds one of the keys in a setting's value.
+pub fn holds_key(text: &[u8], keys: &[u8]) -> bool {
+    keys_of(keys).any(|key| memmem::find(text, key).is_some())
+}
+
+/// The parts of a setting's value that are long enough to be secret.
+fn keys_of(keys: &[u8]) -> impl Iterator<Item = &[u8]> {
+    keys.split(|byte| !is_key_like(*byte)).filter(|key| key.len() >= LONG_WORD)
+}
+
+/// Whether a value was noted before: they are separated by zeros.
+pub fn is_among(value: &[u8], values: &[u8]) -> bool {
+    values.split(|byte| *byte == 0).any(|one| one == value)
+}
+
+/// Whether a word is in a text, in either case.
+pub fn has_word(text: &[u8], word: &[u8]) -> bool {
+    let Some(first) = word.first() else { return true };
+    memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text)
+        .any(|at| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word)))
+}
+
+/// The digits of hex and base64.
+fn is_key_like(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
+}
+
+/// The words that are as long as most of a key, and written with its digits.
+pub fn key_like_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let start = at + text[at..].iter().position(|byte| is_key_like(*byte))?;
+            at = text[start..]
+                .iter()
+                .position(|byte| !is_key_like(*byte))
+                .map_or(text.len(), |end| start + end);
+            if at - start >= LONG_WORD {
+                return Some(start..at);
+            }
+        }
+        None
+    })
+}
+
+/// Overwrites them, and lists of so many numbers: as such, parse trees have the bytes of a string.
+pub fn blank_key_like(text: &mut [u8]) {
+    let words: Vec<_> = key_like_words(text).collect();
+    for word in words {
+        text[word].fill(b'*');
+    }
+    let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b' ');
+    for list in text.split_mut(|byte| !is_number(*byte)) {
+        if list.iter().filter(|byte| **byte == b' ').count() > LONG_WORD {
+            list.fill(b'*');
+        }
+    }
+}
+
+/// Where the next line begins that tells of a process: `Process 123: …` in any language.
+pub fn next_process(text: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', text).map(|end| end + 1).find(|start| {
+        let line = &text[*start..];
+        let word = line.iter().take(40).take_while(|byte| !byte.is_ascii_whitespace()).count();
+        let digits = line.get(word + 1..).unwrap_or_default();
+        let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let after = digits.get(count..).unwrap_or_default();
+        word > 0 && count > 0 && (after.starts_with(b": ") || after.starts_with(b" : "))
+    })
+}
+
+/// Overwrites the values in `$1 = 'x', $2 = 'y'`.
+pub fn blank_parameters(text: &mut [u8]) {
+    let mut at = 0;
+    while let Some(dollar) = text.get(at..).and_then(|rest| memchr(b'$', rest)) {
+        at += dollar + 1;
+        let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let open = at + digits + b" = '".len();
+        if digits == 0 || text.get(at + digits..open) != Some(b" = '") {
+            continue;
+        }
+        at = open;
+        while let Some(byte) = text.get_mut(at) {
+            if *byte != b'\'' {
+                *byte = b'*';
+                at += 1;
+            } else if text.get(at + 1) == Some(&b'\'') {
+                text[at..at + 2].fill(b'*');
+                at += 2;
+            } else {
+                break;
+            }
+        }
     }
 }
 
@@ -94,14 +181,6 @@ pub fn cut(text: &mut [u8], start: impl Fn(&[u8]) -> Option<usize>) {
     rest[..kept].copy_from_slice(&shown[..kept]);
 }
 
-/// Overwrites every word that is as long as a key's text may be.
-pub fn blank_long_words(text: &mut [u8]) {
-    let in_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
-    for word in text.split_mut(|byte| !in_word(*byte)).filter(|word| word.len() >= LONG_WORD) {
-        word.fill(b'*');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,29 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn finds_each_key_of_several() {
+    fn overwrites_each_key_of_several() {
         let (one, other) = ("a".repeat(64), "b".repeat(44));
         let keys = format!("{one},\n {other}");
-        assert!(holds_key(format!("x{one}").as_bytes(), keys.as_bytes()));
-        assert!(holds_key(other.as_bytes(), keys.as_bytes()));
-        assert!(!holds_key(b"x", b" ,x"));
-    }
-
-    #[test]
-    fn blanks_literals_and_keeps_the_length() {
-        for (text, blanked) in [
-            ("SET prism_crypt.master_key = 'abc'", "SET prism_crypt.master_key********"),
-            ("SET prism_crypt.master_key TO abc", "SET prism_crypt.master_key*******"),
-            ("SET \"prism_crypt\".master_key TO x", "SET *prism_crypt.master_key******"),
-            ("SET prism_crypt.\"master_key\" TO x", "SET *prism_crypt.master_key******"),
-            ("DO $$ prism_crypt.master_key $$", "DO *prism_crypt.master_key*****"),
-            ("SET U&\"prism_crypt.\\006daster_key\" TO x", "SET U&*prism_crypt.master_key**********"),
-            ("SHOW x", "SHOW x"),
-        ] {
-            let got = changed(text, blank_literals);
-            assert_eq!(got, blanked, "{text}");
-            assert_eq!(naming::find(got.as_bytes()).is_some(), text != "SHOW x", "{text}");
-        }
+        let (stars, others) = ("*".repeat(64), "*".repeat(44));
+        let blank = |text: &mut [u8]| assert!(overwrite_keys(text, keys.as_bytes()));
+        assert_eq!(changed(&format!("x{one} {one}y"), blank), format!("x{stars} {stars}y"));
+        assert_eq!(changed(&format!("'{other}'"), blank), format!("'{others}'"));
+        assert!(!overwrite_keys(&mut b"x".to_vec(), b" ,x") && holds_key(one.as_bytes(), keys.as_bytes()));
     }
 
     #[test]
@@ -143,10 +207,23 @@ mod tests {
         let key = "0123456789abcdef".repeat(4);
         let message = format!("identifier \"{key}\" will be truncated");
         let masked = format!("identifier \"{}\" will be truncated", "*".repeat(64));
-        assert_eq!(changed(&message, blank_long_words), masked);
-        assert_eq!(changed("prism_crypt.master_key", blank_long_words), "prism_crypt.master_key");
+        assert_eq!(changed(&message, blank_key_like), masked);
+        assert_eq!(changed("prism_crypt.master_key", blank_key_like), "prism_crypt.master_key");
+        let bytes = "[ 12 -3 4 ]".to_owned() + &" 112".repeat(30);
+        assert_eq!(changed(&bytes, blank_key_like), "[ 12 -3 4 ]".to_owned() + &"*".repeat(120));
+        assert_eq!(
+            changed("parameters: $1 = 'x''y', $2 = NULL, $3 = '12' $ $4 = 'z", blank_parameters),
+            "parameters: $1 = '****', $2 = NULL, $3 = '**' $ $4 = '*"
+        );
         assert_eq!(changed("Failing row contains (1, x).", overwrite), "withheld by prism_crypt");
         assert_eq!(changed("parameters: $1 = 'x'", |text| cut_from(text, b"$1 = ")), "parameters: ***");
+    }
+
+    #[test]
+    fn tells_the_statements_of_several_processes_apart() {
+        let text = b"Process 1: SELECT '\n a 12: b\nProzess 23 : SET\nx 4:y";
+        assert_eq!(next_process(text).map(|at| &text[at..]), Some(&b"Prozess 23 : SET\nx 4:y"[..]));
+        assert_eq!(next_process(b"Process 1: a\nb"), None);
     }
 
     #[test]

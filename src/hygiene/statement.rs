@@ -2,7 +2,6 @@
 
 use super::{alter_type, asked, copy, setting};
 use crate::search::{index_warning, readiness};
-use crate::settings::hide_activity;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -112,9 +111,6 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
         let (node, location, length) =
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
         let blanked = asked::blanked(text, location, length, setting::is_named_by(node));
-        if !blanked.is_null() {
-            hide_activity();
-        }
         readiness::before_utility(node);
         Before {
             // Extensions that are called after us (pg_stat_statements) keep the text that they are given.

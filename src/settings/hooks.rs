@@ -104,12 +104,12 @@ unsafe extern "C-unwind" fn check_secret(
     _extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
-    // The statement that set it stays in pg_stat_activity until the next one begins.
-    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
-        super::hide_activity();
-    }
     // SAFETY: PostgreSQL passes a valid pointer to a null or terminated string.
     let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };
+    // The statement that set it stays in pg_stat_activity until the next one begins.
+    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
+        crate::hygiene::note_key(value);
+    }
     if value.is_empty() {
         return true;
     }

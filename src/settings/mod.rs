@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub use activity::hide_activity;
+pub use activity::{hide_activity, show_activity};
 pub use constants::{
     constants_are_in_plans, constants_sealed, forget_constants, may_have_sealed_literals, note_constant,
     statement_start,

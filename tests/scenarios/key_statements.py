@@ -1,6 +1,7 @@
 """Statements that hold a key, and how a key is recognised in what they leave behind."""
 
 import base64
+import re
 import secrets
 
 TRACKING = {
@@ -11,7 +12,22 @@ TRACKING = {
 
 def simple(sql, *before):
     """A statement of the simple protocol; {} is the key."""
-    return lambda conn, key: [conn.execute(s.replace("{}", key)) for s in (*before, sql)]
+    def attempt(conn, key):
+        for s in (*before, sql):
+            conn.execute(s.replace("{}", key))
+    attempt.statements = (*before, sql)
+    return attempt
+
+
+def as_logged(sql):
+    """A pattern of what is to be read of a statement: all but the key; strings after the name may be blanked."""
+    def part(text):
+        if text.startswith("'") and "{}" in text:
+            return r"'[^'\n]*\*{40,}[^'\n]*'"
+        if text.startswith("'"):
+            return f"'(?:{re.escape(text[1:-1])}|\\*{{{len(text) - 2}}})'"
+        return r"\*{40,}".join(map(re.escape, text.split("{}")))
+    return "".join(map(part, re.split(r"('[^']*')", sql)))
 
 
 def bound(sql, *others):
@@ -27,13 +43,20 @@ def prepared(conn, key):
     conn.execute_prepared("p", key)
 
 
+def changed(attempt, change):
+    def other(conn, key):
+        attempt(conn, change(key))
+    other.statements = getattr(attempt, "statements", ())
+    return other
+
+
 def as_base64(attempt):
-    return lambda conn, key: attempt(conn, base64.b64encode(bytes.fromhex(key)).decode())
+    return changed(attempt, lambda key: base64.b64encode(bytes.fromhex(key)).decode())
 
 
 def cut(attempt):
     """The same with a key that is too short, so that the value is refused."""
-    return lambda conn, key: attempt(conn, key[:62])
+    return changed(attempt, lambda key: key[:62])
 
 
 # Ways to set a key that work.
@@ -66,18 +89,39 @@ SETS = {
     "DO set_config": simple("DO $$ BEGIN PERFORM set_config('prism_crypt.master_key', '{}', false); END $$"),
     "DO SET": simple("DO $$ BEGIN SET prism_crypt.master_key = '{}'; END $$"),
     "DO EXECUTE": simple("DO $$ BEGIN EXECUTE 'SET prism_crypt.master_key = ' || quote_literal('{}'); END $$"),
+    "set_config of small parts": simple("SELECT set_config('prism_' || 'crypt.mas' || 'ter_key', '{}', false)"),
+    "set_config of lines": simple("SELECT set_config('prism_crypt.mas'\n'ter_key', '{}', false)"),
+    "set_config of a common table": simple(
+        "WITH k AS (SELECT '{}'::text AS k) SELECT set_config('prism_crypt.master_key', k, false) FROM k"),
+    "DO variable": simple("DO $$ DECLARE k text := '{}'; BEGIN PERFORM set_config('prism_crypt.master_key', k, false); END $$"),
+    "DO as a string": simple("DO 'BEGIN EXECUTE ''SET \"prism_crypt\".\"master_key\" = ''''{}''''''; END'"),
+    "PREPARE and EXECUTE": simple(
+        "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false); EXECUTE p('{}'); DEALLOCATE p"),
+    "through a function": simple("SELECT set_by_name('prism_crypt.master_key', '{}')"),
     "cursor": simple("FETCH c", "BEGIN", "DECLARE c CURSOR FOR SELECT set_config('prism_crypt.master_key', '{}', false)"),
     "CREATE TABLE AS": simple("CREATE TEMP TABLE s AS SELECT set_config('prism_crypt.master_key', '{}', false) IS NULL AS s"),
     "EXPLAIN ANALYZE": simple("EXPLAIN (ANALYZE, VERBOSE) SELECT set_config('prism_crypt.master_key', '{}', false)"),
     "then a failing statement": simple("SET prism_crypt.master_key = '{}'; SELECT decrypt_field(v) FROM t"),
 }
-# The statement with the key does not name the setting. So a message that comes before it runs (debug1 and below,
-# debug_print_parse) carries it, if log_min_error_statement lets it.
+# The statement with the key names a prepared statement.
 EXECUTES = {
     "EXECUTE": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
     "EXECUTE in a transaction": simple("EXECUTE p('{}')", "BEGIN", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, true)"),
     "EXECUTE of several": simple("SELECT 1; EXECUTE p('{}'); SELECT 2", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)"),
     "EXECUTE again": simple("EXECUTE p('{}')", "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false)", "EXECUTE p('')"),
+}
+# The statement with the key names nothing: it is known when the setting is given the value, so not to log_statement.
+NAMELESS = {
+    "a function": simple(
+        "SELECT pg_temp.set_key('{}')",
+        "CREATE FUNCTION pg_temp.set_key(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('prism_crypt.master_key', $1, false) $$"),
+    "a procedure": simple(
+        "CALL pg_temp.set_key('{}')",
+        "CREATE PROCEDURE pg_temp.set_key(k text) LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET prism_crypt.master_key = %L', k); END $$"),
+    "a name that is made": simple("SELECT set_config(replace('prism_crypt#master_key', '#', '.'), '{}', false)"),
+    "a function in a string of statements": simple(
+        "SELECT 1; SELECT pg_temp.set_key('{}'); SELECT 2",
+        "CREATE FUNCTION pg_temp.set_key(text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('prism_crypt.master_key', $1, false) $$"),
 }
 # Ways that must end with an error, and show as little.
 FAILS = {
@@ -111,6 +155,23 @@ FAILS = {
     "CREATE PROCEDURE": simple("CREATE PROCEDURE f() LANGUAGE sql SET prism_crypt.master_key = '{}' AS 'SELECT 1'"),
 }
 
+
+# Statements that set no key and would like to be withheld. {} is a mark that is to be read wherever statements are shown.
+HIDING = (
+    "/* prism_crypt.master_key */ SELECT 'hidden {}'",
+    "SELECT 'hidden {}' -- prism_crypt.master_key = 'x'",
+    "/* /* */ prism_crypt.master_key = ' */ SELECT 'hidden {}' /* ' */",
+    "SELECT 'hidden {}' AS \"prism_crypt\", 1 AS \"master_key\"",
+    "SELECT 'hidden {}', 1 AS master_key -- E'\\n' U&'x' UESCAPE '!'",
+    "SELECT 'hidden {}', current_setting('prism_crypt.master_key_file', true)",
+    "SET prism_crypt.master_key = ''; SELECT 'hidden {}'",
+    "SELECT 'hidden {}'; SET prism_crypt.master_key = ''",
+    "SELECT set_config('prism_crypt.master_key', '', false) IS NULL; SELECT 'hidden {}' FROM generate_series(1, 2)",
+    "SELECT 'hidden {}', set_config('prism_crypt.master_key', '', false)",
+    "DO $$ BEGIN SET prism_crypt.master_key = ''; PERFORM 'hidden {}'; END $$",
+    "DO $$ BEGIN PERFORM 'hidden {}'; /* prism_crypt.master_key */ EXECUTE 'SELECT 1 -- prism_crypt.master_key'; END $$",
+    "GRANT EXECUTE ON FUNCTION nothing() TO CURRENT_USER; SELECT 'hidden {}'",
+)
 
 # What every key begins with, so that a look for this finds them all.
 MARK = secrets.token_bytes(9)

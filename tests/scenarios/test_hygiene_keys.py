@@ -1,5 +1,6 @@
 """An inline master key shows nowhere: not in logs, catalogs, statistics, settings, files."""
 
+import json
 import re
 import secrets
 import unittest
@@ -7,7 +8,7 @@ import unittest
 from harness import PgError, canaries
 from harness.libpq import Connection
 from harness.scenario import Scenario, files_with, wait_until
-from key_statements import TRACKING, cut, SETS, EXECUTES, FAILS, new_key, forms_of, MARKS
+from key_statements import TRACKING, as_logged, SETS, EXECUTES, FAILS, HIDING, new_key, forms_of, MARKS
 
 SECRET_SETTINGS = {
     "log_statement": "all", "log_min_duration_statement": "0", "log_min_messages": "debug1", "log_min_error_statement": "debug5",
@@ -36,10 +37,11 @@ class Keys(Scenario):
             c.psql("CREATE EXTENSION pg_stat_statements", db=cls.db)
         c.psql("CREATE TABLE t (v encrypted_text); COPY t FROM STDIN;\nquokka\n\\.\n", db=cls.db)
         c.psql("CREATE FUNCTION nothing() RETURNS int LANGUAGE sql AS 'SELECT 1'", db=cls.db)
+        c.psql("CREATE FUNCTION set_by_name(text, text) RETURNS text LANGUAGE sql AS 'SELECT set_config($1, $2, false)'", db=cls.db)
         # {name of the attempt: the key that it used}
         cls.keys, cls.outcomes, cls.shown = {}, {}, {}
         with Connection(c, db=cls.db) as monitor:
-            for name, attempt in {**SETS, **FAILS}.items():
+            for name, attempt in {**SETS, **EXECUTES, **FAILS}.items():
                 cls.keys[name] = key = new_key()
                 conn = Connection(c, db=cls.db)
                 for statement in cls.prepare_session:
@@ -132,7 +134,35 @@ class Keys(Scenario):
         found = {**self.found(self.cluster.log().encode()), **self.in_files(self.cluster.data / "log")}
         self.assert_nowhere("log", found)
         log = "".join(path.read_text(errors="replace") for path in (self.cluster.data / "log").glob("*.log"))
-        self.assertIn("withheld by prism_crypt", log)
+        for name, attempt in {**SETS, **EXECUTES, **FAILS}.items():
+            for statement in getattr(attempt, "statements", ()):
+                with self.subTest(name):
+                    pattern = as_logged(statement).replace("\\\n", r"\n\t?")
+                    self.assertRegex(log, r"(?:statement: |STATEMENT:  )" + pattern)
+
+    def test_4_nobody_hides_a_statement(self):
+        """In no log, nor in what shows statements, is a statement missing or changed that sets no key."""
+        statements = {sql.replace("{}", mark := secrets.token_hex(8)): mark for sql in HIDING}
+        with Connection(self.cluster, db=self.db) as conn, Connection(self.cluster, db=self.db) as monitor:
+            for statement in self.prepare_session:
+                conn.execute(statement)
+            for statement in statements:
+                conn.execute(statement)
+                shown = monitor.execute("SELECT query FROM pg_stat_activity WHERE pid = $1::int", conn.pid)[0][0]
+                self.assertEqual(shown, statement)
+                with self.assertRaises(PgError):
+                    conn.execute(f"{statement}\n; SELECT 1/0")
+        end = secrets.token_hex(16)
+        self.cluster.psql(f"SELECT '{end}'", db=self.db)
+        logs = self.cluster.data / "log"
+        wait_until(lambda: len(files_with(logs, {"end": end.encode()}).get("end", ())) == 3, "the end is not logged")
+        for kind in ("log", "csv", "json"):
+            text = "".join(path.read_text(errors="replace") for path in logs.glob(f"*.{kind}"))
+            for statement in statements:
+                written = {"log": statement, "csv": statement.replace('"', '""'), "json": json.dumps(statement)[1:-1]}[kind]
+                with self.subTest(kind, statement=statement):
+                    # When it begins, before what fails, and as the statement of that error.
+                    self.assertGreaterEqual(text.count(written), 3)
 
     def test_4_statements_with_a_like_name_are_shown(self):
         """A customer's own column may have the setting's name."""
@@ -228,59 +258,6 @@ class KeysLoadedByAFunction(Keys):
             self.assertTrue(conn.notices)
             self.assertFalse(key[:62] in "".join(conn.notices))
             self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [[""]])
-
-
-class Executes(Scenario):
-    """Where the statement with the key is the EXECUTE of one that names the setting."""
-
-    preload = True
-    conf = {"log_parameter_max_length_on_error": "-1", "log_duration": "on", "log_error_verbosity": "verbose",
-            "shared_preload_libraries": "'pg_stat_statements, prism_crypt'"}
-
-    def test_execute(self):
-        db = self.database("executes")
-        self.cluster.psql("CREATE EXTENSION pg_stat_statements", db=db)
-        for name, attempt in EXECUTES.items():
-            for kind, attempt in (("", attempt), ("bad ", cut(attempt))):
-                with self.subTest(kind + name), Connection(self.cluster, db=db) as conn:
-                    before = len(self.cluster.log())
-                    key, error = new_key(), ""
-                    if kind:
-                        with self.assertRaises(PgError) as caught:
-                            attempt(conn, key)
-                        error = caught.exception.text
-                    else:
-                        attempt(conn, key)
-                        self.assertEqual(conn.execute("SHOW prism_crypt.master_key"), [["********"]])
-                    shown = {
-                        "log": self.cluster.log()[before:], "error": error, "notices": "".join(conn.notices),
-                        "pg_stat_activity": self.cluster.psql(f"SELECT query FROM pg_stat_activity WHERE pid = {conn.pid}"),
-                        "pg_stat_statements": self.cluster.psql("SELECT query FROM pg_stat_statements", db=db),
-                    }
-                    self.assertEqual([what for what, text in shown.items() if any(mark.decode("latin-1") in text for mark in MARKS.values())], [])
-
-
-class Debug5(Scenario):
-    """Every message of a statement carries the statement, from its first moment on."""
-
-    preload = True
-    conf = {"log_min_messages": "debug5", "log_min_error_statement": "debug5", "log_min_duration_statement": "0"}
-
-    def test_set(self):
-        db = self.database("debug5")
-        keys = {}
-        for name in ("SET", "SET LOCAL", "set_config", "set_config parameter", "prepared in the protocol", "DO SET", "several statements"):
-            for kind, attempt in (("", SETS[name]), ("bad ", cut(SETS[name]))):
-                keys[kind + name] = new_key()
-                with Connection(self.cluster, db=db) as conn:
-                    try:
-                        attempt(conn, keys[kind + name])
-                    except PgError:
-                        self.assertTrue(kind)
-        log = self.cluster.log().encode()
-        self.assertIn(b"DEBUG:  CommitTransaction", log)
-        found = [name for name, key in keys.items() if any(form in log for form in forms_of(bytes.fromhex(key)[:18]).values())]
-        self.assertEqual(found, [])
 
 
 class ConfigurationFile(Scenario):

@@ -13,9 +13,9 @@ SELECT current_setting('prism_crypt.master_key'), current_setting('prism_crypt.m
 SELECT set_config('prism_crypt.master_key', :'key', false), set_config('prism_crypt.master_key', regress.master_key('a'), false);
 SELECT count(*) FROM pg_settings WHERE name = 'prism_crypt.master_key';
 SELECT count(*) FROM pg_show_all_settings() WHERE name LIKE 'prism_crypt.%key' OR setting ~ '[0-9a-f]{64}';
-SELECT query ~ '^<statement withheld' AS withheld, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
-SET prism_crypt.master_key = :'key' \; SELECT query ~ '^<statement withheld' AS withheld, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
-SELECT set_config('prism_crypt.master_key', :'key', false) \; SELECT query ~ '^<statement withheld' AS withheld, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SELECT query ~ '\*{64}' AS blanked, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SET prism_crypt.master_key = :'key' \; SELECT query ~ '\*{64}' AS blanked, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
+SELECT set_config('prism_crypt.master_key', :'key', false) \; SELECT query ~ '\*{64}' AS blanked, query ~ '[0-9a-f]{64}' AS shown FROM pg_stat_activity WHERE pid = pg_backend_pid();
 SET "prism_crypt"."master_key" TO :'key';
 SET PRISM_CRYPT.MASTER_KEY = :'key';
 SHOW "PRISM_CRYPT.MASTER_KEY";

@@ -1,0 +1,42 @@
+//! Parallel workers show the text of their leader's client, and have it from the plan: as it was sent.
+
+use super::asked;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::c_int;
+
+thread_local! {
+    static NEXT: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
+}
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding would catch errors and raise poorer ones.
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+}
+
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::ExecutorStart_hook);
+        pg_sys::ExecutorStart_hook = Some(executor_start);
+    }
+}
+
+/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: everything is passed on as PostgreSQL gave it; a global that only this process writes.
+    unsafe {
+        if pg_sys::ParallelWorkerNumber >= 0 {
+            look();
+        }
+        match NEXT.get() {
+            Some(next) => next(query, flags),
+            None => standard_ExecutorStart(query, flags),
+        }
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn look() {
+    asked::look(|_| ());
+}
