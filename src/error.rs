@@ -303,7 +303,7 @@ impl Error {
                  encrypt_field()."
             }
             Self::ForeignMasterKey => {
-                "The role that sets prism_crypt.master_key needs prism_crypt.grant_access(role, 'key_admin')."
+                "prism_crypt.grant_access(role, 'key_admin') is for roles that set a new master key."
             }
             Self::DecryptDenied => "prism_crypt.grant_access(role, 'decrypt') gives the right.",
             Self::SealedAlready => {
