@@ -127,24 +127,28 @@ class OddCatalogs(Scenario):
                 return f"{call}: not cancelled"
         return None
 
-    def all_calls(self, db):
+    def all_calls(self, db, but="no call"):
         """Each is answered, or refused, in time; and ends when it is cancelled."""
-        problems = [self.called(db, call) for call in CALLS]
+        calls = [call for call in CALLS if but not in call]
+        problems = [self.called(db, call) for call in calls]
         # The last one can be called once only.
-        problems += [self.cancelled(db, call, after) for call in CALLS[:-1] for after in (0.05, 0.5)]
+        problems += [self.cancelled(db, call, after) for call in calls[:-1] for after in (0.05, 0.5)]
         told = "\n".join(problem for problem in problems if problem)
         self.assertFalse(told, told)
 
     def test_types(self):
         db = self.make("types", TYPES)
-        self.assertGreater(int(self.cluster.psql("SELECT count(*) FROM prism_crypt._encrypted_types()", db=db)), 250_000)
+        self.assertGreater(int(self.cluster.psql("SELECT count(*) FROM prism_crypt._encrypted_types()", db=db)), 200_000)
         # The oldest key goes at the end, so that nobody's constant that names it is in the way.
         self.all_calls(db)
         self.assertEqual(self.cluster.psql("SELECT count(*) FROM small WHERE decrypt_field(v) = 'v' || id AND s = 's' || id", db=db), "20")
 
     def test_composites_that_double(self):
         """Of 2^30 fields: PostgreSQL itself looks at each when it makes a table of them, and can't be cancelled."""
-        self.all_calls(self.make("doubling", [DOUBLING]))
+        db = self.make("doubling", [DOUBLING])
+        self.assertEqual(self.cluster.psql("SELECT prism_crypt._is_quickly_checked('play.double30'::regtype), prism_crypt._is_quickly_checked('play.double10'::regtype)",
+                                           db=db), "f|t")
+        self.all_calls(db, but="plan_rotation")
 
     def test_values_of_deep_types(self):
         """What is asked about a value, and takes it apart."""
