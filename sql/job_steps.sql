@@ -24,7 +24,7 @@ BEGIN
       (range.end_block - prism_crypt._block(range.place)) * (current_setting('block_size')::bigint / 28)),
     prism_crypt._require_number('share_done', _advance_range.share_done, 1),
     prism_crypt._require_number('busy_seconds', _advance_range.busy_seconds, 1e9);
-  range.place := greatest(range.place, least(_advance_range.place, prism_crypt._tid(range.end_block)));
+  range.place := greatest(range.place, least(coalesce(_advance_range.place, range.place), prism_crypt._tid(range.end_block)));
   range.rows_done := range.rows_done + _advance_range.rows_done;
   range.busy_seconds := range.busy_seconds + _advance_range.busy_seconds;
   IF range.place < prism_crypt._tid(range.end_block) THEN

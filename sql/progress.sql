@@ -31,7 +31,7 @@ CREATE FUNCTION prism_crypt._progress_of(
   ), sums AS (
     SELECT p.job, max(p.pass) AS pass, sum(p.blocks_total)::bigint AS blocks_total, sum(p.blocks_done)::bigint AS blocks_done,
            sum(p.rows_done)::bigint AS rows_done, sum(p.rows_estimate)::bigint AS rows_estimate,
-           least(sum(p.busy_seconds), 1e12) AS busy_seconds, max(p.updated_at) AS updated_at,
+           sum(least(p.busy_seconds, 1e12)) AS busy_seconds, max(p.updated_at) AS updated_at,
            sum(p.left_over)::bigint AS rows_left, sum(p.left_unreadable)::bigint AS values_unreadable
     FROM parts AS p GROUP BY p.job
   ), working AS (
