@@ -122,6 +122,8 @@ BEGIN
         'prism_crypt._older_transactions(timestamptz)',
         'prism_crypt._rotation_blockers(regclass)',
         'prism_crypt._base_of_column(oid, integer)',
+        'prism_crypt._has_checks_inside(oid)',
+        'prism_crypt._sample_columns(regclass)',
         'prism_crypt._make_sample_table(regclass)',
         'prism_crypt._estimate_rotation(regclass, integer, bigint, text[])',
         'prism_crypt._table_bytes(regclass)',

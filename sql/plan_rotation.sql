@@ -45,6 +45,39 @@ CREATE FUNCTION prism_crypt._base_of_column(type oid, modifier integer) RETURNS 
 $$;
 COMMENT ON FUNCTION prism_crypt._base_of_column(oid, integer) IS 'The type of a column without domains. Internal';
 
+-- Whether values inside of values of a type are of domains with CHECKs, which are functions of others.
+CREATE FUNCTION prism_crypt._has_checks_inside(type oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE parts (type, inside) AS (
+    SELECT $1, false
+    UNION
+    SELECT step.type, p.inside OR step.inside
+    FROM parts AS p CROSS JOIN LATERAL (
+      SELECT t.typbasetype, false FROM pg_type AS t WHERE t.oid = p.type AND t.typtype = 'd'
+      UNION ALL
+      SELECT t.typelem, true FROM pg_type AS t WHERE t.oid = p.type AND t.typelem <> 0
+      UNION ALL
+      SELECT r.rngsubtype, true FROM pg_range AS r WHERE p.type IN (r.rngtypid, r.rngmultitypid)
+      UNION ALL
+      SELECT a.atttypid, true FROM pg_type AS t JOIN pg_attribute AS a ON a.attrelid = t.typrelid
+      WHERE t.oid = p.type AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS step (type, inside)
+  )
+  SELECT EXISTS (
+    SELECT FROM parts AS p JOIN pg_constraint AS c ON c.contypid = p.type WHERE p.inside AND c.contype = 'c')
+$$;
+COMMENT ON FUNCTION prism_crypt._has_checks_inside(oid) IS 'Whether a type holds domains with CHECKs. Internal';
+
+-- The columns that a sample has: re-encrypting the others would run CHECKs.
+CREATE FUNCTION prism_crypt._sample_columns(relation regclass) RETURNS SETOF pg_attribute
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT a FROM pg_attribute AS a
+  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    AND NOT coalesce(prism_crypt._rotatable_kind(a.atttypid) = 'nested' AND prism_crypt._has_checks_inside(a.atttypid), false)
+  ORDER BY a.attnum
+$$;
+COMMENT ON FUNCTION prism_crypt._sample_columns(regclass) IS 'The columns that a sample of a table has. Internal';
+
 -- Makes an empty copy of a table for the sample. Of domains it takes the type that they are over, and of indexes only btree
 -- and hash ones of plain columns: CHECKs, expressions and predicates are functions of others. An index on values that are not
 -- searchable opens them at every step, and is left out.
@@ -58,14 +91,14 @@ BEGIN
              SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
              FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END),
          ', ' ORDER BY a.attnum) INTO definition
-  FROM pg_attribute AS a CROSS JOIN LATERAL prism_crypt._base_of_column(a.atttypid, a.atttypmod) AS d (type)
-  WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped;
+  FROM prism_crypt._sample_columns(relation) AS a
+  CROSS JOIN LATERAL prism_crypt._base_of_column(a.atttypid, a.atttypmod) AS d (type);
   EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (%s)', definition);
   SELECT string_agg(format('ALTER TABLE pg_temp.prism_crypt_sample ALTER %I SET STORAGE %s', a.attname,
            CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END), '; ')
     INTO definition
-  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-  WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attstorage <> t.typstorage;
+  FROM prism_crypt._sample_columns(relation) AS a JOIN pg_type AS t ON t.oid = a.atttypid
+  WHERE a.attstorage <> t.typstorage;
   IF definition IS NOT NULL THEN
     EXECUTE definition;
   END IF;
@@ -96,8 +129,8 @@ CREATE FUNCTION prism_crypt._rotate_sample(
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
   rows_total double precision := (SELECT reltuples FROM pg_class WHERE oid = relation);
-  columns text := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a
-                   WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped);
+  columns text := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                   FROM prism_crypt._sample_columns(relation) AS a);
   copy regclass;
   rotation prism_crypt._rotation;
   walk prism_crypt._walk;
@@ -159,6 +192,10 @@ BEGIN
   pace := prism_crypt._last_pace(relation, prism_crypt._note_caller());
   basis := CASE WHEN pace IS NULL THEN format('sample of %s rows', sample.sampled) ELSE 'last rotation' END;
   estimated_time := make_interval(secs => least(coalesce(pace, sample.seconds_per_row, 0) * rows_due, 1e11));
+  blockers := blockers || ARRAY(
+    SELECT format('column "%s" is not in the sample, because domains inside of it have CHECKs', a.attname)
+    FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attnum NOT IN (SELECT s.attnum FROM prism_crypt._sample_columns(relation) AS s) ORDER BY a.attnum);
   IF prism_crypt._saw_unreadable() THEN
     blockers := blockers || 'values under keys that are disabled or not known stay as they are'::text;
   END IF;

@@ -32,15 +32,19 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
   'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
 
--- The table itself, its partitions, its children.
+-- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading a whole catalog instead of an index
+-- of it, for each of many tables.
 CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE tree (member) AS (
     SELECT relation::oid
     UNION
-    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.member = i.inhparent
+    SELECT i.inhrelid
+    FROM tree AS t CROSS JOIN LATERAL (SELECT c.inhrelid FROM pg_inherits AS c WHERE c.inhparent = t.member OFFSET 0) AS i
   )
-  SELECT c.oid, c.relkind FROM tree AS t JOIN pg_class AS c ON c.oid = t.member ORDER BY c.oid
+  SELECT t.member, k.relkind
+  FROM tree AS t CROSS JOIN LATERAL (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.member OFFSET 0) AS k
+  ORDER BY t.member
 $$;
 COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
 
@@ -53,8 +57,10 @@ DECLARE
   foreign_key record;
 BEGIN
   SELECT c.conname, c.conrelid::regclass AS referring INTO foreign_key
-  FROM unnest(tables) AS r JOIN pg_trigger AS t ON t.tgrelid = r JOIN pg_constraint AS c ON c.oid = t.tgconstraint
-  WHERE c.contype = 'f' AND c.confrelid = t.tgrelid AND c.confupdtype IN ('n', 'd', 'r')
+  FROM unnest(tables) AS r
+  CROSS JOIN LATERAL (SELECT t.tgconstraint FROM pg_trigger AS t WHERE t.tgrelid = r AND t.tgconstraint <> 0 OFFSET 0) AS t
+  CROSS JOIN LATERAL (SELECT * FROM pg_constraint AS c WHERE c.oid = t.tgconstraint OFFSET 0) AS c
+  WHERE c.contype = 'f' AND c.confrelid = r AND c.confupdtype IN ('n', 'd', 'r')
     AND EXISTS (
       SELECT FROM pg_attribute AS a
       WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
@@ -79,9 +85,11 @@ CREATE FUNCTION prism_crypt._rotatable_columns(
 ) RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH columns AS MATERIALIZED (
-    SELECT t.member, t.relkind, a.atttypid, a.attgenerated <> '' AS generated
-    FROM prism_crypt._table_tree($1) AS t JOIN pg_attribute AS a ON a.attrelid = t.member
-    WHERE a.attnum > 0 AND NOT a.attisdropped AND ($2 IS NULL OR a.attname = $2)
+    SELECT t.member, t.relkind, c.atttypid, c.generated
+    FROM prism_crypt._table_tree($1) AS t CROSS JOIN LATERAL (
+      SELECT a.atttypid, a.attgenerated <> '' AS generated FROM pg_attribute AS a
+      WHERE a.attrelid = t.member AND a.attnum > 0 AND NOT a.attisdropped AND ($2 IS NULL OR a.attname = $2)
+      OFFSET 0) AS c
   ), types AS MATERIALIZED (
     SELECT d.type, prism_crypt._rotatable_kind(d.type) AS kind FROM (SELECT DISTINCT atttypid AS type FROM columns) AS d
   )
