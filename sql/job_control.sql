@@ -1,25 +1,52 @@
--- Pausing, resuming and cancelling jobs, from any session.
+-- Who may see and control jobs, and pausing, resuming and cancelling them, from any session.
 
-CREATE FUNCTION prism_crypt._set_job_state(job_id bigint, state text) RETURNS void
+-- What a role may do with a job:
+--   control  it may rotate keys, or update the table, or asked for the job itself
+--   see      it may ask for the status of everything
+--   null     it does not even learn of it
+CREATE FUNCTION prism_crypt._right_to_job(role oid, job prism_crypt.job) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN has_function_privilege($1, 'prism_crypt.rotate_key(text, text)', 'EXECUTE')
+      OR has_any_column_privilege($1, ($2).relation::oid, 'UPDATE') OR pg_has_role($1, ($2).owner, 'USAGE') THEN 'control'
+    WHEN has_function_privilege($1, 'prism_crypt.status()', 'EXECUTE') THEN 'see' END
+$$;
+COMMENT ON FUNCTION prism_crypt._right_to_job(oid, prism_crypt.job) IS 'What a role may do with a job. Internal';
+
+CREATE FUNCTION prism_crypt._set_job_state(job_id bigint, state text, note bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  found_state text;
+  role CONSTANT oid := prism_crypt._caller(note);
+  own_timeout CONSTANT text := current_setting('lock_timeout');
+  found_job prism_crypt.job;
   moment timestamptz;
 BEGIN
   IF job_id IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'id must not be null';
   END IF;
-  SELECT j.state INTO found_state FROM prism_crypt.job AS j WHERE j.id = job_id FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
+  -- Before it waits for anything.
+  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id;
+  IF NOT FOUND OR prism_crypt._right_to_job(role, found_job) IS NULL THEN
     RAISE undefined_object USING
       MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
-  ELSIF found_state IN ('cancelled', 'incomplete', 'finished') THEN
+  ELSIF prism_crypt._right_to_job(role, found_job) <> 'control' THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied for job %s', job_id),
+      HINT = 'It takes UPDATE on the table, or access key_admin.';
+  END IF;
+  PERFORM prism_crypt._bound_waits();
+  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id FOR NO KEY UPDATE;
+  PERFORM set_config('lock_timeout', own_timeout, true);
+  IF found_job.id IS NULL THEN
+    RAISE undefined_object USING
+      MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
+  ELSIF found_job.state IN ('cancelled', 'incomplete', 'finished') THEN
     RAISE object_not_in_prerequisite_state USING MESSAGE = format('job %s is over', job_id),
-      DETAIL = format('Its state is "%s".', found_state);
-  ELSIF _set_job_state.state = 'running' AND found_state <> 'paused' THEN
+      DETAIL = format('Its state is "%s".', found_job.state);
+  ELSIF _set_job_state.state = 'running' AND found_job.state <> 'paused' THEN
     RAISE object_not_in_prerequisite_state USING MESSAGE = format('job %s is not paused', job_id),
-      DETAIL = format('Its state is "%s".', found_state);
+      DETAIL = format('Its state is "%s".', found_job.state);
   END IF;
   moment := clock_timestamp();
   UPDATE prism_crypt.job AS j
@@ -35,21 +62,21 @@ BEGIN
     PERFORM prism_crypt._drop_ranges(job_id);
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._set_job_state(bigint, text) IS 'Pauses, resumes or cancels a job. Internal';
+COMMENT ON FUNCTION prism_crypt._set_job_state(bigint, text, bigint) IS 'Pauses, resumes or cancels a job. Internal';
 
 CREATE FUNCTION prism_crypt.pause_job(id bigint) RETURNS void
-  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ SELECT prism_crypt._set_job_state($1, 'paused') $$;
+  LANGUAGE sql SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT prism_crypt._set_job_state($1, 'paused', prism_crypt._note_caller()) $$;
 COMMENT ON FUNCTION prism_crypt.pause_job(bigint) IS
   'Makes the sessions that work on a job wait after their batch, until resume_job() or cancel_job()';
 
 CREATE FUNCTION prism_crypt.resume_job(id bigint) RETURNS void
-  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ SELECT prism_crypt._set_job_state($1, 'running') $$;
+  LANGUAGE sql SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT prism_crypt._set_job_state($1, 'running', prism_crypt._note_caller()) $$;
 COMMENT ON FUNCTION prism_crypt.resume_job(bigint) IS 'Lets a paused job go on';
 
 CREATE FUNCTION prism_crypt.cancel_job(id bigint) RETURNS void
-  LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS $$ SELECT prism_crypt._set_job_state($1, 'cancelled') $$;
+  LANGUAGE sql SET search_path = pg_catalog, pg_temp
+  AS $$ SELECT prism_crypt._set_job_state($1, 'cancelled', prism_crypt._note_caller()) $$;
 COMMENT ON FUNCTION prism_crypt.cancel_job(bigint) IS
   'Ends a job for good; sessions that work on it stop after their batch. What they committed stays';

@@ -15,6 +15,7 @@ CREATE TABLE prism_crypt.job (
   reason             text,
   error              text,
   created_by         text NOT NULL DEFAULT SESSION_USER,
+  owner              oid,
   created_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   started_at         timestamptz,
   updated_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -37,6 +38,7 @@ COMMENT ON COLUMN prism_crypt.job.state IS
 COMMENT ON COLUMN prism_crypt.job.reason IS 'Why it was asked for';
 COMMENT ON COLUMN prism_crypt.job.error IS 'What stopped it last';
 COMMENT ON COLUMN prism_crypt.job.created_by IS 'Session user that asked for it';
+COMMENT ON COLUMN prism_crypt.job.owner IS 'Role that asked for it; null where it was emergency_rotation()';
 COMMENT ON COLUMN prism_crypt.job.created_at IS 'When it was asked for';
 COMMENT ON COLUMN prism_crypt.job.started_at IS 'When work on it began';
 COMMENT ON COLUMN prism_crypt.job.updated_at IS 'When its state last changed';
@@ -111,9 +113,13 @@ CREATE TABLE prism_crypt.job_worker (
   job     bigint NOT NULL REFERENCES prism_crypt.job ON DELETE CASCADE,
   pid     integer NOT NULL,
   started timestamptz NOT NULL,
+  token   uuid NOT NULL UNIQUE,
+  role    oid NOT NULL,
   PRIMARY KEY (job, pid)
 );
 COMMENT ON TABLE prism_crypt.job_worker IS 'Sessions that work on a job, or did when they died';
 COMMENT ON COLUMN prism_crypt.job_worker.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_worker.pid IS 'Process of the worker';
 COMMENT ON COLUMN prism_crypt.job_worker.started IS 'When the worker''s statement began';
+COMMENT ON COLUMN prism_crypt.job_worker.token IS 'What the worker shows at each step';
+COMMENT ON COLUMN prism_crypt.job_worker.role IS 'The role that it works as';

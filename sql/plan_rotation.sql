@@ -1,63 +1,219 @@
 -- What a rotation would have to do, and what stands in its way. Changes nothing: the sample is re-encrypted in a temporary
--- copy.
+-- copy, in a subtransaction that is always rolled back, so that it leaves neither locks nor rows in the catalogs.
 
+-- What stands in the way of one table for this role. Others' tables are looked at, so nothing here runs what belongs to them.
 CREATE FUNCTION prism_crypt._rotation_blockers(relation regclass) RETURNS text[]
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(array_agg(b.blocker), '{}') FROM (
-    SELECT f.message FROM prism_crypt._refusal($1) AS f WHERE f.message IS NOT NULL
-    UNION ALL
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  blockers text[] := '{}';
+BEGIN
+  BEGIN
+    PERFORM prism_crypt._check_rotation(relation, NULL);
+  EXCEPTION WHEN OTHERS THEN
+    blockers := ARRAY[SQLERRM];
+  END;
+  RETURN blockers || ARRAY(
     SELECT format('trigger "%s" fires for each batch', t.tgname) FROM pg_trigger AS t
     -- UPDATE is bit 4 of tgtype (pg_trigger.h).
-    WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16 <> 0
-    UNION ALL
-    SELECT format('long transactions hold back VACUUM: %s', count(*))
-    FROM prism_crypt._older_transactions(clock_timestamp() - interval '1 hour') HAVING count(*) > 0
-  ) AS b (blocker)
-$$;
+    WHERE t.tgrelid = relation AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16 <> 0);
+END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_blockers(regclass) IS 'What stands in the way of a rotation. Internal';
 
 -- Seconds a row in this table's last rotation; null where there was none to speak of.
-CREATE FUNCTION prism_crypt._last_pace(relation regclass) RETURNS double precision
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT p.busy_seconds / p.rows_done FROM prism_crypt.job_part AS p
-  WHERE p.relation = $1 AND p.rows_done >= 1000 ORDER BY p.job DESC LIMIT 1
+CREATE FUNCTION prism_crypt._last_pace(relation regclass, note bigint) RETURNS double precision
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+BEGIN
+  RETURN (SELECT p.busy_seconds / p.rows_done
+          FROM prism_crypt.job_part AS p JOIN prism_crypt.job AS j ON j.id = p.job
+          WHERE p.relation = _last_pace.relation AND p.rows_done >= 1000 AND prism_crypt._right_to_job(role, j) IS NOT NULL
+          ORDER BY p.job DESC LIMIT 1);
+END $$;
+COMMENT ON FUNCTION prism_crypt._last_pace(regclass, bigint) IS 'How long a row took when the table was last rotated. Internal';
+
+-- The type of a column with its modifier. Of a domain it is the type that it is over, without one: the modifier would have
+-- every value sealed anew.
+CREATE FUNCTION prism_crypt._base_of_column(type oid, modifier integer) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE base (type, modifier) AS (
+    SELECT $1, $2
+    UNION ALL
+    SELECT t.typbasetype, -1 FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype = 'd'
+  )
+  SELECT format_type(b.type, b.modifier) FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype <> 'd'
 $$;
-COMMENT ON FUNCTION prism_crypt._last_pace(regclass) IS 'How long a row took when the table was last rotated. Internal';
+COMMENT ON FUNCTION prism_crypt._base_of_column(oid, integer) IS 'The type of a column without domains. Internal';
+
+-- Whether values inside of values of a type are of domains with CHECKs, which are functions of others.
+CREATE FUNCTION prism_crypt._has_checks_inside(type oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE parts (type, inside) AS (
+    SELECT $1, false
+    UNION
+    SELECT step.type, p.inside OR step.inside
+    FROM parts AS p CROSS JOIN LATERAL (
+      SELECT t.typbasetype, false FROM pg_type AS t WHERE t.oid = p.type AND t.typtype = 'd'
+      UNION ALL
+      SELECT t.typelem, true FROM pg_type AS t WHERE t.oid = p.type AND t.typelem <> 0
+      UNION ALL
+      SELECT r.rngsubtype, true FROM pg_range AS r WHERE p.type IN (r.rngtypid, r.rngmultitypid)
+      UNION ALL
+      SELECT a.atttypid, true FROM pg_type AS t JOIN pg_attribute AS a ON a.attrelid = t.typrelid
+      WHERE t.oid = p.type AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS step (type, inside)
+  )
+  SELECT EXISTS (
+    SELECT FROM parts AS p JOIN pg_constraint AS c ON c.contypid = p.type WHERE p.inside AND c.contype = 'c')
+$$;
+COMMENT ON FUNCTION prism_crypt._has_checks_inside(oid) IS 'Whether a type holds domains with CHECKs. Internal';
+
+-- The columns that a sample has: re-encrypting the others would run CHECKs.
+CREATE FUNCTION prism_crypt._sample_columns(relation regclass) RETURNS SETOF pg_attribute
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT a FROM pg_attribute AS a
+  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    AND NOT coalesce(prism_crypt._rotatable_kind(a.atttypid) = 'nested' AND prism_crypt._has_checks_inside(a.atttypid), false)
+  ORDER BY a.attnum
+$$;
+COMMENT ON FUNCTION prism_crypt._sample_columns(regclass) IS 'The columns that a sample of a table has. Internal';
+
+-- Makes an empty copy of a table for the sample. Of domains it takes the type that they are over, and of indexes only btree
+-- and hash ones of plain columns: CHECKs, expressions and predicates are functions of others. An index on values that are not
+-- searchable opens them at every step, and is left out.
+CREATE FUNCTION prism_crypt._make_sample_table(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  definition text;
+BEGIN
+  SELECT string_agg(format('%I %s%s', a.attname, d.type,
+           CASE WHEN a.attcollation = 0 THEN '' ELSE (
+             SELECT format(' COLLATE %I.%I', n.nspname, l.collname)
+             FROM pg_collation AS l JOIN pg_namespace AS n ON n.oid = l.collnamespace WHERE l.oid = a.attcollation) END),
+         ', ' ORDER BY a.attnum) INTO definition
+  FROM prism_crypt._sample_columns(relation) AS a
+  CROSS JOIN LATERAL prism_crypt._base_of_column(a.atttypid, a.atttypmod) AS d (type);
+  EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (%s)', definition);
+  SELECT string_agg(format('ALTER TABLE pg_temp.prism_crypt_sample ALTER %I SET STORAGE %s', a.attname,
+           CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END), '; ')
+    INTO definition
+  FROM prism_crypt._sample_columns(relation) AS a JOIN pg_type AS t ON t.oid = a.atttypid
+  WHERE a.attstorage <> t.typstorage;
+  IF definition IS NOT NULL THEN
+    EXECUTE definition;
+  END IF;
+  FOR definition IN
+    SELECT format('CREATE INDEX ON pg_temp.prism_crypt_sample USING %I (%s)', m.amname, (
+             SELECT string_agg(format('%I %I.%I', a.attname, n.nspname, o.opcname), ', ' ORDER BY k.number)
+             FROM unnest(i.indkey::smallint[], i.indclass::oid[]) WITH ORDINALITY AS k (attnum, opclass, number)
+             JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = k.attnum
+             JOIN pg_opclass AS o ON o.oid = k.opclass JOIN pg_namespace AS n ON n.oid = o.opcnamespace
+             WHERE k.number <= i.indnkeyatts))
+    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+    WHERE i.indrelid = relation AND i.indisvalid AND i.indexprs IS NULL AND i.indpred IS NULL
+      AND m.amname IN ('btree', 'hash')
+      AND NOT EXISTS (
+        SELECT FROM unnest(i.indkey::smallint[]) AS k (attnum)
+        JOIN pg_attribute AS a ON a.attrelid = relation AND a.attnum = k.attnum
+        WHERE prism_crypt._rotatable_kind(a.atttypid) IN ('plain', 'nested')
+          AND prism_crypt._base_of_column(a.atttypid, a.atttypmod) NOT LIKE '%searchable%')
+  LOOP
+    EXECUTE definition;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION prism_crypt._make_sample_table(regclass) IS 'Makes an empty copy of a table. Internal';
 
 -- Copies a sample of a table's blocks and rotates the copy.
 CREATE FUNCTION prism_crypt._rotate_sample(
   relation regclass, sample_rows integer, OUT sampled bigint, OUT due bigint, OUT seconds_per_row double precision
-) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
   rows_total double precision := (SELECT reltuples FROM pg_class WHERE oid = relation);
+  columns text := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                   FROM prism_crypt._sample_columns(relation) AS a);
   copy regclass;
+  rotation prism_crypt._rotation;
   walk prism_crypt._walk;
   places tid[];
   began timestamptz;
+  done boolean := false;
 BEGIN
-  EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (LIKE %s INCLUDING INDEXES INCLUDING STORAGE) ON COMMIT DROP',
-                 prism_crypt._qualified_name(relation));
+  sampled := 0;
+  due := 0;
+  IF pg_relation_size(relation) = 0 THEN
+    RETURN;
+  END IF;
+  PERFORM prism_crypt._make_sample_table(relation);
   copy := 'pg_temp.prism_crypt_sample'::regclass;
-  EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT * FROM ONLY %s TABLESAMPLE system (%s) LIMIT %s',
-                 prism_crypt._qualified_name(relation),
+  EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT %s FROM ONLY %s TABLESAMPLE system (%s) LIMIT %s',
+                 columns, prism_crypt._qualified_name(relation),
                  CASE WHEN rows_total > sample_rows THEN 100.0 * sample_rows / rows_total ELSE 100 END, sample_rows);
   GET DIAGNOSTICS sampled = ROW_COUNT;
   IF sampled = 0 THEN
     -- Few blocks, none of which was chosen.
-    EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT * FROM ONLY %s LIMIT %s',
-                   prism_crypt._qualified_name(relation), sample_rows);
+    EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT %s FROM ONLY %s LIMIT %s',
+                   columns, prism_crypt._qualified_name(relation), sample_rows);
     GET DIAGNOSTICS sampled = ROW_COUNT;
   END IF;
-  walk := prism_crypt._plan_walk(NULL, copy, NULL, NULL, NULL, NULL);
+  walk := prism_crypt._plan_walk(rotation, copy);
   began := clock_timestamp();
   EXECUTE walk.lock_range INTO places USING prism_crypt._tid(0), prism_crypt._tid(
     pg_relation_size(copy) / current_setting('block_size')::bigint), sample_rows;
   EXECUTE walk.update_locked USING places;
   GET DIAGNOSTICS due = ROW_COUNT;
   seconds_per_row := EXTRACT(epoch FROM clock_timestamp() - began) / nullif(due, 0);
-  DROP TABLE pg_temp.prism_crypt_sample;
+  done := true;
+  RAISE SQLSTATE 'PC000';
+EXCEPTION WHEN SQLSTATE 'PC000' THEN
+  IF NOT done THEN
+    RAISE;
+  END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotate_sample(regclass, integer) IS 'Measures a rotation with a sample. Internal';
+COMMENT ON FUNCTION prism_crypt._rotate_sample(regclass, integer) IS
+  'Measures a rotation with a sample, and leaves nothing of it. Internal';
+
+-- How much there is to do for a table, by a sample. What fails, or waits for a second, is a blocker.
+CREATE FUNCTION prism_crypt._estimate_rotation(
+  relation regclass, sample_rows integer, INOUT rows_estimate bigint, OUT rows_due bigint, OUT bytes bigint,
+  OUT estimated_time interval, OUT basis text, INOUT blockers text[]
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+  sample record;
+  pace double precision;
+BEGIN
+  bytes := pg_table_size(relation);
+  PERFORM prism_crypt._saw_unreadable();
+  sample := prism_crypt._rotate_sample(relation, sample_rows);
+  IF rows_estimate = 0 AND sample.sampled < sample_rows THEN
+    -- Never analyzed, and the sample was all of it.
+    rows_estimate := sample.sampled;
+  END IF;
+  rows_due := CASE WHEN sample.sampled > 0 THEN rows_estimate * (sample.due::double precision / sample.sampled) ELSE 0 END;
+  pace := prism_crypt._last_pace(relation, prism_crypt._note_caller());
+  basis := CASE WHEN pace IS NULL THEN format('sample of %s rows', sample.sampled) ELSE 'last rotation' END;
+  estimated_time := make_interval(secs => least(coalesce(pace, sample.seconds_per_row, 0) * rows_due, 1e11));
+  blockers := blockers || ARRAY(
+    SELECT format('column "%s" is not in the sample, because domains inside of it have CHECKs', a.attname)
+    FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attnum NOT IN (SELECT s.attnum FROM prism_crypt._sample_columns(relation) AS s) ORDER BY a.attnum);
+  IF prism_crypt._saw_unreadable() THEN
+    blockers := blockers || 'values under keys that are disabled or not known stay as they are'::text;
+  END IF;
+EXCEPTION WHEN OTHERS THEN
+  blockers := blockers || format('the sample could not be rotated (SQLSTATE %s)', SQLSTATE);
+END $$;
+COMMENT ON FUNCTION prism_crypt._estimate_rotation(regclass, integer, bigint, text[]) IS
+  'What a rotation of one table would do. Internal';
+
+CREATE FUNCTION prism_crypt._table_bytes(relation regclass) RETURNS bigint
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+  RETURN pg_table_size(relation);
+EXCEPTION WHEN lock_not_available THEN
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION prism_crypt._table_bytes(regclass) IS
+  'The size of a table; null where somebody else has it locked. Internal';
 
 CREATE FUNCTION prism_crypt.plan_rotation(
   sample_rows integer DEFAULT 1000,
@@ -68,16 +224,19 @@ CREATE FUNCTION prism_crypt.plan_rotation(
 #variable_conflict use_column
 DECLARE
   one record;
-  sample record;
-  pace double precision;
+  estimate record;
+  old_transactions text[];
 BEGIN
   IF sample_rows IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'sample_rows must not be null';
   END IF;
   PERFORM prism_crypt._require_between('sample_rows', sample_rows, 1, 1000000);
+  old_transactions := ARRAY(
+    SELECT format('long transactions hold back VACUUM: %s', count(*))
+    FROM prism_crypt._older_transactions(clock_timestamp() - interval '1 hour') HAVING count(*) > 0);
   FOR one IN
     SELECT c.relation::regclass AS relation, c.relkind, array_agg(c.column_name ORDER BY a.attnum) AS columns,
-           greatest(max(r.reltuples), 0)::bigint AS rows_estimate
+           least(greatest(max(r.reltuples), 0), 1e15)::bigint AS rows_estimate
     FROM prism_crypt._encrypted_columns() AS c JOIN pg_class AS r ON r.oid = c.relation
     JOIN pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.column_name
     JOIN pg_namespace AS n ON n.oid = r.relnamespace
@@ -85,37 +244,29 @@ BEGIN
     GROUP BY c.relation, c.relkind
   LOOP
     target := prism_crypt._qualified_name(one.relation);
+    -- It was dropped meanwhile.
+    CONTINUE WHEN target IS NULL;
     columns := one.columns;
     rows_estimate := one.rows_estimate;
     rows_due := NULL;
-    bytes := pg_table_size(one.relation);
+    bytes := NULL;
     estimated_time := NULL;
     basis := NULL;
     IF one.relkind = 'm' THEN
+      bytes := prism_crypt._table_bytes(one.relation);
       blockers := ARRAY['materialized view: REFRESH MATERIALIZED VIEW after the tables that it reads'];
     ELSIF one.relkind = 'f' THEN
       blockers := ARRAY['foreign table: rotate it on its own server'];
-      bytes := NULL;
     ELSE
-      blockers := prism_crypt._rotation_blockers(one.relation);
-      BEGIN
-        PERFORM prism_crypt._saw_unreadable();
-        sample := prism_crypt._rotate_sample(one.relation, plan_rotation.sample_rows);
-        IF rows_estimate = 0 AND sample.sampled < plan_rotation.sample_rows THEN
-          -- Never analyzed, and the sample was all of it.
-          rows_estimate := sample.sampled;
-        END IF;
-        rows_due := CASE WHEN sample.sampled > 0 THEN rows_estimate * (sample.due::double precision / sample.sampled)
-                         ELSE 0 END;
-        pace := prism_crypt._last_pace(one.relation);
-        basis := CASE WHEN pace IS NULL THEN format('sample of %s rows', sample.sampled) ELSE 'last rotation' END;
-        estimated_time := make_interval(secs => coalesce(pace, sample.seconds_per_row, 0) * rows_due);
-        IF prism_crypt._saw_unreadable() THEN
-          blockers := blockers || 'values under keys that are disabled or not known stay as they are'::text;
-        END IF;
-      EXCEPTION WHEN OTHERS THEN
-        blockers := blockers || format('the sample could not be rotated (SQLSTATE %s)', SQLSTATE);
-      END;
+      estimate := prism_crypt._estimate_rotation(
+        one.relation, plan_rotation.sample_rows, one.rows_estimate,
+        prism_crypt._rotation_blockers(one.relation) || old_transactions);
+      rows_estimate := estimate.rows_estimate;
+      rows_due := estimate.rows_due;
+      bytes := estimate.bytes;
+      estimated_time := estimate.estimated_time;
+      basis := estimate.basis;
+      blockers := estimate.blockers;
     END IF;
     RETURN NEXT;
   END LOOP;

@@ -1,17 +1,19 @@
 -- How far jobs are, in the manner of pg_stat_progress_*.
 
-CREATE FUNCTION prism_crypt._progress(
-  OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
+-- What is counted and measured is bounded where it is recorded, and again here, so that no sum can overflow.
+CREATE FUNCTION prism_crypt._progress_of(
+  jobs bigint[], OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
   OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
   OUT rows_per_second numeric, OUT eta interval, OUT rows_left bigint, OUT values_unreadable bigint, OUT error text,
   OUT reason text, OUT created_by text, OUT created_at timestamptz, OUT started_at timestamptz, OUT updated_at timestamptz,
   OUT finished_at timestamptz
 ) RETURNS SETOF record
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH ranges AS (
     SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(r.busy_seconds) AS busy_seconds,
-           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::bigint AS blocks_open, max(r.updated_at) AS updated_at
-    FROM prism_crypt.job_range AS r GROUP BY r.job, r.relation
+           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::bigint AS blocks_open,
+           max(r.updated_at) AS updated_at
+    FROM prism_crypt.job_range AS r WHERE r.job = ANY ($1) GROUP BY r.job, r.relation
   ), parts AS (
     SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable,
            p.rows_done + coalesce(r.rows_done, 0) AS rows_done,
@@ -21,19 +23,20 @@ CREATE FUNCTION prism_crypt._progress(
            -- Later passes are quick; what counts is the first.
            CASE WHEN p.finished OR p.pass > 1 THEN coalesce(nullif(p.end_block, 0), c.relpages, 0)
                 ELSE p.next_block - coalesce(r.blocks_open, 0) END AS blocks_done,
-           greatest(c.reltuples, 0) AS rows_estimate
+           least(greatest(c.reltuples, 0), 1e12) AS rows_estimate
     FROM prism_crypt.job_part AS p
     LEFT JOIN ranges AS r ON r.job = p.job AND r.relation = p.relation
     LEFT JOIN pg_class AS c ON c.oid = p.relation
+    WHERE p.job = ANY ($1)
   ), sums AS (
     SELECT p.job, max(p.pass) AS pass, sum(p.blocks_total)::bigint AS blocks_total, sum(p.blocks_done)::bigint AS blocks_done,
            sum(p.rows_done)::bigint AS rows_done, sum(p.rows_estimate)::bigint AS rows_estimate,
-           sum(p.busy_seconds) AS busy_seconds, max(p.updated_at) AS updated_at, sum(p.left_over)::bigint AS rows_left,
-           sum(p.left_unreadable)::bigint AS values_unreadable
+           sum(least(p.busy_seconds, 1e12)) AS busy_seconds, max(p.updated_at) AS updated_at,
+           sum(p.left_over)::bigint AS rows_left, sum(p.left_unreadable)::bigint AS values_unreadable
     FROM parts AS p GROUP BY p.job
   ), working AS (
     SELECT w.job, array_agg(w.pid ORDER BY w.pid) AS workers
-    FROM prism_crypt.job_worker AS w WHERE prism_crypt._is_working(w.pid, w.started) GROUP BY w.job
+    FROM prism_crypt.job_worker AS w WHERE w.job = ANY ($1) AND prism_crypt._is_working(w.pid, w.started) GROUP BY w.job
   )
   SELECT j.id, j.kind,
          coalesce(prism_crypt._qualified_name(j.relation), format('dropped table (OID %s)', j.relation::oid))
@@ -44,18 +47,36 @@ CREATE FUNCTION prism_crypt._progress(
          coalesce(w.workers, '{}'), s.blocks_total, s.blocks_done, s.rows_done, s.rows_estimate,
          CASE WHEN j.state IN ('finished', 'incomplete') THEN 100
               WHEN s.blocks_total > 0 THEN trunc(100.0 * s.blocks_done / s.blocks_total, 1) ELSE 0 END,
-         round((s.rows_done / nullif(s.busy_seconds, 0) * greatest(cardinality(w.workers), 1))::numeric, 1),
+         round((s.rows_done / CASE WHEN s.busy_seconds > 1e-6 THEN s.busy_seconds END * greatest(cardinality(w.workers), 1))::numeric, 1),
          CASE WHEN j.state IN ('running', 'paused', 'failed', 'pending') AND s.blocks_done > 0 THEN
-           make_interval(secs => s.busy_seconds / greatest(cardinality(w.workers), 1)
-             * (s.blocks_total - s.blocks_done) / s.blocks_done) END,
+           make_interval(secs => least(s.busy_seconds / greatest(cardinality(w.workers), 1)
+             * (s.blocks_total - s.blocks_done) / s.blocks_done, 1e11)) END,
          s.rows_left, s.values_unreadable, j.error, j.reason, j.created_by, j.created_at, j.started_at,
          greatest(j.updated_at, s.updated_at), j.finished_at
   FROM prism_crypt.job AS j LEFT JOIN sums AS s ON s.job = j.id LEFT JOIN working AS w ON w.job = j.id
+  WHERE j.id = ANY ($1)
 $$;
-COMMENT ON FUNCTION prism_crypt._progress() IS 'The rows of prism_crypt.progress. Internal';
+COMMENT ON FUNCTION prism_crypt._progress_of(bigint[]) IS 'How far jobs are. Internal';
 
-CREATE VIEW prism_crypt.progress AS SELECT * FROM prism_crypt._progress();
-COMMENT ON VIEW prism_crypt.progress IS 'Jobs and how far they are';
+CREATE FUNCTION prism_crypt._progress(
+  note bigint, OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
+  OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
+  OUT rows_per_second numeric, OUT eta interval, OUT rows_left bigint, OUT values_unreadable bigint, OUT error text,
+  OUT reason text, OUT created_by text, OUT created_at timestamptz, OUT started_at timestamptz, OUT updated_at timestamptz,
+  OUT finished_at timestamptz
+) RETURNS SETOF record
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+BEGIN
+  RETURN QUERY SELECT * FROM prism_crypt._progress_of(ARRAY(
+    SELECT j.id FROM prism_crypt.job AS j WHERE prism_crypt._right_to_job(role, j) IS NOT NULL));
+END $$;
+COMMENT ON FUNCTION prism_crypt._progress(bigint) IS 'The rows of prism_crypt.progress. Internal';
+
+CREATE VIEW prism_crypt.progress AS SELECT * FROM prism_crypt._progress(prism_crypt._note_caller());
+COMMENT ON VIEW prism_crypt.progress IS 'Jobs and how far they are: those that a role may see';
 COMMENT ON COLUMN prism_crypt.progress.id IS 'Number of the job, for pause_job(), resume_job() and cancel_job()';
 COMMENT ON COLUMN prism_crypt.progress.kind IS 'What is done: rotation';
 COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';

@@ -78,6 +78,7 @@ BEGIN
   PERFORM prism_crypt._check_rotatable_table(relation);
   PERFORM prism_crypt._warn_of_foreign_tables(relation);
   run.batches := 0;
+  run.patient := true;
   CALL prism_crypt._rotate_job(relation, column_name, key_version_column, from_version, keyset, limits, run);
   IF (run.failure).code IS NOT NULL THEN
     PERFORM prism_crypt._raise_failure(
@@ -90,25 +91,32 @@ COMMENT ON PROCEDURE rotate_batch(
   regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
   'Re-encrypts what is not under the active key of its keyset, in a column or in all of a table, in committed batches';
 
--- Every table of this database that has something to rotate, without those that are parts of another one.
-CREATE FUNCTION prism_crypt._rotation_roots() RETURNS regclass[]
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(array_agg(DISTINCT c.relation::regclass), '{}')
-  FROM prism_crypt._encrypted_columns() AS c JOIN pg_class AS r ON r.oid = c.relation
-  JOIN pg_namespace AS n ON n.oid = r.relnamespace
-  WHERE c.relkind IN ('r', 'p') AND r.relpersistence <> 't' AND n.nspname <> 'prism_crypt'
-    AND NOT EXISTS (
-      SELECT FROM pg_inherits AS i JOIN prism_crypt._encrypted_columns() AS p ON p.relation = i.inhparent
-      WHERE i.inhrelid = c.relation)
+-- What a database has to rotate: tables that are no part of another one, and what no rotation reaches.
+CREATE FUNCTION prism_crypt._rotation_roots(
+  OUT roots regclass[], OUT only_generated text, OUT materialized_views text, OUT foreign_tables text
+) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH holders AS MATERIALIZED (
+    SELECT c.relation, c.relkind, format('%I.%I', n.nspname, r.relname) AS name, bool_and(a.attgenerated <> '') AS generated
+    FROM prism_crypt._encrypted_columns() AS c
+    JOIN pg_attribute AS a ON a.attrelid = c.relation AND a.attname = c.column_name
+    JOIN pg_class AS r ON r.oid = c.relation JOIN pg_namespace AS n ON n.oid = r.relnamespace
+    WHERE r.relpersistence <> 't' AND n.nspname <> 'prism_crypt'
+    GROUP BY c.relation, c.relkind, n.nspname, r.relname
+  ), roots AS (
+    SELECT h.relation, h.name, h.generated FROM holders AS h
+    WHERE h.relkind IN ('r', 'p')
+      AND h.relation NOT IN (SELECT i.inhrelid FROM pg_inherits AS i JOIN holders AS p ON p.relation = i.inhparent
+                             WHERE NOT p.generated)
+  )
+  SELECT coalesce((SELECT array_agg(r.relation::regclass ORDER BY r.relation) FROM roots AS r WHERE NOT r.generated), '{}'),
+         (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM roots AS r
+          WHERE r.generated),
+         (SELECT string_agg(h.name, ', ' ORDER BY h.name) FROM holders AS h
+          WHERE h.relkind = 'm'),
+         (SELECT string_agg(h.name, ', ' ORDER BY h.name) FROM holders AS h
+          WHERE h.relkind = 'f')
 $$;
-COMMENT ON FUNCTION prism_crypt._rotation_roots() IS 'The tables that rotate_all() goes through. Internal';
-
-CREATE FUNCTION prism_crypt._not_rotated(relkind "char") RETURNS text
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT string_agg(DISTINCT prism_crypt._qualified_name(c.relation), ', ')
-  FROM prism_crypt._encrypted_columns() AS c WHERE c.relkind = $1
-$$;
-COMMENT ON FUNCTION prism_crypt._not_rotated("char") IS 'Relations of a kind that can''t be rotated. Internal';
+COMMENT ON FUNCTION prism_crypt._rotation_roots() IS 'What rotate_all() goes through, and what it leaves out. Internal';
 
 CREATE PROCEDURE prism_crypt.rotate_all(
   batch_size integer DEFAULT 1000, pause interval DEFAULT NULL, max_rows_per_second double precision DEFAULT NULL,
@@ -119,43 +127,46 @@ DECLARE
   limits prism_crypt._limits := ROW(
     batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
   run prism_crypt._run;
-  tables pg_catalog.regclass[] := prism_crypt._rotation_roots();
+  held pg_catalog.record;
   relation pg_catalog.regclass;
-  refusal prism_crypt._failure;
-  failed text[] := '{}';
-  others text;
+  hint pg_catalog.text;
+  failed pg_catalog.text[] := '{}';
 BEGIN
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_all()');
   PERFORM prism_crypt._check_limits(limits);
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
+  held := prism_crypt._rotation_roots();
   run.batches := 0;
-  FOREACH relation IN ARRAY tables LOOP
-    refusal := prism_crypt._refusal(relation);
-    IF (refusal).code IS NULL THEN
-      CALL prism_crypt._rotate_job(relation, NULL, NULL, from_version, keyset, limits, run);
-      EXIT WHEN run.outcome OPERATOR(pg_catalog.=) 'stopped';
-      refusal := run.failure;
-    END IF;
-    IF (refusal).code IS NOT NULL THEN
-      RAISE WARNING '%: %', relation, refusal.message
-        USING HINT = coalesce(nullif(refusal.hint, ''), 'rotate_batch() on this table tells more.');
+  run.patient := false;
+  FOREACH relation IN ARRAY held.roots LOOP
+    CALL prism_crypt._rotate_job(relation, NULL, NULL, from_version, keyset, limits, run);
+    EXIT WHEN run.outcome OPERATOR(pg_catalog.=) 'stopped';
+    -- One that was dropped meanwhile has nothing left.
+    IF (run.failure).code IS NOT NULL
+       AND EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation) THEN
+      hint := (run.failure).hint;
+      IF hint IS NULL OR hint OPERATOR(pg_catalog.=) '' THEN
+        hint := 'rotate_batch() on this table tells more.';
+      END IF;
+      RAISE WARNING '%: %', relation, (run.failure).message USING HINT = hint;
       failed := pg_catalog.array_append(failed, relation::pg_catalog.text);
     END IF;
-    run.outcome := NULL;
-    run.failure := NULL;
   END LOOP;
-  others := prism_crypt._not_rotated('m');
-  IF others IS NOT NULL THEN
-    RAISE WARNING 'materialized views are not rotated: %', others USING HINT = 'REFRESH MATERIALIZED VIEW makes them anew.';
+  IF held.only_generated IS NOT NULL THEN
+    RAISE WARNING 'tables whose encrypted columns are all generated are not rotated: %', held.only_generated
+      USING HINT = 'They follow the columns that they are made of. rotate_batch() takes a bytea column by name.';
   END IF;
-  others := prism_crypt._not_rotated('f');
-  IF others IS NOT NULL THEN
-    RAISE WARNING 'foreign tables are not rotated: %', others USING HINT = 'Rotate them on their own server.';
+  IF held.materialized_views IS NOT NULL THEN
+    RAISE WARNING 'materialized views are not rotated: %', held.materialized_views
+      USING HINT = 'REFRESH MATERIALIZED VIEW makes them anew.';
+  END IF;
+  IF held.foreign_tables IS NOT NULL THEN
+    RAISE WARNING 'foreign tables are not rotated: %', held.foreign_tables USING HINT = 'Rotate them on their own server.';
   END IF;
   IF pg_catalog.cardinality(failed) OPERATOR(pg_catalog.>) 0 THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = pg_catalog.format('tables that could not be rotated: %s of %s',
-                                  pg_catalog.cardinality(failed), pg_catalog.cardinality(tables)),
+                                  pg_catalog.cardinality(failed), pg_catalog.cardinality(held.roots)),
       DETAIL = pg_catalog.array_to_string(failed, ', '),
       HINT = 'The warnings say why.';
   END IF;
@@ -163,18 +174,3 @@ END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_all(
   integer, interval, double precision, bigint, integer, integer, text, boolean) IS
   'Re-encrypts what is not under the active key of its keyset, in every table of the database';
-
--- Why a table can't be rotated by this role; null where it can.
-CREATE FUNCTION prism_crypt._refusal(relation regclass) RETURNS prism_crypt._failure
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  failure prism_crypt._failure;
-BEGIN
-  PERFORM prism_crypt._rotation_targets(relation, NULL);
-  RETURN NULL;
-EXCEPTION WHEN insufficient_privilege OR undefined_table OR object_not_in_prerequisite_state THEN
-  GET STACKED DIAGNOSTICS failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT,
-    failure.detail = PG_EXCEPTION_DETAIL, failure.hint = PG_EXCEPTION_HINT;
-  RETURN failure;
-END $$;
-COMMENT ON FUNCTION prism_crypt._refusal(regclass) IS 'Why a table can''t be rotated. Internal';

@@ -50,6 +50,7 @@ CREATE FUNCTION prism_crypt.emergency_rotation(reason text, OUT keyset text, OUT
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := current_setting('lock_timeout');
   relation regclass;
   jobs integer := 0;
   rotated integer := 0;
@@ -57,6 +58,7 @@ BEGIN
   IF coalesce(btrim(emergency_rotation.reason), '') = '' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'an emergency rotation needs a reason';
   END IF;
+  PERFORM prism_crypt._bound_waits();
   PERFORM prism_crypt._audit('emergency_rotation', NULL, NULL, emergency_rotation.reason);
   FOR keyset, old_version IN
     SELECT k.keyset, k.version FROM prism_crypt.data_key AS k WHERE k.state = 'active' ORDER BY k.keyset
@@ -64,8 +66,8 @@ BEGIN
     BEGIN
       new_version := prism_crypt.rotate_key(keyset, emergency_rotation.reason);
       rotated := rotated + 1;
-    EXCEPTION WHEN object_not_in_prerequisite_state THEN
-      -- Of a tenant, maybe, that brings its own master key. The others must not wait for it.
+    EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR deadlock_detected THEN
+      -- Of a tenant, maybe, that brings its own master key; or somebody changes it. The others must not wait for it.
       new_version := NULL;
       RAISE WARNING 'keyset "%" is not rotated: %', keyset, SQLERRM;
     END;
@@ -75,13 +77,19 @@ BEGIN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = 'no keyset could be rotated', HINT = 'prism_crypt.status() says whether the master key is there.';
   END IF;
-  FOREACH relation IN ARRAY prism_crypt._rotation_roots() LOOP
-    PERFORM prism_crypt._open_job('rotation', relation, NULL, NULL, NULL, ARRAY(
-      SELECT t.member::regclass FROM prism_crypt._table_tree(relation) AS t
-      WHERE t.relkind = 'r' AND EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = t.member)),
-      emergency_rotation.reason, false);
-    jobs := jobs + 1;
+  -- The keys count; what stands in the way of a job must not take them back. A transaction of others may have done something
+  -- to the job, and be open.
+  PERFORM set_config('lock_timeout', '200ms', true);
+  FOREACH relation IN ARRAY (prism_crypt._rotation_roots()).roots LOOP
+    BEGIN
+      PERFORM prism_crypt._queue_job(relation, emergency_rotation.reason);
+      jobs := jobs + 1;
+    EXCEPTION WHEN OTHERS THEN
+      RAISE WARNING 'no job is made for %: SQLSTATE %', relation, SQLSTATE
+        USING HINT = 'prism_crypt.rotate_all() takes every table, whether it has a job or not.';
+    END;
   END LOOP;
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RAISE NOTICE 'jobs that wait to be done: %', jobs USING HINT = 'CALL prism_crypt.rotate_all() works them off.';
 END $$;
 COMMENT ON FUNCTION prism_crypt.emergency_rotation(text) IS

@@ -24,8 +24,22 @@ CREATE FUNCTION prism_crypt._target_name(relation regclass, column_name name) RE
 $$;
 COMMENT ON FUNCTION prism_crypt._target_name(regclass, name) IS 'Table, or table and column, as reports name it. Internal';
 
+CREATE TYPE prism_crypt._rotation AS (
+  job                bigint,
+  -- What this session shows when it records a step.
+  token              uuid,
+  relation           regclass,
+  column_name        name,
+  key_version_column name,
+  from_version       integer,
+  keyset             text,
+  target             text
+);
+COMMENT ON TYPE prism_crypt._rotation IS 'What a job is about. Internal';
+
 CREATE TYPE prism_crypt._walk AS (
   job           bigint,
+  token         uuid,
   relation      regclass,
   target        text,
   table_name    text,
@@ -52,15 +66,14 @@ CREATE TYPE prism_crypt._walk AS (
 );
 COMMENT ON TYPE prism_crypt._walk IS 'The statements that rotate one table. Internal';
 
-CREATE FUNCTION prism_crypt._plan_walk(
-  job bigint, relation regclass, column_name name, key_version_column name, from_version integer, keyset text
-) RETURNS prism_crypt._walk
+-- The table has an alias, and every column is qualified by it: a table, or a column, may have any name.
+CREATE FUNCTION prism_crypt._plan_walk(rotation prism_crypt._rotation, relation regclass) RETURNS prism_crypt._walk
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   walk prism_crypt._walk;
-  table_name text := prism_crypt._qualified_name(relation);
-  scope text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
+  source CONSTANT text := prism_crypt._qualified_name(relation) || ' AS rotated';
+  scope CONSTANT text := format('%L::pg_catalog.int4, %L::pg_catalog.text', rotation.from_version, rotation.keyset);
   one record;
   names text[];
   due text[];
@@ -74,33 +87,38 @@ DECLARE
   changes_locked text;
   by_version text;
 BEGIN
-  walk.job := job;
+  IF source IS NULL THEN
+    RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', relation::oid);
+  END IF;
+  walk.job := rotation.job;
+  walk.token := rotation.token;
   walk.relation := relation;
-  walk.table_name := table_name;
-  walk.target := prism_crypt._target_name(relation, column_name);
+  walk.table_name := prism_crypt._qualified_name(relation);
+  walk.target := prism_crypt._target_name(relation, rotation.column_name);
   FOR one IN
-    SELECT quote_ident(a.attname) AS name, CASE WHEN t.nested THEN '_nested' ELSE '' END AS suffix,
-           coalesce(t.nested, false) AS nested, NOT coalesce(t.nested, true) AS is_plain,
-           prism_crypt._is_bytea(a.atttypid) AS is_bytea
-    FROM pg_attribute AS a LEFT JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+    SELECT quote_ident(a.attname) AS name, 'rotated.' || quote_ident(a.attname) AS value, t.kind,
+           CASE t.kind WHEN 'nested' THEN '_nested' ELSE '' END AS suffix
+    FROM pg_attribute AS a CROSS JOIN LATERAL prism_crypt._rotatable_kind(a.atttypid) AS t (kind)
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-      AND CASE WHEN column_name IS NULL THEN t.type IS NOT NULL ELSE a.attname = column_name END
+      AND CASE WHEN rotation.column_name IS NULL THEN t.kind IN ('plain', 'nested')
+               ELSE t.kind IS NOT NULL AND a.attname = rotation.column_name END
     ORDER BY a.attnum
   LOOP
     names := names || one.name;
     due := due || CASE
-      WHEN one.is_plain AND from_version IS NULL AND keyset IS NULL
-        THEN format('prism_crypt._is_rotatable(%s)', one.name)
-      ELSE format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.name, scope) END;
-    opens := opens || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.name, scope);
-    errors := errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.name, scope);
-    IF one.nested THEN
-      resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.name, scope);
-      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.name, scope);
+      WHEN one.kind = 'plain' AND rotation.from_version IS NULL AND rotation.keyset IS NULL
+        THEN format('prism_crypt._is_rotatable(%s)', one.value)
+      ELSE format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.value, scope) END;
+    opens := opens || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.value, scope);
+    errors := errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.value, scope);
+    IF one.kind = 'nested' THEN
+      resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.value, scope);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.value, scope);
     ELSE
       resealed := resealed || format(
-        CASE WHEN one.is_bytea THEN '@extschema@.reencrypt_bytes(%s)' ELSE '@extschema@.reencrypt_field(%s)' END, one.name);
-      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.name);
+        CASE one.kind WHEN 'bytes' THEN '@extschema@.reencrypt_bytes(%s)' ELSE '@extschema@.reencrypt_field(%s)' END,
+        one.value);
+      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.value);
     END IF;
   END LOOP;
   IF names IS NULL THEN
@@ -109,21 +127,21 @@ BEGIN
       HINT = 'A generated column follows the columns that it is made of.';
   END IF;
   condition := array_to_string(due, ' OR ');
-  IF prism_crypt._sets_key_version_column(relation, column_name, key_version_column) THEN
+  IF prism_crypt._sets_key_version_column(relation, rotation.column_name, rotation.key_version_column) THEN
     -- In one expression, so that value and version can't differ.
     changes := format(
       '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
-      names[1], key_version_column, resealed[1]);
+      names[1], rotation.key_version_column, resealed[1]);
     changes_locked := format(
       '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
-      names[1], key_version_column, resealed_or_kept[1]);
+      names[1], rotation.key_version_column, resealed_or_kept[1]);
   ELSIF cardinality(names) = 1 THEN
     -- The condition has seen to it that the value is due.
     changes := format('%s = %s', names[1], resealed[1]);
     changes_locked := format('%s = %s', names[1], resealed_or_kept[1]);
   ELSE
-    SELECT string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, r), ', ' ORDER BY o),
-           string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE %1$s END', n, d, k), ', ' ORDER BY o)
+    SELECT string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE rotated.%1$s END', n, d, r), ', ' ORDER BY o),
+           string_agg(format('%1$s = CASE WHEN %2$s THEN %3$s ELSE rotated.%1$s END', n, d, k), ', ' ORDER BY o)
       INTO changes, changes_locked
     FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
   END IF;
@@ -134,47 +152,49 @@ BEGIN
   walk.stripes := least(4, greatest(1, floor(walk.rows_per_block / 2)));
 
   walk.find := format(
-    'SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
-    table_name, condition);
+    'SELECT rotated.ctid FROM ONLY %s WHERE rotated.ctid OPERATOR(pg_catalog.>) $1
+       AND rotated.ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT 1',
+    source, condition);
   walk.update_range := format(
-    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2 AND (%s)',
-    table_name, changes, condition);
+    'UPDATE ONLY %s SET %s WHERE rotated.ctid OPERATOR(pg_catalog.>) $1
+       AND rotated.ctid OPERATOR(pg_catalog.<) $2 AND (%s)',
+    source, changes, condition);
   walk.update_stripe := format(
-    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.>) $1 AND ctid OPERATOR(pg_catalog.<) $2
-       AND prism_crypt._stripe(ctid, %s) OPERATOR(pg_catalog.=) $3 AND (%s)',
-    table_name, changes, walk.stripes, condition);
+    'UPDATE ONLY %s SET %s WHERE rotated.ctid OPERATOR(pg_catalog.>) $1 AND rotated.ctid OPERATOR(pg_catalog.<) $2
+       AND prism_crypt._stripe(rotated.ctid, %s) OPERATOR(pg_catalog.=) $3 AND (%s)',
+    source, changes, walk.stripes, condition);
   walk.update_places := format(
-    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)',
-    table_name, changes, condition);
+    'UPDATE ONLY %s SET %s WHERE rotated.ctid OPERATOR(pg_catalog.=) ANY ($1) AND (%s)',
+    source, changes, condition);
   walk.lock_range := format(
-    'SELECT pg_catalog.array_agg(ctid) FROM (SELECT ctid FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.>) $1
-       AND ctid OPERATOR(pg_catalog.<) $2 AND (%s) LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) AS chosen',
-    table_name, array_to_string(opens, ' OR '));
+    'SELECT pg_catalog.array_agg(chosen.place) FROM (SELECT rotated.ctid AS place FROM ONLY %s
+       WHERE rotated.ctid OPERATOR(pg_catalog.>) $1 AND rotated.ctid OPERATOR(pg_catalog.<) $2 AND (%s)
+       LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) AS chosen',
+    source, array_to_string(opens, ' OR '));
   walk.update_locked := format(
-    'UPDATE ONLY %s SET %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)', table_name, changes_locked);
+    'UPDATE ONLY %s SET %s WHERE rotated.ctid OPERATOR(pg_catalog.=) ANY ($1)', source, changes_locked);
   walk.find_any := format(
-    'SELECT ctid FROM ONLY %s WHERE (%s) AND (%s) LIMIT 1', table_name, condition, array_to_string(opens, ' OR '));
+    'SELECT rotated.ctid FROM ONLY %s WHERE (%s) AND (%s) LIMIT 1', source, condition, array_to_string(opens, ' OR '));
   walk.rest := format(
-    'SELECT coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.=) ''''), 0),
-            coalesce(pg_catalog.sum(rows) FILTER (WHERE error OPERATOR(pg_catalog.<>) ''''), 0),
-            pg_catalog.string_agg(pg_catalog.format(''%%s. Values: %%s.'', error, rows), '' '' ORDER BY error)
-              FILTER (WHERE error OPERATOR(pg_catalog.<>) '''')
-     FROM (SELECT e.error, pg_catalog.count(*) AS rows FROM ONLY %s, LATERAL (VALUES (%s)) AS e (error)
-           WHERE e.error IS NOT NULL GROUP BY 1) AS rest',
-    table_name, array_to_string(errors, '), ('));
+    'SELECT coalesce(pg_catalog.sum(rest.rows) FILTER (WHERE rest.error OPERATOR(pg_catalog.=) ''''), 0),
+            coalesce(pg_catalog.sum(rest.rows) FILTER (WHERE rest.error OPERATOR(pg_catalog.<>) ''''), 0),
+            pg_catalog.string_agg(pg_catalog.format(''%%s. Values: %%s.'', rest.error, rest.rows), '' '' ORDER BY rest.error)
+              FILTER (WHERE rest.error OPERATOR(pg_catalog.<>) '''')
+     FROM (SELECT found.error, pg_catalog.count(*) AS rows FROM ONLY %s, LATERAL (VALUES (%s)) AS found (error)
+           WHERE found.error IS NOT NULL GROUP BY found.error) AS rest',
+    source, array_to_string(errors, '), ('));
   -- An outdated search tag is not found by the key version.
-  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT prism_crypt._has_outdated_tags()) THEN
+  IF cardinality(names) = 1 AND (rotation.from_version IS NOT NULL OR NOT prism_crypt._has_outdated_tags()) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN
     by_version := format('%s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s)',
                          by_version, scope, opens[1]);
-    walk.find_any := format('SELECT ctid FROM ONLY %s WHERE %s LIMIT 1', table_name, by_version);
+    walk.find_any := format('SELECT rotated.ctid FROM ONLY %s WHERE %s LIMIT 1', source, by_version);
     walk.find_by_index := format(
-      'SELECT pg_catalog.array_agg(x.ctid ORDER BY x.ctid) FROM (SELECT ctid FROM ONLY %s WHERE %s LIMIT $1) AS x',
-      table_name, by_version);
+      'SELECT pg_catalog.array_agg(x.place ORDER BY x.place)
+       FROM (SELECT rotated.ctid AS place FROM ONLY %s WHERE %s LIMIT $1) AS x', source, by_version);
   END IF;
   RETURN walk;
 END $$;
-COMMENT ON FUNCTION prism_crypt._plan_walk(bigint, regclass, name, name, integer, text) IS
-  'The statements that rotate one table. Internal';
+COMMENT ON FUNCTION prism_crypt._plan_walk(prism_crypt._rotation, regclass) IS 'The statements that rotate one table. Internal';

@@ -30,15 +30,34 @@ BEGIN
   END IF;
   IF state OPERATOR(pg_catalog.<>) 'running' OR batch_rows OPERATOR(pg_catalog.>) 0 AND (
        limits.pause IS NOT NULL OR limits.max_rows_per_second IS NOT NULL OR limits.max_replica_lag IS NOT NULL) THEN
-    CALL prism_crypt._wait_between_batches(walk.job, limits, batch_rows, batch_began, state);
+    CALL prism_crypt._wait_between_batches(
+      walk.job, walk.token, run.patient, limits, batch_rows, batch_began, state);
   END IF;
   IF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
     run.outcome := state;
+  ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
+    run.outcome := 'left';
   END IF;
   run.last_notice := prism_crypt._notice_progress(walk, run);
 END $$;
 COMMENT ON PROCEDURE prism_crypt._end_batch(
   prism_crypt._walk, prism_crypt._limits, prism_crypt._run, integer, double precision, text) IS 'Ends one batch. Internal';
+
+-- Places of rows that an index on the key version finds, at most so many.
+CREATE FUNCTION prism_crypt._find_by_index(
+  walk prism_crypt._walk, most integer, OUT places tid[], OUT failure prism_crypt._failure
+) LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  PERFORM prism_crypt._bound_waits(), prism_crypt._require_same_table(walk);
+  EXECUTE walk.find_by_index INTO places USING most;
+EXCEPTION WHEN OTHERS THEN
+  GET STACKED DIAGNOSTICS
+    failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
+    failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
+    failure.table_name = TABLE_NAME, failure.column_name = COLUMN_NAME, failure.constraint_name = CONSTRAINT_NAME,
+    failure.datatype_name = PG_DATATYPE_NAME;
+END $$;
+COMMENT ON FUNCTION prism_crypt._find_by_index(prism_crypt._walk, integer) IS 'Finds rows by an index. Internal';
 
 -- Rows of an index that is on the key version, instead of a walk, where these are few.
 CREATE PROCEDURE prism_crypt._rotate_by_index(
@@ -48,38 +67,47 @@ DECLARE
   -- More than one row in twenty: then most blocks have one, and walking over them is cheaper.
   most integer := LEAST(GREATEST(1000, (SELECT reltuples FROM pg_catalog.pg_class
     WHERE oid OPERATOR(pg_catalog.=) walk.relation) OPERATOR(pg_catalog./) 20), 1000000);
-  places pg_catalog.tid[];
-  batch record;
+  found pg_catalog.record;
+  batch pg_catalog.record;
+  step prism_crypt._step;
   batch_began double precision;
-  state text;
   first integer;
   rotated_in_pass bigint;
 BEGIN
   LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    EXECUTE walk.find_by_index INTO places USING most;
-    done := coalesce(pg_catalog.cardinality(places) OPERATOR(pg_catalog.<) most, true);
-    EXIT WHEN places IS NULL OR NOT done;
+    found := prism_crypt._find_by_index(walk, most);
+    IF (found.failure).code IS NOT NULL THEN
+      run.outcome := 'failed';
+      run.failure := found.failure;
+      ROLLBACK;
+      RETURN;
+    END IF;
+    done := coalesce(pg_catalog.cardinality(found.places) OPERATOR(pg_catalog.<) most, true);
+    EXIT WHEN found.places IS NULL OR NOT done;
     rotated_in_pass := 0;
     first := 1;
-    WHILE first OPERATOR(pg_catalog.<=) pg_catalog.cardinality(places) LOOP
+    WHILE first OPERATOR(pg_catalog.<=) pg_catalog.cardinality(found.places) LOOP
       COMMIT;
       SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
       batch_began := prism_crypt._uptime();
       batch := prism_crypt._rotate_places(
-        walk, limits.fire_triggers, places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
-      IF (batch.failure).code IS NOT NULL THEN
+        walk, limits.fire_triggers,
+        found.places[first:first OPERATOR(pg_catalog.+) limits.batch_size OPERATOR(pg_catalog.-) 1], limits.batch_size);
+      step.failure := batch.failure;
+      IF (step.failure).code IS NULL THEN
+        step := prism_crypt._record_places(walk, batch.rotated, prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
+      END IF;
+      IF (step.failure).code IS NOT NULL THEN
         run.outcome := 'failed';
-        run.failure := batch.failure;
+        run.failure := step.failure;
         ROLLBACK;
         RETURN;
       END IF;
-      state := prism_crypt._count_rows(walk.job, walk.relation, batch.rotated,
-        prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
       COMMIT;
       rotated_in_pass := rotated_in_pass OPERATOR(pg_catalog.+) batch.rotated;
-      CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
+      CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, step.state);
       IF run.outcome IS NOT NULL THEN
         RETURN;
       END IF;
@@ -88,7 +116,14 @@ BEGIN
     EXIT WHEN rotated_in_pass OPERATOR(pg_catalog.=) 0;
   END LOOP;
   IF done THEN
-    PERFORM prism_crypt._skip_walk(walk.job, walk.relation);
+    COMMIT;
+    step := prism_crypt._record_walk(walk);
+    IF (step.failure).code IS NOT NULL THEN
+      run.outcome := 'failed';
+      run.failure := step.failure;
+      ROLLBACK;
+      RETURN;
+    END IF;
   END IF;
   COMMIT;
 END $$;
@@ -121,9 +156,9 @@ DECLARE
   stripe integer := CASE WHEN alone THEN last_stripe ELSE 0 END;
   searching boolean := false;
   place pg_catalog.tid := range_start;
-  batch record;
+  batch pg_catalog.record;
+  step prism_crypt._step;
   batch_began double precision;
-  state text;
 BEGIN
   WHILE place OPERATOR(pg_catalog.<) range_end LOOP
     COMMIT;
@@ -131,29 +166,32 @@ BEGIN
     batch_began := prism_crypt._uptime();
     batch := prism_crypt._rotate_window(
       walk, limits.fire_triggers, place, range_end, limits.batch_size, stripe, alone, run.careful, searching);
-    IF (batch.failure).code IS NOT NULL THEN
+    step.failure := batch.failure;
+    IF (step.failure).code IS NULL THEN
+      run.careful := batch.careful;
+      searching := batch.searching;
+      IF stripe OPERATOR(pg_catalog.=) 0 AND last_stripe OPERATOR(pg_catalog.>) 0
+         AND batch.rotated OPERATOR(pg_catalog.=) 0 AND place OPERATOR(pg_catalog.=) range_start THEN
+        -- Nothing at once: few rows are due here, if any.
+        stripe := last_stripe;
+        alone := true;
+        searching := true;
+      ELSE
+        place := batch.next_place;
+      END IF;
+      step := prism_crypt._record_batch(
+        walk, range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END,
+        prism_crypt._share_done(walk.stripes, stripe, alone, range_start, range_end, place), batch.rotated,
+        prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
+    END IF;
+    IF (step.failure).code IS NOT NULL THEN
       run.outcome := 'failed';
-      run.failure := batch.failure;
+      run.failure := step.failure;
       ROLLBACK;
       RETURN;
     END IF;
-    run.careful := batch.careful;
-    searching := batch.searching;
-    IF stripe OPERATOR(pg_catalog.=) 0 AND last_stripe OPERATOR(pg_catalog.>) 0
-       AND batch.rotated OPERATOR(pg_catalog.=) 0 AND place OPERATOR(pg_catalog.=) range_start THEN
-      -- Nothing at once: few rows are due here, if any.
-      stripe := last_stripe;
-      alone := true;
-      searching := true;
-    ELSE
-      place := batch.next_place;
-    END IF;
-    state := prism_crypt._advance_range(
-      range_id, CASE WHEN stripe OPERATOR(pg_catalog.=) last_stripe THEN place ELSE range_start END,
-      prism_crypt._share_done(walk.stripes, stripe, alone, range_start, range_end, place), batch.rotated,
-      prism_crypt._uptime() OPERATOR(pg_catalog.-) batch_began);
     COMMIT;
-    CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, state);
+    CALL prism_crypt._end_batch(walk, limits, run, batch.rotated, batch_began, step.state);
     IF run.outcome IS NOT NULL THEN
       RETURN;
     END IF;
@@ -171,8 +209,8 @@ CREATE PROCEDURE prism_crypt._walk_table(
   walk prism_crypt._walk, limits prism_crypt._limits, INOUT run prism_crypt._run
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  claim record;
-  state text;
+  claim pg_catalog.record;
+  state pg_catalog.text;
   by_index boolean := false;
 BEGIN
   IF walk.find_by_index IS NOT NULL THEN
@@ -186,24 +224,32 @@ BEGIN
     -- The server's default may be a level at which a concurrent change is an error.
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-    claim := prism_crypt._claim_range(walk.job, walk.relation);
+    claim := prism_crypt._take_range(walk);
+    IF (claim.failure).code IS NOT NULL THEN
+      run.outcome := 'failed';
+      run.failure := claim.failure;
+      ROLLBACK;
+      RETURN;
+    END IF;
     COMMIT;
-    CASE claim.action
-      WHEN 'range' THEN
-        CALL prism_crypt._walk_range(
-          walk, limits, run, claim.range_id, claim.place, prism_crypt._tid(claim.end_block));
-        IF run.outcome IS NOT NULL THEN
-          RETURN;
-        END IF;
-      WHEN 'walked' THEN
+    state := claim.action;
+    IF state OPERATOR(pg_catalog.=) 'paused' THEN
+      CALL prism_crypt._wait_between_batches(walk.job, walk.token, run.patient, limits, 0, NULL, state);
+    END IF;
+    IF claim.action OPERATOR(pg_catalog.=) 'range' THEN
+      CALL prism_crypt._walk_range(walk, limits, run, claim.range_id, claim.place, prism_crypt._tid(claim.end_block));
+      IF run.outcome IS NOT NULL THEN
         RETURN;
-      WHEN 'paused' THEN
-        state := claim.action;
-        CALL prism_crypt._wait_between_batches(walk.job, NULL, 0, 0, state);
-      ELSE
-        run.outcome := claim.action;
-        RETURN;
-    END CASE;
+      END IF;
+    ELSIF state OPERATOR(pg_catalog.=) 'walked' THEN
+      RETURN;
+    ELSIF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
+      run.outcome := state;
+      RETURN;
+    ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
+      run.outcome := 'left';
+      RETURN;
+    END IF;
   END LOOP;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._walk_table(prism_crypt._walk, prism_crypt._limits, prism_crypt._run) IS

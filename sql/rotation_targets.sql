@@ -32,19 +32,24 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
   'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
 
--- The table itself, its partitions, its children.
+-- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading a whole catalog instead of an index
+-- of it, for each of many tables.
 CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE tree (member) AS (
     SELECT relation::oid
     UNION
-    SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.member = i.inhparent
+    SELECT i.inhrelid
+    FROM tree AS t CROSS JOIN LATERAL (SELECT c.inhrelid FROM pg_inherits AS c WHERE c.inhparent = t.member OFFSET 0) AS i
   )
-  SELECT c.oid, c.relkind FROM tree AS t JOIN pg_class AS c ON c.oid = t.member ORDER BY c.oid
+  SELECT t.member, k.relkind
+  FROM tree AS t CROSS JOIN LATERAL (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.member OFFSET 0) AS k
+  ORDER BY t.member
 $$;
 COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
 
--- PostgreSQL compares the bytes of a referenced value before and after an UPDATE: a new ciphertext counts as a new value.
+-- PostgreSQL compares the bytes of a referenced value before and after an UPDATE: a new ciphertext counts as a new value. A
+-- referenced table has triggers for its foreign keys, which are found by an index; the constraints are not.
 CREATE FUNCTION prism_crypt._check_referenced(tables regclass[], column_name name) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -52,12 +57,15 @@ DECLARE
   foreign_key record;
 BEGIN
   SELECT c.conname, c.conrelid::regclass AS referring INTO foreign_key
-  FROM pg_constraint AS c
-  WHERE c.contype = 'f' AND c.confrelid = ANY (tables) AND c.confupdtype IN ('n', 'd', 'r')
+  FROM unnest(tables) AS r
+  CROSS JOIN LATERAL (SELECT t.tgconstraint FROM pg_trigger AS t WHERE t.tgrelid = r AND t.tgconstraint <> 0 OFFSET 0) AS t
+  CROSS JOIN LATERAL (SELECT * FROM pg_constraint AS c WHERE c.oid = t.tgconstraint OFFSET 0) AS c
+  WHERE c.contype = 'f' AND c.confrelid = r AND c.confupdtype IN ('n', 'd', 'r')
     AND EXISTS (
-      SELECT FROM pg_attribute AS a JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
+      SELECT FROM pg_attribute AS a
       WHERE a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey)
-        AND (column_name IS NULL OR a.attname = column_name))
+        AND (column_name IS NULL OR a.attname = column_name)
+        AND prism_crypt._rotatable_kind(a.atttypid) IN ('plain', 'nested'))
   ORDER BY c.conname LIMIT 1;
   IF FOUND THEN
     RAISE object_not_in_prerequisite_state USING
@@ -70,42 +78,85 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_referenced(regclass[], name) IS
   'Raises an error where a foreign key would act on values that are only re-encrypted. Internal';
 
--- The tables that hold the rows of a table, as far as they have something to rotate.
-CREATE FUNCTION prism_crypt._rotation_targets(relation regclass, column_name name) RETURNS regclass[]
+-- Columns of a table, its partitions and its children that can be rotated; of one name, or all that hold encrypted_text. The
+-- question goes to the types that these columns have, each once, and not to the types of the database.
+CREATE FUNCTION prism_crypt._rotatable_columns(
+  relation regclass, column_name name, OUT member oid, OUT relkind "char", OUT generated boolean
+) RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH columns AS MATERIALIZED (
+    SELECT t.member, t.relkind, c.atttypid, c.generated
+    FROM prism_crypt._table_tree($1) AS t CROSS JOIN LATERAL (
+      SELECT a.atttypid, a.attgenerated <> '' AS generated FROM pg_attribute AS a
+      WHERE a.attrelid = t.member AND a.attnum > 0 AND NOT a.attisdropped AND ($2 IS NULL OR a.attname = $2)
+      OFFSET 0) AS c
+  ), types AS MATERIALIZED (
+    SELECT d.type, prism_crypt._rotatable_kind(d.type) AS kind FROM (SELECT DISTINCT atttypid AS type FROM columns) AS d
+  )
+  SELECT c.member, c.relkind, c.generated FROM columns AS c JOIN types AS t ON t.type = c.atttypid
+  WHERE t.kind IN ('plain', 'nested') OR $2 IS NOT NULL AND t.kind = 'bytes'
+$$;
+COMMENT ON FUNCTION prism_crypt._rotatable_columns(regclass, name) IS
+  'Where a table with its partitions and children has columns to rotate. Internal';
+
+-- A generated column follows the columns that it is made of.
+CREATE FUNCTION prism_crypt._rotation_parts(relation regclass, column_name name) RETURNS regclass[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(DISTINCT c.member::regclass), '{}') FROM prism_crypt._rotatable_columns($1, $2) AS c
+  WHERE c.relkind = 'r' AND NOT c.generated
+$$;
+COMMENT ON FUNCTION prism_crypt._rotation_parts(regclass, name) IS
+  'The tables that hold the rows of a table, as far as they have something to rotate. Internal';
+
+CREATE FUNCTION prism_crypt._check_rotatable_column(relation regclass, column_name name) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  name_of text := (SELECT relname FROM pg_class WHERE oid = relation);
+  column_type oid;
+BEGIN
+  IF column_name IS NULL THEN
+    RETURN;
+  END IF;
+  SELECT atttypid INTO column_type FROM pg_attribute
+  WHERE attrelid = relation AND attname = _check_rotatable_column.column_name AND attnum > 0 AND NOT attisdropped;
+  IF NOT FOUND THEN
+    RAISE undefined_column USING
+      MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, name_of);
+  ELSIF prism_crypt._rotatable_kind(column_type) IS NULL THEN
+    RAISE datatype_mismatch USING
+      MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
+                       column_name, name_of, format_type(column_type, NULL));
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_rotatable_column(regclass, name) IS
+  'Raises an error for a column, if one is named, that can''t be rotated. Internal';
+
+-- Looks as the current role, whose rights and row-level security count. _start_job() asks again.
+CREATE FUNCTION prism_crypt._check_rotation(relation regclass, column_name name) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   name_of text;
-  column_type oid;
   tables regclass[];
-  foreign_tables regclass[];
+  has_columns boolean;
+  are_generated boolean;
   problem regclass;
 BEGIN
-  PERFORM prism_crypt._check_rotatable_table(relation);
+  PERFORM prism_crypt._check_rotatable_table(relation), prism_crypt._check_rotatable_column(relation, column_name);
   SELECT relname INTO name_of FROM pg_class WHERE oid = relation;
-  IF column_name IS NOT NULL THEN
-    SELECT atttypid INTO column_type FROM pg_attribute
-    WHERE attrelid = relation AND attname = _rotation_targets.column_name AND attnum > 0 AND NOT attisdropped;
-    IF NOT FOUND THEN
-      RAISE undefined_column USING
-        MESSAGE = format('column "%s" of relation "%s" does not exist', column_name, name_of);
-    ELSIF NOT prism_crypt._is_rotatable_type(column_type) THEN
-      RAISE datatype_mismatch USING
-        MESSAGE = format('column "%s" of relation "%s" is of type %s, not encrypted_text',
-                         column_name, name_of, format_type(column_type, NULL));
-    END IF;
-  END IF;
-  SELECT array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'r'),
-         array_agg(t.member::regclass ORDER BY t.member) FILTER (WHERE t.relkind = 'f')
-    INTO tables, foreign_tables
-  FROM prism_crypt._table_tree(relation) AS t
-  WHERE column_name IS NOT NULL
-     OR EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = t.member);
-  IF tables IS NULL AND foreign_tables IS NULL AND column_name IS NULL
-     AND NOT EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = _rotation_targets.relation) THEN
+  SELECT array_agg(DISTINCT c.member::regclass) FILTER (WHERE c.relkind = 'r' AND NOT c.generated), count(*) > 0,
+         bool_and(c.generated)
+    INTO tables, has_columns, are_generated
+  FROM prism_crypt._rotatable_columns(relation, column_name) AS c;
+  IF NOT has_columns THEN
     RAISE undefined_column USING
       MESSAGE = format('relation "%s" has no encrypted column', name_of),
       HINT = 'Name a bytea column to re-encrypt what encrypt_bytes() made.';
+  ELSIF are_generated THEN
+    RAISE undefined_column USING
+      MESSAGE = format('relation "%s" has no column that could be rotated', name_of),
+      HINT = 'A generated column follows the columns that it is made of.';
   END IF;
   SELECT t INTO problem FROM unnest(tables) AS t WHERE row_security_active(t::oid) LIMIT 1;
   IF FOUND THEN
@@ -113,18 +164,17 @@ BEGIN
       MESSAGE = format('row-level security may hide rows of "%s" from this role', name_of),
       HINT = 'Let the owner of the table rotate it, or a role with BYPASSRLS.';
   END IF;
-  SELECT t INTO problem FROM unnest(tables) AS t
+  SELECT t INTO problem FROM unnest(relation || tables) AS t
   WHERE NOT has_table_privilege(t::oid, 'SELECT') OR NOT has_any_column_privilege(t::oid, 'UPDATE') LIMIT 1;
   IF FOUND THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('permission denied for table %s', prism_crypt._qualified_name(problem)),
       HINT = 'A rotation needs SELECT and UPDATE on the table and on each of its partitions and children.';
   END IF;
-  PERFORM prism_crypt._check_referenced(coalesce(tables, '{}') || relation, column_name);
-  RETURN coalesce(tables, '{}');
+  PERFORM prism_crypt._check_referenced(relation || tables, column_name);
 END $$;
-COMMENT ON FUNCTION prism_crypt._rotation_targets(regclass, name) IS
-  'Checks a rotation''s target and gives the tables that hold its rows. Internal';
+COMMENT ON FUNCTION prism_crypt._check_rotation(regclass, name) IS
+  'Raises an error where this role can''t rotate a table. Internal';
 
 CREATE FUNCTION prism_crypt._warn_of_foreign_tables(relation regclass) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -139,23 +189,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._warn_of_foreign_tables(regclass) IS
   'Says which partitions and children of a table are elsewhere. Internal';
-
-CREATE FUNCTION prism_crypt._is_rotatable_type(type oid) RETURNS boolean
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t WHERE t.type = $1) OR prism_crypt._is_bytea($1)
-$$;
-COMMENT ON FUNCTION prism_crypt._is_rotatable_type(oid) IS 'Whether columns of a type can be rotated. Internal';
-
-CREATE FUNCTION prism_crypt._is_bytea(type oid) RETURNS boolean
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE base (type) AS (
-    SELECT $1
-    UNION
-    SELECT t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype = 'd'
-  )
-  SELECT EXISTS (SELECT FROM base AS b WHERE b.type = 'bytea'::regtype)
-$$;
-COMMENT ON FUNCTION prism_crypt._is_bytea(oid) IS 'Whether a type is bytea or a domain over it. Internal';
 
 CREATE FUNCTION prism_crypt._rotatable_versions(from_version integer, keyset text) RETURNS integer[]
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -217,8 +250,8 @@ BEGIN
     RAISE datatype_mismatch USING
       MESSAGE = format('column "%s" of relation "%s" is of type %s, not integer',
                        key_version_column, relation, format_type(key_type, NULL));
-  ELSIF EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t JOIN pg_attribute AS a ON a.atttypid = t.type
-                WHERE a.attrelid = relation AND a.attname = column_name AND t.nested) THEN
+  ELSIF EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = relation AND a.attname = column_name
+                AND a.attnum > 0 AND NOT a.attisdropped AND prism_crypt._rotatable_kind(a.atttypid) = 'nested') THEN
     RAISE datatype_mismatch USING
       MESSAGE = format('column "%s" of relation "%s" may hold several key versions', column_name, relation);
   END IF;

@@ -1,4 +1,9 @@
--- What a rotation asks of single values.
+-- What a rotation asks of types, and of single values.
+
+CREATE FUNCTION prism_crypt._rotatable_kind(type oid) RETURNS text
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_rotatable_kind_wrapper';
+COMMENT ON FUNCTION prism_crypt._rotatable_kind(oid) IS
+  'How values of a type are rotated: plain, nested or, where they are named, bytes; null where they are not. Internal';
 
 CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) RETURNS boolean
   LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_wrapper';

@@ -24,7 +24,9 @@ CREATE TYPE prism_crypt._run AS (
   -- Batches that lock first, after one that could not get its rows at once.
   careful      integer,
   last_notice  double precision,
-  -- Null while there is more to do: stopped (max_batches), cancelled, over or failed.
+  -- Whether it waits while a job is paused, and long for other sessions. One that has other tables to do does not.
+  patient      boolean,
+  -- Null while there is more to do: stopped (max_batches), cancelled, over, left (to other sessions) or failed.
   outcome      text,
   failure      prism_crypt._failure
 );
@@ -35,7 +37,7 @@ COMMENT ON TYPE prism_crypt._run IS 'What a session has done in this call. Inter
 CREATE FUNCTION prism_crypt._begin_batch(walk prism_crypt._walk, fire_triggers boolean) RETURNS void
   LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM prism_crypt._require_same_table(walk);
+  PERFORM prism_crypt._bound_waits(), prism_crypt._require_same_table(walk);
   PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
   IF NOT fire_triggers THEN
     PERFORM pg_catalog.set_config('session_replication_role', 'replica', true);
@@ -130,7 +132,7 @@ DECLARE
   window_start pg_catalog.tid := from_place;
   window_end pg_catalog.tid;
   place pg_catalog.tid;
-  locked record;
+  locked pg_catalog.record;
 BEGIN
   PERFORM prism_crypt._begin_batch(walk, fire_triggers);
   rotated := 0;
@@ -181,7 +183,7 @@ CREATE FUNCTION prism_crypt._rotate_places(
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   block bigint;
-  locked record;
+  locked pg_catalog.record;
 BEGIN
   PERFORM prism_crypt._begin_batch(walk, fire_triggers);
   rotated := prism_crypt._update_at_once(walk, NULL, NULL, NULL, places);
@@ -222,31 +224,36 @@ CREATE FUNCTION prism_crypt._sleep(seconds double precision) RETURNS void
 COMMENT ON FUNCTION prism_crypt._sleep(double precision) IS 'As pg_sleep(), by a clock that is never set. Internal';
 
 -- Waits between two batches, in slices, each in a transaction of its own: none holds back VACUUM, and a job that is paused
--- or cancelled meanwhile is heard of.
+-- or cancelled meanwhile is heard of. Without a batch it only waits while the job is paused.
 CREATE PROCEDURE prism_crypt._wait_between_batches(
-  job bigint, limits prism_crypt._limits, batch_rows integer, batch_began double precision, INOUT state text
+  job bigint, token uuid, patient boolean, limits prism_crypt._limits, batch_rows integer, batch_began double precision,
+  INOUT state text
 ) LANGUAGE plpgsql AS $$
 DECLARE
   resume_at double precision := GREATEST(
     prism_crypt._uptime() OPERATOR(pg_catalog.+) EXTRACT(epoch FROM coalesce(limits.pause, '0')),
     batch_began OPERATOR(pg_catalog.+) LEAST(coalesce(batch_rows OPERATOR(pg_catalog./) limits.max_rows_per_second, 0), 1e9));
   seconds double precision;
-  said text;
+  said pg_catalog.text := '';
 BEGIN
+  IF batch_began IS NULL THEN
+    resume_at := 0;
+  END IF;
   LOOP
     seconds := resume_at OPERATOR(pg_catalog.-) prism_crypt._uptime();
     IF state OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
       EXIT;
     ELSIF state OPERATOR(pg_catalog.=) 'paused' THEN
-      IF said IS DISTINCT FROM 'paused' THEN
+      EXIT WHEN NOT patient;
+      IF said OPERATOR(pg_catalog.<>) 'paused' THEN
         RAISE NOTICE 'job % is paused', job USING HINT = 'prism_crypt.resume_job() lets it go on.';
         said := 'paused';
       END IF;
       seconds := 0.5;
     ELSIF seconds OPERATOR(pg_catalog.<=) 0 THEN
-      EXIT WHEN limits.max_replica_lag IS NULL
+      EXIT WHEN limits.max_replica_lag IS NULL OR batch_began IS NULL
         OR prism_crypt._replica_lag() OPERATOR(pg_catalog.<=) limits.max_replica_lag;
-      IF said IS DISTINCT FROM 'lag' THEN
+      IF said OPERATOR(pg_catalog.<>) 'lag' THEN
         RAISE NOTICE 'job % waits for a standby that is more than % bytes behind', job, limits.max_replica_lag;
         said := 'lag';
       END IF;
@@ -255,9 +262,9 @@ BEGIN
     COMMIT;
     PERFORM prism_crypt._sleep(LEAST(seconds, 0.5));
     COMMIT;
-    state := prism_crypt._job_state(job);
+    state := prism_crypt._job_state(token);
   END LOOP;
   COMMIT;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._wait_between_batches(
-  bigint, prism_crypt._limits, integer, double precision, text) IS 'Waits as the limits ask for. Internal';
+  bigint, uuid, boolean, prism_crypt._limits, integer, double precision, text) IS 'Waits as the limits ask for. Internal';

@@ -113,6 +113,8 @@ pub enum Error {
     NotTrigger,
     #[error("{what} can't run inside a transaction block or a function")]
     TransactionBlock { what: String },
+    #[error("the caller of this function is not known")]
+    UnknownCaller,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -213,9 +215,11 @@ impl Error {
             }
             Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
-            Self::LoadDenied | Self::SearchDenied | Self::DecryptDenied | Self::ForeignMasterKey => {
-                ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Self::LoadDenied
+            | Self::SearchDenied
+            | Self::DecryptDenied
+            | Self::ForeignMasterKey
+            | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,

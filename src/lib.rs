@@ -54,7 +54,8 @@ extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["catalog"]);
 extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["audit"]);
 extension_sql_file!("../sql/job_tables.sql", name = "job_tables", requires = ["key_admin"]);
 extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["job_tables"]);
-extension_sql_file!("../sql/job_end.sql", name = "job_end", requires = ["jobs"]);
+extension_sql_file!("../sql/job_steps.sql", name = "job_steps", requires = ["jobs"]);
+extension_sql_file!("../sql/job_end.sql", name = "job_end", requires = ["job_steps"]);
 extension_sql_file!("../sql/job_control.sql", name = "job_control", requires = ["job_end"]);
 extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["job_control"]);
 extension_sql_file!("../sql/rotation_values.sql", name = "rotation_values", requires = ["progress"]);
@@ -65,7 +66,8 @@ extension_sql_file!(
     requires = ["rotation_targets"]
 );
 extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation_statements"]);
-extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_walk"]);
+extension_sql_file!("../sql/rotation_steps.sql", name = "rotation_steps", requires = ["rotation_walk"]);
+extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_steps"]);
 extension_sql_file!("../sql/rotation_job.sql", name = "rotation_job", requires = ["rotation_table"]);
 extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_job"]);
 extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);

@@ -1,8 +1,10 @@
 //! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
 
+mod caller;
 mod failure;
 mod nested;
 mod session;
+mod target;
 mod values;
 mod waiting;
 

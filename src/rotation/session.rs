@@ -19,11 +19,30 @@ fn _saw_unreadable() -> bool {
     SAW_UNREADABLE.replace(false)
 }
 
-/// `prism_crypt._caller() → oid`: the current role as it is outside of SECURITY DEFINER functions.
+/// Milliseconds that a rotation waits for a lock, whatever `lock_timeout` is.
+const LONGEST_WAIT: i32 = 5000;
+
+/// `prism_crypt._bound_waits()`: no lock is waited for longer than five seconds, until the end of the transaction. A shorter
+/// `lock_timeout` stays.
 #[pg_extern(sql = false)]
-fn _caller() -> pg_sys::Oid {
-    // SAFETY: reads a variable of this session.
-    unsafe { pg_sys::GetOuterUserId() }
+fn _bound_waits() {
+    // SAFETY: a setting of this session, which is read and set as `SET LOCAL` would. Raises an error, if anything.
+    unsafe {
+        let own = pg_sys::LockTimeout;
+        if (1..=LONGEST_WAIT).contains(&own) {
+            return;
+        }
+        pg_sys::set_config_option(
+            c"lock_timeout".as_ptr(),
+            c"5s".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
 }
 
 /// `prism_crypt._stripe(place tid, stripes integer) → integer`: which of so many stripes of its block a row is in, by the

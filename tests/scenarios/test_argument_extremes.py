@@ -27,6 +27,8 @@ EXTREMES = {
     "oid": OIDS, "regclass": OIDS, "regrole": OIDS, "regtype": OIDS, "regprocedure": OIDS, "regproc": OIDS,
     "tid": ["'(0,0)'", "'(4294967295,65535)'", "'(4294967294,1)'"],
     "xid": ["'0'", "'4294967295'"],
+    "uuid": ["'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"],
+    "bigint[]": [*ARRAYS, "ARRAY[-9223372036854775808, 9223372036854775807]"],
     "text[]": [*ARRAYS, "ARRAY['']"],
     "name[]": ARRAYS, "tid[]": [*ARRAYS, "ARRAY['(4294967295,65535)'::tid]"], "regclass[]": [*ARRAYS, "ARRAY[0, 4294967295]::regclass[]"],
     "cstring[]": [*ARRAYS, "ARRAY['email', 'searchable', 'x', '']::cstring[]", "ARRAY[repeat('x', 1048576)]::cstring[]"],
@@ -46,11 +48,12 @@ VALID = {
     "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]",
     "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
+    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]",
 }
 BY_NAME = {
     "keyset": "'default'", "name": "'fresh'", "access": "'decrypt'", "class": "'email'", "context": "NULL", "batch_size": "10", "pause": "NULL",
     "key_version_column": "NULL", "keep": "true", "table_name": "'public.t'", "state": "'running'", "seconds": "0", "max_batches": "1", "typmod": "-1", "version": "1",
-    "from_version": "NULL", "reason": "'a test'", "text_form": "encrypt_field('x')::encrypted_text::cstring::text", "role": "'postgres'",
+    "from_version": "NULL", "reason": "'a test'", "text_form": "encrypt_field('x')::encrypted_text::cstring::text", "role": "'postgres'", "note": "prism_crypt._note_caller()",
 }
 # Never, whatever is called and however.
 NEVER = {"XX000", "crash", "57014", "57P01", "57P02", "57P03"}
@@ -101,7 +104,7 @@ class ArgumentExtremes(Scenario):
         polymorphic = type.startswith("any") or type == "record"
         if polymorphic:
             return ["NULL::encrypted_text[]", *EXTREMES[type]]
-        if type.startswith("prism_crypt._") or type == "prism_crypt.data_key":
+        if type.startswith("prism_crypt._") or type in ("prism_crypt.data_key", "prism_crypt.job", "prism_crypt.job_worker"):
             return [f"NULL::{type}", f"jsonb_populate_record(NULL::{type}, '{{}}')"] if not type.endswith("[]") else [f"NULL::{type}", f"'{{}}'::{type}"]
         return [f"NULL::{type}", *(f"({value})::{type}" for value in EXTREMES[type])]
 

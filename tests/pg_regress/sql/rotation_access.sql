@@ -137,26 +137,5 @@ CALL regress.fails('SELECT prism_crypt.pause_job(1)');
 CALL regress.fails('SELECT prism_crypt.plan_rotation()');
 CALL regress.fails('SELECT prism_crypt._reencrypt_or_keep(NULL::encrypted_text)');
 RESET ROLE;
--- Nor to one that may rotate, for tables that it may not change: the record of jobs is no way to say that work was done.
-CREATE TABLE foreign_to_it (id int, v encrypted_text);
-INSERT INTO foreign_to_it SELECT n, 'v' FROM generate_series(1, 5) AS n;
-SELECT prism_crypt.rotate_key() AS active \gset
-\set VERBOSITY terse
-CALL rotate_batch('foreign_to_it', 'v', 2, max_batches => 1);
-\set VERBOSITY default
-CREATE TABLE regress.job AS SELECT max(id) AS id, max(id) FILTER (WHERE false) AS range FROM prism_crypt.progress;
-UPDATE regress.job SET range = (SELECT max(id) FROM prism_crypt.job_range);
-GRANT SELECT ON regress.job TO regress_prism_rotator;
-\c
-SET ROLE regress_prism_rotator;
-CALL regress.fails('SELECT prism_crypt._open_job(''rotation'', ''foreign_to_it'', ''v'', NULL, NULL, ''{foreign_to_it}'', NULL, true)');
-CALL regress.fails('SELECT prism_crypt._claim_range(id, ''foreign_to_it'') FROM regress.job');
-CALL regress.fails('SELECT prism_crypt._finish_part(id, ''foreign_to_it'', 0, 0) FROM regress.job');
-CALL regress.fails('SELECT prism_crypt._count_rows(id, ''foreign_to_it'', 5, 1) FROM regress.job');
-CALL regress.fails('SELECT prism_crypt._advance_range(range, ''(9,0)'', 0, 5, 1) FROM regress.job WHERE range IS NOT NULL');
-CALL regress.fails('SELECT prism_crypt._leave_job(id, ''said so'', ''failed'') FROM regress.job');
-RESET ROLE;
-SELECT target, state, rows_done, error FROM prism_crypt.progress WHERE id = (SELECT id FROM regress.job);
-DROP TABLE regress.job;
 DROP SCHEMA closed CASCADE;
 DROP SCHEMA evil CASCADE;

@@ -109,7 +109,8 @@ CALL rotate_batch('p', 'v');
 SELECT target, state FROM jobs ORDER BY id DESC LIMIT 1;
 SELECT count(*), bool_and(key_version(v) = :active) AS moved FROM p;
 
--- Who may: rotate works and steers, monitor looks, nobody else does either.
+-- Who may: rotate works and steers where it may update, monitor looks, nobody else does either.
+GRANT SELECT, UPDATE ON t TO regress_prism_rotator;
 SELECT prism_crypt.rotate_key() AS active \gset
 CALL rotate_batch('t', 'v', 10, max_batches => 1);
 SELECT max(id) AS job FROM jobs \gset
@@ -122,7 +123,7 @@ BEGIN
     'SELECT count(*) FROM prism_crypt.progress', format('SELECT prism_crypt.pause_job(%s)', (SELECT id FROM regress.job)), format('SELECT prism_crypt.resume_job(%s)', (SELECT id FROM regress.job)),
     'SELECT count(*) FROM prism_crypt.job', 'UPDATE prism_crypt.job SET state = ''finished''', 'SELECT count(*) FROM prism_crypt.job_part', 'SELECT count(*) FROM prism_crypt.job_range',
     'DELETE FROM prism_crypt.audit_log', 'SELECT count(*) > 0 FROM prism_crypt.audit_log', 'SELECT count(*) > 0 FROM prism_crypt.key_status', 'SELECT count(*) > 0 FROM prism_crypt.census()',
-    'SELECT count(*) > 0 FROM prism_crypt.rotation_due()', 'SELECT count(*) > 0 FROM prism_crypt.plan_rotation()', 'SELECT prism_crypt._set_job_state(1, ''running'')', 'SELECT prism_crypt.disable_key(1)',
+    'SELECT count(*) > 0 FROM prism_crypt.rotation_due()', 'SELECT count(*) > 0 FROM prism_crypt.plan_rotation()', 'SELECT prism_crypt._set_job_state(1, ''running'', 1)', 'SELECT prism_crypt.disable_key(1)',
     'SELECT prism_crypt.destroy_key(1)', 'SELECT prism_crypt.emergency_rotation(''x'')', 'SELECT prism_crypt._audit(''x'', NULL, NULL, NULL)', 'SELECT prism_crypt._overwrite_key(1, ''x'', ''x'')'] LOOP
     RAISE INFO '%', statement;
     CALL regress.fails(statement);
@@ -141,8 +142,8 @@ RESET ROLE;
 -- What two kinds share stays, while one of them is left.
 SELECT prism_crypt.grant_access('regress_prism_monitor', 'rotate'), prism_crypt.grant_access('regress_prism_monitor', 'key_admin');
 CREATE FUNCTION may(what regrole) RETURNS TABLE (progress boolean, due boolean, status boolean, pause boolean, rotate boolean, key_admin boolean, key_status boolean, audit boolean, usage boolean) LANGUAGE sql AS $$
-  SELECT has_table_privilege(what, 'prism_crypt.progress', 'SELECT') AND has_function_privilege(what, 'prism_crypt._progress()', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.rotation_due()', 'EXECUTE'),
-    has_function_privilege(what, 'prism_crypt.status()', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.pause_job(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt._open_job(text,regclass,name,int,text,regclass[],text,boolean)', 'EXECUTE'),
+  SELECT has_table_privilege(what, 'prism_crypt.progress', 'SELECT') AND has_function_privilege(what, 'prism_crypt._progress(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.rotation_due()', 'EXECUTE'),
+    has_function_privilege(what, 'prism_crypt.status()', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.pause_job(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt._start_job(regclass,name,int,text,bigint)', 'EXECUTE'),
     has_function_privilege(what, 'prism_crypt.disable_key(int, text)', 'EXECUTE'), has_table_privilege(what, 'prism_crypt.key_status', 'SELECT'), has_table_privilege(what, 'prism_crypt.audit_log', 'SELECT'), has_schema_privilege(what, 'prism_crypt', 'USAGE')
 $$;
 SELECT * FROM may('regress_prism_monitor');

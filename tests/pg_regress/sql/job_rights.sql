@@ -1,0 +1,238 @@
+-- Jobs believe nobody: who opens one, works on it, sees it and steers it.
+CALL regress.fresh();
+\set SHOW_CONTEXT never
+SELECT prism_crypt.grant_access('regress_prism_rotator', 'rotate'), prism_crypt.grant_access('regress_prism_owner', 'rotate'),
+  prism_crypt.grant_access('regress_prism_admin', 'key_admin'), prism_crypt.grant_access('regress_prism_monitor', 'monitor');
+CREATE TABLE dba (id int, v encrypted_text);
+INSERT INTO dba SELECT n, 'v' || n FROM generate_series(1, 10) AS n;
+CREATE TABLE mine (id int, v encrypted_text);
+INSERT INTO mine SELECT n, 'v' || n FROM generate_series(1, 10) AS n;
+GRANT SELECT, UPDATE ON mine TO regress_prism_rotator;
+CREATE VIEW jobs AS SELECT target, state, rows_done, error, created_by = session_user AS own FROM prism_crypt.progress;
+GRANT SELECT ON jobs TO PUBLIC;
+SELECT prism_crypt.rotate_key() AS active \gset
+SET client_min_messages = warning;
+CALL rotate_batch('dba', 'v', 2, max_batches => 1);
+RESET client_min_messages;
+SELECT max(id) AS dba_job FROM prism_crypt.progress \gset
+SELECT token AS dba_token, id AS dba_range FROM prism_crypt.job_range LEFT JOIN prism_crypt.job_worker USING (job) \gset
+CREATE TABLE regress.job AS SELECT :dba_job AS id, :dba_range AS range;
+GRANT SELECT ON regress.job TO PUBLIC;
+
+-- Seeing and steering: by UPDATE on the table, or for having asked; monitor sees all, key_admin steers all.
+CREATE PROCEDURE look() LANGUAGE plpgsql AS $$
+DECLARE
+  one record;
+BEGIN
+  FOR one IN SELECT target, state FROM prism_crypt.progress ORDER BY id LOOP
+    RAISE INFO '%: %', one.target, one.state;
+  END LOOP;
+  CALL regress.fails('SELECT prism_crypt.pause_job(id) FROM regress.job');
+  CALL regress.fails('SELECT prism_crypt.resume_job(id) FROM regress.job');
+END $$;
+SET ROLE regress_prism_rotator;
+CALL look();
+SET ROLE regress_prism_admin;
+CALL look();
+SET ROLE regress_prism_monitor;
+CALL look();
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION prism_crypt.pause_job(bigint), prism_crypt.resume_job(bigint), prism_crypt._set_job_state(bigint, text, bigint) TO regress_prism_monitor;
+SET ROLE regress_prism_monitor;
+CALL look();
+RESET ROLE;
+GRANT UPDATE (v) ON dba TO regress_prism_owner;
+SET ROLE regress_prism_owner;
+CALL look();
+RESET ROLE;
+REVOKE UPDATE (v) ON dba FROM regress_prism_owner;
+-- A view does not lend its owner's eyes.
+SET ROLE regress_prism_rotator;
+SELECT * FROM jobs;
+RESET ROLE;
+-- Who asked keeps it, without the right to the table as well.
+SET client_min_messages = warning;
+SET ROLE regress_prism_rotator;
+CALL rotate_batch('mine', 'v', 2, max_batches => 1);
+RESET ROLE;
+REVOKE UPDATE ON mine FROM regress_prism_rotator;
+SET ROLE regress_prism_rotator;
+SELECT * FROM jobs;
+SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress;
+RESET ROLE;
+GRANT UPDATE ON mine TO regress_prism_rotator;
+RESET client_min_messages;
+
+-- Nobody is believed who he is.
+SET ROLE regress_prism_rotator;
+CALL regress.fails('SELECT prism_crypt._start_job(''dba'', ''v'', NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, NULL, 1)');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, NULL, NULL)');
+CALL regress.fails('SELECT prism_crypt._set_job_state(1, ''paused'', 0)');
+CALL regress.fails('SELECT prism_crypt._progress(0)');
+CALL regress.fails('SELECT prism_crypt._last_pace(''mine'', 0)');
+CALL regress.fails('SELECT prism_crypt._caller(prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._queue_job(''mine'', ''x'')');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''none'', NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''id'', NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', 77, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, ''none'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''prism_crypt.job'', NULL, NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(NULL, NULL, NULL, NULL, prism_crypt._note_caller())');
+-- What was noted is good once, and neither in another statement nor behind a savepoint.
+SELECT prism_crypt._note_caller() AS note \gset
+CALL regress.fails(format('SELECT count(*) FROM prism_crypt._progress(%s)', :note));
+BEGIN;
+SELECT prism_crypt._note_caller() AS note \gset
+SELECT count(*) FROM prism_crypt._progress(:note);
+CALL regress.fails(format('SELECT count(*) FROM prism_crypt._progress(%s)', :note));
+SELECT prism_crypt._note_caller() AS note \gset
+SAVEPOINT s;
+CALL regress.fails(format('SELECT count(*) FROM prism_crypt._progress(%s)', :note));
+ROLLBACK;
+RESET ROLE;
+-- The DBA's note is of no use to others' code in the same transaction, which does not know its number.
+CREATE FUNCTION steal() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+  RETURN (SELECT string_agg(target, ', ') FROM prism_crypt._progress(0));
+END $$;
+ALTER FUNCTION steal() OWNER TO regress_prism_rotator;
+BEGIN;
+SELECT prism_crypt._note_caller() IS NOT NULL AS noted;
+SELECT steal();
+ROLLBACK;
+
+-- Others' code in a statement of the DBA: his index function under ANALYZE, his SECURITY DEFINER function.
+CREATE FUNCTION meddle() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  statement text;
+  results text[] := ARRAY[current_user::text];
+BEGIN
+  FOREACH statement IN ARRAY ARRAY[
+    'SELECT prism_crypt.cancel_job((SELECT id FROM regress.job))', 'SELECT prism_crypt.pause_job((SELECT id FROM regress.job))',
+    'SELECT prism_crypt._start_job(''public.dba'', ''v'', NULL, NULL, prism_crypt._note_caller())',
+    'SELECT 1 / count(*) FROM prism_crypt.progress WHERE target LIKE ''%dba%'''] LOOP
+    BEGIN
+      EXECUTE statement;
+      results := results || 'DONE: '::text || statement;
+    EXCEPTION WHEN OTHERS THEN
+      results := results || SQLERRM;
+    END;
+  END LOOP;
+  RETURN array_to_string(results, '; ');
+END $$;
+CREATE FUNCTION meddle_as_owner() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT public.meddle()';
+ALTER FUNCTION meddle_as_owner() OWNER TO regress_prism_rotator;
+SELECT regexp_replace(meddle_as_owner(), '\d+', 'N', 'g');
+SET ROLE regress_prism_rotator;
+CREATE TABLE trap (id int);
+INSERT INTO trap VALUES (1);
+CREATE TABLE told (what text);
+CREATE FUNCTION spring(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RAISE INFO '%', regexp_replace(public.meddle(), '\d+', 'N', 'g');
+  RETURN 1;
+END $$;
+SET client_min_messages = error;
+CREATE INDEX ON trap (spring(id));
+RESET client_min_messages;
+RESET ROLE;
+ANALYZE trap;
+REINDEX TABLE trap;
+SELECT target, state FROM prism_crypt.progress WHERE id = :dba_job;
+
+-- A worker without the token that it was given, or with one of another statement, does nothing.
+SET ROLE regress_prism_rotator;
+SELECT (prism_crypt._start_job('mine', 'v', NULL, NULL, prism_crypt._note_caller())).token AS token \gset
+SELECT action FROM prism_crypt._claim_range(:'token', 'mine');
+SELECT action FROM prism_crypt._claim_range(gen_random_uuid(), 'dba');
+SELECT action FROM prism_crypt._claim_check(:'token', '{mine}');
+SELECT prism_crypt._advance_range(:'token', (SELECT range FROM regress.job), '(9,0)', 0, 5, 1);
+SELECT prism_crypt._count_rows(:'token', 'dba', 5, 1), prism_crypt._skip_walk(:'token', 'dba'), prism_crypt._job_state(:'token');
+SELECT prism_crypt._walk_again(:'token', '{dba}'), prism_crypt._finish_parts(:'token', '{dba}', '{}', '{}', '{}'), prism_crypt._leave_job(:'token', 'said so', 'failed');
+SELECT prism_crypt._leave_job(NULL, NULL, NULL), prism_crypt._job_state(NULL), prism_crypt._finish_parts(NULL, NULL, NULL, NULL, NULL);
+RESET ROLE;
+SELECT target, state, rows_done, error FROM prism_crypt.progress WHERE id = :dba_job;
+-- With its token it only reaches its own job, its ranges, and forward; and numbers are numbers.
+SET ROLE regress_prism_rotator;
+DO $$
+DECLARE
+  token uuid := (prism_crypt._start_job('mine', 'v', NULL, NULL, prism_crypt._note_caller())).token;
+  claim record;
+  statement text;
+BEGIN
+  RAISE INFO 'over a table that is not a part: %', (prism_crypt._claim_range(token, 'trap')).action;
+  RAISE INFO 'without a check: %', prism_crypt._walk_again(token, '{mine}');
+  PERFORM prism_crypt._finish_parts(token, '{mine}', '{}', '{}', '{}');
+  RAISE INFO '%', prism_crypt._job_state(token);
+  CALL regress.fails(format('SELECT prism_crypt._claim_range(%L, ''dba'')', token));
+  CALL regress.fails(format('SELECT prism_crypt._count_rows(%L, ''dba'', 5, 1)', token));
+  CALL regress.fails(format('SELECT prism_crypt._skip_walk(%L, ''dba'')', token));
+  RAISE INFO 'check: %', (prism_crypt._claim_check(token, '{mine}')).action;
+  CALL regress.fails(format('SELECT prism_crypt._walk_again(%L, ''{mine,dba}'')', token));
+  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine,dba}'', ''{}'', ''{}'', ''{}'')', token));
+  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{-1}'', ''{0}'')', token));
+  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{0}'', ''{9223372036854775807}'')', token));
+  PERFORM prism_crypt._walk_again(token, '{mine}');
+  claim := prism_crypt._claim_range(token, 'mine');
+  RAISE INFO 'claimed: % % %', claim.action, claim.place, claim.end_block;
+  FOREACH statement IN ARRAY ARRAY[
+    '''(0,0)'', 0, 9223372036854775807, 1', '''(0,0)'', 0, -1, 1', '''(0,0)'', 0, NULL, 1', '''(0,0)'', 0, 300, 1', '''(0,0)'', 0, 0, ''NaN''',
+    '''(0,0)'', 0, 0, ''infinity''', '''(0,0)'', 0, 0, -1', '''(0,0)'', 0, 0, 1e300', '''(0,0)'', 0, 0, NULL', '''(0,0)'', ''NaN'', 0, 0',
+    '''(0,0)'', 2, 0, 0', '''(0,0)'', NULL, 0, 0'] LOOP
+    CALL regress.fails(format('SELECT prism_crypt._advance_range(%L, %s, %s)', token, claim.range_id, statement));
+  END LOOP;
+  FOREACH statement IN ARRAY ARRAY['9223372036854775807, 1', '-1, 1', 'NULL, 1', '1, ''NaN''', '1, NULL', '1, -1'] LOOP
+    CALL regress.fails(format('SELECT prism_crypt._count_rows(%L, ''mine'', %s)', token, statement));
+  END LOOP;
+  -- Not by its number, if it is another's.
+  RAISE INFO 'another''s range: %', prism_crypt._advance_range(token, (SELECT range FROM regress.job), '(9,0)', 1, 1, 1);
+  RAISE INFO 'a place backwards or nowhere: % %', prism_crypt._advance_range(token, claim.range_id, '(0,5)', 0, 1, 1e-320),
+    prism_crypt._advance_range(token, claim.range_id, NULL, 0, 1, 1e9);
+  RAISE INFO 'beyond its end: %', prism_crypt._advance_range(token, claim.range_id, '(4294967295,9)', 0, 1, 1e9);
+END $$;
+RESET ROLE;
+SELECT target, state, rows_done, blocks_done <= blocks_total AS blocks FROM prism_crypt.progress ORDER BY id;
+SELECT * FROM prism_crypt.job_range WHERE job <> :dba_job;
+-- Absurd numbers in the tables, and in the statistics of a table, are no error of the view.
+UPDATE prism_crypt.job_part SET busy_seconds = 1e-320, rows_done = 1000000000000000;
+SELECT count(*), bool_and(rows_per_second IS NULL) FROM prism_crypt.progress;
+UPDATE prism_crypt.job_part SET busy_seconds = 1e308, next_block = 1, end_block = 9000000000;
+UPDATE prism_crypt.job_range SET busy_seconds = 1e308 WHERE job = :dba_job;
+UPDATE pg_class SET reltuples = 'infinity' WHERE oid = 'mine'::regclass;
+SELECT count(*), max(rows_estimate) FROM prism_crypt.progress;
+
+-- The right is asked again at each step: here a trigger takes it away after four batches.
+SET client_min_messages = warning;
+DELETE FROM prism_crypt.job;
+SELECT prism_crypt.rotate_key() AS active \gset
+CREATE FUNCTION take_away() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+  REVOKE UPDATE ON public.mine FROM regress_prism_rotator;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER take_away BEFORE UPDATE ON mine FOR EACH ROW WHEN (OLD.id = 7) EXECUTE FUNCTION take_away();
+SET ROLE regress_prism_rotator;
+CALL rotate_batch('mine', 'v', 2);
+\echo :SQLSTATE
+RESET ROLE;
+SELECT count(*) FROM mine WHERE key_version(v) = :active;
+SELECT state, rows_done, error FROM prism_crypt.progress;
+SELECT count(*) FROM prism_crypt.job_worker;
+DROP TRIGGER take_away ON mine;
+CALL rotate_batch('mine', 'v', 2);
+SELECT state, rows_done, error FROM prism_crypt.progress;
+-- The job is of the table's parts, whatever a caller thinks: rights to the parent alone are not enough.
+CREATE TABLE parent (id int, v encrypted_text) PARTITION BY LIST (id);
+CREATE TABLE part_1 PARTITION OF parent FOR VALUES IN (1);
+INSERT INTO parent VALUES (1, 'v');
+GRANT SELECT, UPDATE ON parent TO regress_prism_rotator;
+SET ROLE regress_prism_rotator;
+CALL regress.fails('SELECT prism_crypt._start_job(''parent'', NULL, NULL, NULL, prism_crypt._note_caller())');
+RESET ROLE;
+REVOKE UPDATE ON parent FROM regress_prism_rotator;
+GRANT SELECT, UPDATE ON part_1 TO regress_prism_rotator;
+SET ROLE regress_prism_rotator;
+CALL regress.fails('SELECT prism_crypt._start_job(''parent'', NULL, NULL, NULL, prism_crypt._note_caller())');
+RESET ROLE;
+DROP TABLE regress.job;
