@@ -216,7 +216,7 @@ CREATE TRIGGER index_key_emptied
 
 DO $$
 DECLARE
-  name text;
+  name pg_catalog.text;
 BEGIN
   FOREACH name IN ARRAY ARRAY['index_key_loaded', 'index_key_replaced', 'index_key_removed', 'index_key_emptied'] LOOP
     EXECUTE pg_catalog.format('ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER %I', name);

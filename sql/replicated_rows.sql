@@ -120,7 +120,7 @@ CREATE TRIGGER data_key_usage_replicated BEFORE INSERT ON prism_crypt.data_key_u
 
 DO $$
 DECLARE
-  name text;
+  name pg_catalog.text;
 BEGIN
   FOREACH name IN ARRAY ARRAY['data_key', 'index_key', 'keyset', 'data_key_usage'] LOOP
     EXECUTE pg_catalog.format('ALTER TABLE prism_crypt.%I ENABLE ALWAYS TRIGGER %I',
