@@ -33,7 +33,8 @@ SELECT prism_crypt._key_versions(ARRAY[m]) FROM r WHERE id = 3;
 
 -- An index on ranges is among those that are built anew with a new index key.
 CREATE TABLE stays (s span, EXCLUDE USING gist (s WITH =));
-INSERT INTO stays SELECT span(v, v, '[]') FROM v;
+-- Without the long one: GiST puts unions of ranges into pages.
+INSERT INTO stays SELECT span(v, v, '[]') FROM v WHERE id < 13;
 CALL prism_crypt.rotate_index_key();
 SET enable_seqscan = off;
 SELECT count(*) FROM v WHERE EXISTS (SELECT FROM stays WHERE s = span(v.v, v.v, '[]'));
