@@ -96,7 +96,7 @@ class Attack(Scenario):
         said = self.run_as(user, script, **kw)
         where = {k: v for k, v in kw.items() if k in ("db", "cluster")}
         if after:
-            said += "\nafterwards: " + self.run_as("postgres", after, **where)
+            said += "\nafterwards:\n" + self.run_as("postgres", after, **where)
         if undo:
             self.run_as("postgres", undo, **where)
         self.judge(name, "it reached its goal" if goal(said) else "", said)
@@ -120,7 +120,7 @@ class Attack(Scenario):
         """The goal can be reached, by somebody who may: so the check can fail."""
         said = self.run_as(user, script, **kw)
         if after:
-            said += "\nafterwards: " + self.run_as("postgres", after, **{k: v for k, v in kw.items() if k in ("db", "cluster")})
+            said += "\nafterwards:\n" + self.run_as("postgres", after, **{k: v for k, v in kw.items() if k in ("db", "cluster")})
         with self.subTest(control=name):
             self.assertTrue(goal(said), f"control {name}: the goal was not reached\n{said[-2000:]}")
 
