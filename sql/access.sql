@@ -136,6 +136,8 @@ BEGIN
       RETURN ARRAY[
         'prism_crypt.status()',
         'prism_crypt._invalid_search_indexes()',
+        'prism_crypt._unexpected_grants()',
+        'prism_crypt._namesakes()',
         'prism_crypt.rotation_due()',
         'prism_crypt.census(regclass)',
         'prism_crypt._progress()']::regprocedure[];

@@ -37,9 +37,19 @@ COMMENT ON TYPE prism_crypt.key_rows IS
 -- asks for CASCADE where there are keys.
 CREATE FUNCTION prism_crypt._make_carrier() RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  grantee oid;
 BEGIN
   IF to_regclass('prism_crypt.carried_keys') IS NULL THEN
     CREATE VIEW prism_crypt.carried_keys AS SELECT ''::prism_crypt.key_rows AS keys;
+    -- Default privileges may have opened it.
+    FOR grantee IN
+      SELECT DISTINCT a.grantee FROM pg_class AS c, aclexplode(c.relacl) AS a
+      WHERE c.oid = 'prism_crypt.carried_keys'::regclass AND a.grantee <> c.relowner
+    LOOP
+      EXECUTE format('REVOKE ALL ON prism_crypt.carried_keys FROM %s CASCADE',
+                     CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+    END LOOP;
     COMMENT ON VIEW prism_crypt.carried_keys IS
       'Makes pg_dump write the wrapped keys before any row. Leave it in dumps: values may be opened while they are restored';
   END IF;

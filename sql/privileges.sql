@@ -1,22 +1,52 @@
--- Everything is closed first, whatever was installed above; then what everybody needs is opened.
+-- Everything is closed first, whatever was installed above, to everybody: ALTER DEFAULT PRIVILEGES may have opened it to
+-- others than PUBLIC. Then what everybody needs is opened.
 DO $$
 DECLARE
-  routine pg_catalog.regprocedure;
+  one pg_catalog.record;
 BEGIN
-  FOR routine IN
-    SELECT d.objid::pg_catalog.regprocedure
-    FROM pg_catalog.pg_depend AS d
-    JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
-      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
-      AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt'
+  FOR one IN
+    SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
+             CASE WHEN g.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                  ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END) AS command
+    FROM (
+      SELECT d.classid, d.objid
+      FROM pg_catalog.pg_depend AS d
+      JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+      WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+        AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt'
+    ) AS d
+    CROSS JOIN LATERAL (
+      SELECT 'ROUTINE', p.oid::pg_catalog.regprocedure::pg_catalog.text, p.proowner,
+             coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+      FROM pg_catalog.pg_proc AS p
+      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.oid OPERATOR(pg_catalog.=) d.objid
+      UNION ALL
+      SELECT CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+             c.oid::pg_catalog.regclass::pg_catalog.text, c.relowner,
+             coalesce(c.relacl, pg_catalog.acldefault(
+               CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'S' THEN 's'::pg_catalog."char" ELSE 'r' END, c.relowner))
+      FROM pg_catalog.pg_class AS c
+      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) d.objid
+        AND c.relkind OPERATOR(pg_catalog.<>) 'c'
+      UNION ALL
+      -- As long as nothing was granted and revoked, types are open to PUBLIC.
+      SELECT 'TYPE', t.oid::pg_catalog.regtype::pg_catalog.text, t.typowner, t.typacl
+      FROM pg_catalog.pg_type AS t
+      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
+      UNION ALL
+      SELECT 'SCHEMA', pg_catalog.quote_ident(n.nspname), n.nspowner, n.nspacl
+      FROM pg_catalog.pg_namespace AS n
+      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+        AND n.oid OPERATOR(pg_catalog.=) d.objid
+    ) AS o (kind, name, owner, acl)
+    CROSS JOIN LATERAL (SELECT DISTINCT a.grantee FROM pg_catalog.aclexplode(o.acl) AS a) AS g
+    WHERE g.grantee OPERATOR(pg_catalog.<>) o.owner
   LOOP
-    EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', routine);
+    EXECUTE one.command;
   END LOOP;
 END $$;
 
-REVOKE ALL ON ALL TABLES IN SCHEMA prism_crypt FROM PUBLIC;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA prism_crypt FROM PUBLIC;
+GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
 
 -- Input, output and encryption, and what tells nothing but the header.
 GRANT EXECUTE ON FUNCTION

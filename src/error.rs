@@ -73,6 +73,8 @@ pub enum Error {
     DamagedNested(&'static str),
     #[error("permission denied to load ciphertext")]
     LoadDenied,
+    #[error("a master key that wraps no key yet must be set by a key administrator")]
+    ForeignMasterKey,
     #[error("permission denied to decrypt")]
     DecryptDenied,
     #[error("the text is an encrypted value already")]
@@ -211,7 +213,9 @@ impl Error {
             }
             Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
-            Self::LoadDenied | Self::SearchDenied | Self::DecryptDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::LoadDenied | Self::SearchDenied | Self::DecryptDenied | Self::ForeignMasterKey => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -297,6 +301,9 @@ impl Error {
             Self::LoadDenied => {
                 "Only roles with prism_crypt.grant_access(role, 'load') may. To encrypt this very text, call \
                  encrypt_field()."
+            }
+            Self::ForeignMasterKey => {
+                "The role that sets prism_crypt.master_key needs prism_crypt.grant_access(role, 'key_admin')."
             }
             Self::DecryptDenied => "prism_crypt.grant_access(role, 'decrypt') gives the right.",
             Self::SealedAlready => {

@@ -5,6 +5,7 @@ mod datatype;
 mod error;
 mod functions;
 mod hygiene;
+mod identity;
 mod interrupts;
 mod keyring;
 mod privilege;
@@ -78,7 +79,8 @@ extension_sql_file!("../sql/replicated_rows.sql", name = "replicated_rows", requ
 extension_sql_file!("../sql/key_rows.sql", name = "key_rows", requires = ["replicated_rows"]);
 extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_rows"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
-extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["access"], finalize);
+extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["access"]);
+extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["grants"], finalize);
 
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;

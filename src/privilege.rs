@@ -3,6 +3,7 @@
 //! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
 
 use crate::error::Error;
+use crate::identity::{Identity, outer_role};
 use crate::interrupts;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -20,23 +21,11 @@ pub enum Right {
     Search(pg_sys::Oid),
     /// EXECUTE on `prism_crypt.load_envelope(text)`.
     Load,
+    /// EXECUTE on `prism_crypt.rotate_key(text, text)`.
+    AdministerKeys,
 }
 
-unsafe extern "C-unwind" {
-    // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
-    #[link_name = "GetUserIdAndSecContext"]
-    fn role_and_context(role: *mut pg_sys::Oid, context: *mut i32);
-}
-
-/// The current role, and whether PostgreSQL took it on to check a foreign key (`SECURITY_NOFORCE_RLS`, which it sets for
-/// nothing else).
-#[inline]
-fn current_role() -> (pg_sys::Oid, bool) {
-    let (mut role, mut context) = (pg_sys::InvalidOid, 0);
-    // SAFETY: reads two variables of this session.
-    unsafe { role_and_context(&mut role, &mut context) };
-    (role, context.cast_unsigned() & pg_sys::SECURITY_NOFORCE_RLS != 0)
-}
+const KINDS: usize = 5;
 
 impl Right {
     /// Rights of the same kind are of the same function: the extension has but one schema.
@@ -47,6 +36,7 @@ impl Right {
             Self::Mask(_) => 1,
             Self::Search(_) => 2,
             Self::Load => 3,
+            Self::AdministerKeys => 4,
         }
     }
 }
@@ -72,7 +62,7 @@ const MAX_ANSWERS: usize = 256;
 
 thread_local! {
     /// By kind of right.
-    static LAST: [Cell<Option<Answer>>; 4] = const { [const { Cell::new(None) }; 4] };
+    static LAST: [Cell<Option<Answer>>; KINDS] = const { [const { Cell::new(None) }; KINDS] };
     /// By kind of right and role.
     static ALL: RefCell<BTreeMap<(usize, u32), Answer>> = const { RefCell::new(BTreeMap::new()) };
     /// Grows whenever a function, a role or a membership may have changed. A look-up may itself hear of a change, and then its
@@ -84,22 +74,28 @@ thread_local! {
 /// Whether the current role has a right.
 #[inline]
 pub fn may(right: Right) -> bool {
-    may_role(right, current_role().0).unwrap_or(false)
+    may_role(right, Identity::current().role)
+}
+
+/// Whether a role has a right.
+#[inline]
+pub fn may_role(right: Right, role: pg_sys::Oid) -> bool {
+    known_of(right, role).unwrap_or(false)
 }
 
 /// `None` where that is not known, and nothing can be looked up because interrupts are held off. Then the last answer will
 /// do, even if it is one of before.
 #[inline]
-fn may_role(right: Right, role: pg_sys::Oid) -> Option<bool> {
+fn known_of(right: Right, role: pg_sys::Oid) -> Option<bool> {
     match LAST.with(|last| last[right.kind()].get()) {
         Some(last) if last.role == role && last.is_current() => Some(last.is_granted),
-        _ => may_role_otherwise(right, role),
+        _ => known_of_otherwise(right, role),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn may_role_otherwise(right: Right, role: pg_sys::Oid) -> Option<bool> {
+fn known_of_otherwise(right: Right, role: pg_sys::Oid) -> Option<bool> {
     let key = (right.kind(), role.to_u32());
     let known = ALL.with_borrow(|all| all.get(&key).copied());
     let answer = match known {
@@ -128,8 +124,8 @@ fn may_role_otherwise(right: Right, role: pg_sys::Oid) -> Option<bool> {
 /// up.
 #[inline]
 pub fn is_known_to_search() -> bool {
-    let (role, is_referential) = current_role();
-    !is_referential && is_search_known_of(role) == Some(true)
+    let identity = Identity::current();
+    !identity.is_referential() && is_search_known_of(identity.role) == Some(true)
 }
 
 #[inline]
@@ -142,9 +138,8 @@ fn is_search_known_of(role: pg_sys::Oid) -> Option<bool> {
 /// Whether [`prepare_search`] has nothing to do.
 #[inline]
 pub fn is_search_prepared() -> bool {
-    let role = current_role().0;
-    // SAFETY: reads a variable of this session.
-    is_search_known_of(role).is_some() && role == unsafe { pg_sys::GetOuterUserId() }
+    let role = Identity::current().role;
+    is_search_known_of(role).is_some() && role == outer_role()
 }
 
 /// Looks up what [`require_search`] may ask while nothing can be looked up.
@@ -152,12 +147,10 @@ pub fn prepare_search() {
     if is_search_prepared() || interrupts::are_held_off() {
         return;
     }
-    // SAFETY: catalog look-ups inside a transaction; reads a variable of this session.
-    unsafe {
-        let right = Right::Search(find_blind_index(extension_schema()));
-        may_role(right, pg_sys::GetOuterUserId());
-        may_role(right, current_role().0);
-    }
+    // SAFETY: catalog look-ups inside a transaction.
+    let right = Right::Search(unsafe { find_blind_index(extension_schema()) });
+    known_of(right, outer_role());
+    known_of(right, Identity::current().role);
 }
 
 /// Raises an error unless the current role may search: have values opened to be compared, and search tags made. PostgreSQL
@@ -168,10 +161,9 @@ pub fn prepare_search() {
 #[inline]
 pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let right = Right::Search(function_oid(fcinfo));
-    let (role, is_referential) = current_role();
-    match may_role(right, role) {
-        // SAFETY: reads a variable of this session.
-        Some(true) if is_referential => permit(may_role(right, unsafe { pg_sys::GetOuterUserId() })),
+    let identity = Identity::current();
+    match known_of(right, identity.role) {
+        Some(true) if identity.is_referential() => permit(known_of(right, outer_role())),
         is_granted => permit(is_granted),
     }
 }
@@ -235,12 +227,21 @@ unsafe fn function_of(right: Right) -> pg_sys::Oid {
             Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
             Right::Mask(output_function) => beside(output_function, c"mask_field"),
             Right::Search(function) => find_blind_index(pg_sys::get_func_namespace(function)),
-            Right::Load => {
-                let schema = pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true);
-                find_function(schema, c"load_envelope", &[pg_sys::TEXTOID])
+            Right::Load => find_function(administration(), c"load_envelope", &[pg_sys::TEXTOID]),
+            Right::AdministerKeys => {
+                find_function(administration(), c"rotate_key", &[pg_sys::TEXTOID, pg_sys::TEXTOID])
             }
         }
     }
+}
+
+/// The schema of administration; an invalid oid where there is none.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn administration() -> pg_sys::Oid {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true) }
 }
 
 /// # Safety
@@ -334,13 +335,14 @@ unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Outdates the answers when a function, a role or a membership changes.
+/// Outdates the answers when a function, a role, a membership or the owner of a database changes.
 fn listen() {
     if LISTENING.replace(true) {
         return;
     }
-    use pg_sys::SysCacheIdentifier::{AUTHMEMMEMROLE, AUTHOID, PROCOID};
-    for cache in [PROCOID, AUTHOID, AUTHMEMMEMROLE] {
+    use pg_sys::SysCacheIdentifier::{AUTHMEMMEMROLE, AUTHOID, DATABASEOID, PROCOID};
+    // The owner of the database is a member of pg_database_owner.
+    for cache in [PROCOID, AUTHOID, AUTHMEMMEMROLE, DATABASEOID] {
         // SAFETY: registered once a backend, and the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget), pg_sys::Datum::null()) }
     }

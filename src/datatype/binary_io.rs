@@ -26,10 +26,10 @@ fn encrypted_text_recv(
 fn value_of(message: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     if message.first() == Some(&FORMAT_V1) {
         if !load::is_plaintext(fcinfo, || Ok(Envelope::parse(message).is_ok()))? {
-            return load::load_binary(message, typmod);
+            return load::load_binary(message, typmod, fcinfo);
         }
     } else if armor::is_armored(message) && !load::is_plaintext(fcinfo, || load::is_text_form(message))? {
-        return load::load_text(message, typmod);
+        return load::load_text(message, typmod, fcinfo);
     }
     crate::settings::note_constant();
     encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))

@@ -91,8 +91,13 @@ fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo
 
 /// `encrypted_text(bytea, integer, boolean) → encrypted_text`: loads an envelope, for roles that may load.
 #[pg_extern(sql = false)]
-fn bytea_to_encrypted_text(envelope: Bytea<'_>, typmod: i32, _explicit: bool) -> SqlResult<EncryptedResult> {
-    Ok(EncryptedResult(load::load_binary(envelope.0.bytes(), typmod)?))
+fn bytea_to_encrypted_text(
+    envelope: Bytea<'_>,
+    typmod: i32,
+    _explicit: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<EncryptedResult> {
+    Ok(EncryptedResult(load::load_binary(envelope.0.bytes(), typmod, fcinfo)?))
 }
 
 /// `bytea(encrypted_text) → bytea`: the envelope.

@@ -10,17 +10,18 @@ use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FieldClass, armor};
 
-/// Takes an envelope as it is, if the current role may load, and if its class is the one of the column.
-pub fn load_binary(bytes: &[u8], typmod: i32) -> Result<Varlena, Error> {
-    require_privilege()?;
+/// Takes an envelope as it is, if the current role may load or it comes with a replicated row, and if its class is the one of
+/// the column. `fcinfo` is the running call.
+pub fn load_binary(bytes: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    require_privilege(fcinfo)?;
     let envelope = Envelope::parse(bytes).map_err(Error::BinaryForm)?;
     check_modifier(&envelope, typmod)?;
     Varlena::copy_of(bytes)
 }
 
 /// Takes a text form as it is, under the same conditions.
-pub fn load_text(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
-    require_privilege()?;
+pub fn load_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    require_privilege(fcinfo)?;
     decode(text, typmod)
 }
 
@@ -66,7 +67,7 @@ pub fn is_plaintext(
     fcinfo: pg_sys::FunctionCallInfo,
     is_ciphertext: impl FnOnce() -> Result<bool, Error>,
 ) -> Result<bool, Error> {
-    if may_load() || !output::is_plaintext(output_function(privilege::function_oid(fcinfo))) {
+    if may_load(fcinfo) || !output::is_plaintext(output_function(privilege::function_oid(fcinfo))) {
         return Ok(false);
     }
     Ok(!is_ciphertext()?)
@@ -84,17 +85,32 @@ fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
 }
 
 /// Replication applies what another server sealed; everybody else needs the privilege.
-fn may_load() -> bool {
-    privilege::is_logical_worker() || privilege::may(Right::Load)
+fn may_load(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    is_of_replicated_row(fcinfo) || privilege::may(Right::Load)
 }
 
-fn require_privilege() -> Result<(), Error> {
+fn require_privilege(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     if privilege::is_logical_worker() {
         // Indexes will compare the value, and no statement begins here that would see to what they need.
         keyring::prepare();
         privilege::prepare_search();
     }
-    if may_load() { Ok(()) } else { Err(Error::LoadDenied) }
+    if may_load(fcinfo) { Ok(()) } else { Err(Error::LoadDenied) }
+}
+
+/// Whether an input function is called by the worker that applies replicated changes, for a value of the row that it applies.
+/// Triggers of the table, and functions in its constraints and indexes, run in that worker too, and are their owner's: inside
+/// of them, and where a literal is parsed, PostgreSQL has more than one level of context to tell of errors. Expressions name
+/// themselves in the call.
+fn is_of_replicated_row(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: PostgreSQL passes a valid call; the context is null or the innermost of a list that lives on the stack.
+    privilege::is_logical_worker()
+        && unsafe {
+            let function = (*fcinfo).flinfo;
+            let context = pg_sys::error_context_stack;
+            let is_expression = !function.is_null() && !(*function).fn_expr.is_null();
+            !is_expression && (context.is_null() || (*context).previous.is_null())
+        }
 }
 
 /// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.

@@ -1,6 +1,7 @@
 //! What `prism_crypt.output` changes of the output, and conversions, for which it changes nothing.
 
 use crate::datatype::datum::Encrypted;
+use crate::datatype::dump;
 use crate::datatype::reading::{open_masked, open_text, open_without_context};
 use crate::error::Error;
 use crate::privilege::{self, Right};
@@ -15,9 +16,8 @@ pub fn shown(
     value: Encrypted<'_>,
     output_function: impl Fn() -> pg_sys::Oid,
 ) -> Result<Option<Varlena>, Error> {
-    let mode = settings::output();
-    // What a walsender puts out leaves the server without anybody having asked for plaintext.
-    if mode == Output::Ciphertext || privilege::is_walsender() {
+    let mode = mode();
+    if mode == Output::Ciphertext {
         return Ok(None);
     }
     // A value that needs its context can't be opened here, where there is none to be given.
@@ -33,11 +33,20 @@ pub fn shown(
     }
 }
 
+/// What a walsender puts out leaves the server without anybody having asked for plaintext, and so do dumps.
+fn mode() -> Output {
+    match settings::output() {
+        Output::Ciphertext => Output::Ciphertext,
+        _ if privilege::is_walsender() || dump::is_running() => Output::Ciphertext,
+        other => other,
+    }
+}
+
 /// Whether the client works with plaintext: output shows it, and the role may see it.
 ///
 /// `output_function` is the oid of the type's output function.
 pub fn is_plaintext(output_function: pg_sys::Oid) -> bool {
-    settings::output() == Output::Plaintext && !privilege::is_walsender() && may_decrypt(output_function)
+    mode() == Output::Plaintext && may_decrypt(output_function)
 }
 
 /// The text that a value becomes when it is converted to another type, in the server's encoding: as with the cast to text,

@@ -33,7 +33,7 @@ fn value_of(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Resul
         Purpose::Transport
             if armor::is_armored(text) && !load::is_plaintext(fcinfo, || load::is_text_form(text))? =>
         {
-            return load::load_text(text, typmod);
+            return load::load_text(text, typmod, fcinfo);
         }
         // An estimate raises no error that the statement might not.
         Purpose::Transport | Purpose::Estimate => {}

@@ -1,6 +1,7 @@
 //! ALTER TABLE that was running when the library was loaded, so that its hook has not seen it: the cast that converts a column
 //! refuses itself where the statement has no USING. Only statements of their own, not those inside a function.
 
+use super::portal::running_statement;
 use crate::error::Error;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
@@ -12,7 +13,7 @@ static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Called while the library is loaded.
 pub fn init() {
-    IS_RUNNING.store(!running_statement().is_null(), Relaxed);
+    IS_RUNNING.store(!running_change().is_null(), Relaxed);
 }
 
 /// Refuses the running call, a cast away from the type, where such a statement makes it.
@@ -22,7 +23,7 @@ pub fn check(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 }
 
 fn check_call(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-    let statement = running_statement();
+    let statement = running_change();
     if statement.is_null() {
         // The hook sees every later one.
         IS_RUNNING.store(false, Relaxed);
@@ -52,19 +53,10 @@ fn check_call(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 }
 
 /// The ALTER TABLE that the client sent, if that is what is running; or null.
-fn running_statement() -> *mut pg_sys::AlterTableStmt {
-    // SAFETY: the portal that is running is null or whole; its statements are planned ones, and their tags say what they are.
-    unsafe {
-        let portal = pg_sys::ActivePortal;
-        if portal.is_null() {
-            return null_mut();
-        }
-        let statements = (*portal).stmts;
-        (0..length(statements))
-            .map(|at| (*pg_sys::list_nth(statements, at).cast::<pg_sys::PlannedStmt>()).utilityStmt)
-            .find(|statement| pgrx::is_a(*statement, pg_sys::NodeTag::T_AlterTableStmt))
-            .map_or(null_mut(), |statement| statement.cast())
-    }
+fn running_change() -> *mut pg_sys::AlterTableStmt {
+    // SAFETY: the node's tag says what it is.
+    let is_change = |statement| unsafe { pgrx::is_a(statement, pg_sys::NodeTag::T_AlterTableStmt) };
+    running_statement(is_change).cast()
 }
 
 /// The number of the column that an expression casts without having been told to.

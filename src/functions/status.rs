@@ -23,7 +23,9 @@ fn status() -> Result<
     ];
     checks.extend(keys());
     checks.push(seals());
-    checks.extend(invalid_indexes()?);
+    checks.extend(finding("invalid_indexes", INVALID_INDEXES)?);
+    checks.extend(finding("unexpected_grants", UNEXPECTED_GRANTS)?);
+    checks.extend(finding("namesakes", NAMESAKES)?);
     checks.push(hardware());
     checks.push(preload());
     checks.push(sees_statements_first());
@@ -32,7 +34,13 @@ fn status() -> Result<
     let enabled = checks.iter().all(|(name, _, ok)| {
         *ok || matches!(
             *name,
-            "seals" | "invalid_indexes" | "hardware_aes" | "preloaded" | "sees_statements_first"
+            "seals"
+                | "invalid_indexes"
+                | "unexpected_grants"
+                | "namesakes"
+                | "hardware_aes"
+                | "preloaded"
+                | "sees_statements_first"
         )
     });
     checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
@@ -88,18 +96,19 @@ fn seals() -> Check {
     ("seals", shown.join(", "), ok)
 }
 
-/// Indexes that nobody may ask, with what to do: those built before their index key was there, and remains of a build that failed.
-/// None is no check.
-fn invalid_indexes() -> Result<Option<Check>, ErrorReport> {
-    let found = Spi::connect(|client| {
-        client
-            .select("SELECT prism_crypt._invalid_search_indexes()", Some(1), &[])?
-            .first()
-            .get_one::<String>()
-    })
-    .map_err(|_| Error::Internal("indexes can't be looked up"))?;
-    Ok(found.map(|todo| ("invalid_indexes", todo, false)))
+/// What a query of the catalogs finds wrong. Nothing is no check.
+fn finding(name: &'static str, query: &str) -> Result<Option<Check>, ErrorReport> {
+    let found = Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<String>())
+        .map_err(|_| Error::Internal("the catalogs can't be looked through"))?;
+    Ok(found.map(|found| (name, found, false)))
 }
+
+/// Indexes that nobody may ask, with what to do: those built before their index key was there, and remains of a build that failed.
+const INVALID_INDEXES: &str = "SELECT prism_crypt._invalid_search_indexes()";
+/// Grants that nobody made by `grant_access()`.
+const UNEXPECTED_GRANTS: &str = "SELECT prism_crypt._unexpected_grants()";
+/// Objects of others that may be taken for ours.
+const NAMESAKES: &str = "SELECT prism_crypt._namesakes()";
 
 /// The instructions that the cipher uses where it finds them.
 fn hardware() -> Check {

@@ -6,7 +6,7 @@
 
 use super::redact::{self, cut_from, edit, overwrite};
 use super::{asked, copy, level, naming, ordering};
-use crate::settings::{self, Output};
+use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
 use pgrx::{PgLogLevel, pg_sys};
 use std::cell::Cell;
@@ -86,7 +86,7 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
 /// # Safety
 /// As for [`withhold_keys`].
 unsafe fn withhold_shown_plaintext(error: &mut pg_sys::ErrorData) {
-    if settings::output() == Output::Ciphertext {
+    if !settings::may_show_plaintext() {
         return;
     }
     // SAFETY: as promised by the caller.

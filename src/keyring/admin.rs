@@ -7,6 +7,8 @@ use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
 use crate::keyring::nonce_owner;
+use crate::privilege::{self, Right};
+use crate::settings;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
@@ -90,11 +92,19 @@ fn generate_key() -> Result<
     Ok(TableIterator::once((String::clone(&key), 32, "AES-256-GCM")))
 }
 
-/// Wraps a key under the first master key.
+/// Wraps a key under the first master key. A session may set one that nobody else has, and then call a function of somebody who
+/// may make keys: a master key that wraps nothing yet is taken from key administrators only.
 fn wrap(keyring: &mut Keyring, identity: KeyIdentity<'_>, key: &KeyBytes) -> Result<Wrapped, Error> {
+    let fingerprint = keyring.wrapping_key()?.0.fingerprint().to_string();
+    if let Some(role) = settings::master_key_chosen_by()
+        && !keyring.rows()?.has_master(&fingerprint)
+        && !privilege::may_role(Right::AdministerKeys, role)
+    {
+        return Err(Error::ForeignMasterKey);
+    }
     let (master, nonces) = keyring.wrapping_key()?;
     let wrapped = master.wrap(nonces, nonce_owner(), identity, key)?;
-    Ok((wrapped, master.fingerprint().to_string()))
+    Ok((wrapped, fingerprint))
 }
 
 /// Makes the sequence's step durable before anything is sealed under the new version: after a crash the version would

@@ -107,6 +107,13 @@ impl KeyTable {
         self.rows.values().any(|row| row.keyset == keyset)
     }
 
+    /// Whether the master key with this fingerprint wraps any of the keys that are left.
+    pub fn has_master(&self, fingerprint: &str) -> bool {
+        let data_keys = self.rows.values().map(|row| (row.state, &row.master_fingerprint));
+        let index_keys = self.index_keys.values().map(|row| (row.state, &row.master_fingerprint));
+        data_keys.chain(index_keys).any(|(state, known)| state != KeyState::Destroyed && known == fingerprint)
+    }
+
     /// Every keyset's active version.
     pub fn active(&self) -> impl Iterator<Item = (&str, KeyVersion)> {
         self.active.iter().map(|(keyset, version)| (keyset.as_str(), *version))

@@ -1,6 +1,7 @@
 //! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
 
-use super::{KEYSET_GENERATION, MASTER_GENERATION};
+use super::MASTER_GENERATION;
+use super::keyset;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use prism_envelope::parse_keys;
@@ -39,7 +40,7 @@ pub fn define_key_source(name: &'static CStr, description: &'static CStr, settin
 /// The setting that names the session's keyset.
 pub fn define_keyset(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
     let long = c"Keysets are made by prism_crypt.create_keyset().";
-    let hooks = Hooks { check: None, assign: Some(assign_keyset), show: None };
+    let hooks = Hooks { check: Some(keyset::check), assign: Some(keyset::assign), show: None };
     // Poolers that follow what is reported hand a client's keyset on to each connection that it is given.
     define(name, description, long, setting, GucContext::Userset, GucFlags::REPORT, hooks);
 }
@@ -146,16 +147,6 @@ fn postgres_string(text: &str) -> *mut c_char {
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_master(_new_value: *const c_char, _extra: *mut c_void) {
     MASTER_GENERATION.fetch_add(1, Relaxed);
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn assign_keyset(new_value: *const c_char, _extra: *mut c_void) {
-    KEYSET_GENERATION.fetch_add(1, Relaxed);
-    // SAFETY: the new value is null or a terminated string. The setting still has the old one.
-    let changes = unsafe { new_value.is_null() || CStr::from_ptr(new_value) != super::keyset() };
-    if changes {
-        super::forget_constants();
-    }
 }
 
 #[pg_guard]

@@ -3,8 +3,10 @@
 mod activity;
 mod constants;
 mod hooks;
+mod keyset;
+mod setter;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
 use std::ffi::{CStr, CString};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +18,8 @@ pub use constants::{
     statement_start,
 };
 pub use hooks::config_generation;
+pub use keyset::{keyset, keyset_generation};
+use setter::Record;
 
 /// Name of the setting that holds a key itself.
 pub const MASTER_KEY: &str = "prism_crypt.master_key";
@@ -31,9 +35,13 @@ static COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 static FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENV: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static MASTER_KEY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
+static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(keyset::DEFAULT));
 static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
+
+static MASTER_KEY_RECORD: Record = Record::new();
+static KEYSET_RECORD: Record = Record::new();
+static OUTPUT_RECORD: Record = Record::new();
 
 /// What the output functions of `encrypted_text` give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -49,8 +57,6 @@ pub enum Output {
 
 /// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
 static MASTER_GENERATION: AtomicU64 = AtomicU64::new(0);
-/// Grows whenever `prism_crypt.keyset` is assigned.
-static KEYSET_GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// Declares every setting and reserves the prefix.
 pub fn init() {
@@ -102,11 +108,25 @@ pub fn init() {
         GucFlags::default(),
     );
     hooks::reserve_prefix();
+    MASTER_KEY_RECORD.find(c"prism_crypt.master_key");
+    KEYSET_RECORD.find(c"prism_crypt.keyset");
+    OUTPUT_RECORD.find(c"prism_crypt.output");
+    keyset::init();
 }
 
-/// What the output functions give.
+/// What the output functions give, as far as the setting counts under the current role.
+#[inline]
 pub fn output() -> Output {
-    OUTPUT.get()
+    match OUTPUT.get() {
+        Output::Ciphertext => Output::Ciphertext,
+        other if OUTPUT_RECORD.counts() => other,
+        _ => Output::Ciphertext,
+    }
+}
+
+/// Whether the session may have been shown anything but ciphertext.
+pub fn may_show_plaintext() -> bool {
+    OUTPUT.get() != Output::Ciphertext
 }
 
 /// Whether a key that has reached its limit seals nothing more.
@@ -121,6 +141,11 @@ pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
         .find_map(|(name, setting)| Some((name, hooks::borrow(setting)?)))
 }
 
+/// The role that chose the master key which is in use, where a session chose it.
+pub fn master_key_chosen_by() -> Option<pg_sys::Oid> {
+    hooks::borrow(&INLINE).and_then(|_| MASTER_KEY_RECORD.chosen_by())
+}
+
 /// How long the command that gives the master keys may take; `None` is no limit.
 pub fn master_key_timeout() -> Option<Duration> {
     u64::try_from(MASTER_KEY_TIMEOUT.get()).ok().filter(|limit| *limit > 0).map(Duration::from_millis)
@@ -131,17 +156,7 @@ pub fn inline_master_key() -> Option<&'static CStr> {
     hooks::borrow(&INLINE)
 }
 
-/// The session's keyset, in the encoding of the server.
-pub fn keyset() -> &'static CStr {
-    hooks::borrow(&KEYSET).unwrap_or(c"default")
-}
-
 /// Changes whenever a master-key setting was assigned.
 pub fn master_generation() -> u64 {
     MASTER_GENERATION.load(Relaxed)
-}
-
-/// Changes whenever the session's keyset was assigned.
-pub fn keyset_generation() -> u64 {
-    KEYSET_GENERATION.load(Relaxed)
 }

@@ -1,4 +1,4 @@
-"""What the tests of drivers run with: pinned packages in PRISM_CACHE, fetched at the first use."""
+"""What the tests of drivers, and that of our SQL, run with: pinned packages in PRISM_CACHE, fetched at the first use."""
 
 import functools
 import re
@@ -64,11 +64,8 @@ def _or_skip(provide):
     return wrapper
 
 
-@_or_skip
-def python():
-    """Command (a list) of an interpreter that has the packages of requirements.txt."""
-    requirements = SOURCES / "requirements.txt"
-    home = HOME / f"python-{sys.version_info.major}.{sys.version_info.minor}"
+def _interpreter(home, requirements):
+    """Command (a list) of an interpreter that has the packages of a file."""
     executable = home / "bin/python"
 
     def make():
@@ -77,6 +74,18 @@ def python():
 
     _make_once(home, f"{sys.executable} {sys.version}\n{requirements.read_text(encoding='utf-8')}", make)
     return [str(executable)]
+
+
+@_or_skip
+def python():
+    """Command (a list) of an interpreter that has the drivers of requirements.txt."""
+    return _interpreter(HOME / f"python-{sys.version_info.major}.{sys.version_info.minor}", SOURCES / "requirements.txt")
+
+
+@_or_skip
+def pglast():
+    """Command (a list) of an interpreter that has PostgreSQL's parser."""
+    return _interpreter(HOME / f"pglast-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/sql/requirements.txt")
 
 
 @_or_skip

@@ -1,0 +1,20 @@
+//! The statement that the client sent, as far as it is a utility statement.
+
+use pgrx::pg_sys;
+use std::ptr::null_mut;
+
+/// The utility statement that the client sent and that is running, if it is one that matches; or null.
+pub fn running_statement(matches: impl Fn(*mut pg_sys::Node) -> bool) -> *mut pg_sys::Node {
+    // SAFETY: the portal that is running is null or whole; its statements are planned ones.
+    unsafe {
+        let portal = pg_sys::ActivePortal;
+        if portal.is_null() || (*portal).stmts.is_null() {
+            return null_mut();
+        }
+        let statements = (*portal).stmts;
+        (0..(*statements).length)
+            .map(|at| (*pg_sys::list_nth(statements, at).cast::<pg_sys::PlannedStmt>()).utilityStmt)
+            .find(|statement| !statement.is_null() && matches(*statement))
+            .unwrap_or(null_mut())
+    }
+}

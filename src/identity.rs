@@ -1,0 +1,55 @@
+//! Under whose rights the session runs just now.
+
+use pgrx::pg_sys;
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary at each call, which costs more than the call.
+    #[link_name = "GetUserIdAndSecContext"]
+    fn role_and_context(role: *mut pg_sys::Oid, context: *mut i32);
+}
+
+/// The current role, and how the session came to it.
+#[derive(Clone, Copy)]
+pub struct Identity {
+    /// Whose rights count.
+    pub role: pg_sys::Oid,
+    context: u32,
+}
+
+impl Identity {
+    /// That of this moment.
+    #[inline]
+    pub fn current() -> Self {
+        let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: reads two variables of this session.
+        unsafe { role_and_context(&mut role, &mut context) };
+        Self { role, context: context.cast_unsigned() }
+    }
+
+    /// Whether PostgreSQL took the role on to check a foreign key: it sets `SECURITY_NOFORCE_RLS` for nothing else.
+    #[inline]
+    pub fn is_referential(self) -> bool {
+        self.context & pg_sys::SECURITY_NOFORCE_RLS != 0
+    }
+
+    /// Whether the session runs with the rights of a role that it did not take on itself: inside a SECURITY DEFINER function,
+    /// the check of a foreign key, or work for the owner of a table.
+    #[inline]
+    pub fn is_lent(self) -> bool {
+        self.context & (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) != 0
+    }
+
+    /// Whether it works for the owner of a table, and may change nothing of its own state: REFRESH MATERIALIZED VIEW, ANALYZE,
+    /// CREATE INDEX and the like.
+    #[inline]
+    pub fn is_restricted(self) -> bool {
+        self.context & pg_sys::SECURITY_RESTRICTED_OPERATION != 0
+    }
+}
+
+/// The role of the session's own statements: what SET ROLE took on, or who logged in.
+#[inline]
+pub fn outer_role() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this session.
+    unsafe { pg_sys::GetOuterUserId() }
+}

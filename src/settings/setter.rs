@@ -1,0 +1,78 @@
+//! Whose setting counts. A session may set what it likes, but what it sets must not change what runs with the rights of
+//! another role: inside SECURITY DEFINER functions, or in work for the owner of a table, a setting counts only where that role
+//! set it, in the SET clause of its function or in the function's body.
+
+use crate::identity::{Identity, outer_role};
+use pgrx::pg_sys;
+use std::ffi::CStr;
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What PostgreSQL knows of a setting: who set it, and how.
+pub struct Record(AtomicPtr<pg_sys::config_generic>);
+
+impl Record {
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    /// Finds the record, once the setting is declared.
+    pub fn find(&self, name: &CStr) {
+        self.0.store(find(name), Relaxed);
+    }
+
+    /// Whether the setting, as it is now, counts under the current role.
+    #[inline]
+    pub fn counts(&self) -> bool {
+        let identity = Identity::current();
+        !identity.is_lent() || self.was_set_by(identity)
+    }
+
+    /// The role that chose the value, where a session chose it: by SET, or when it connected.
+    pub fn chosen_by(&self) -> Option<pg_sys::Oid> {
+        use pg_sys::GucSource::{PGC_S_CLIENT, PGC_S_INTERACTIVE};
+        // SAFETY: as below.
+        let record = unsafe { self.0.load(Relaxed).as_ref() }?;
+        let is_chosen = record.source >= PGC_S_INTERACTIVE || record.source == PGC_S_CLIENT;
+        is_chosen.then(|| setter(record).unwrap_or_else(outer_role))
+    }
+
+    fn was_set_by(&self, identity: Identity) -> bool {
+        // SAFETY: null, or a record that PostgreSQL keeps for as long as the process lives.
+        let Some(record) = (unsafe { self.0.load(Relaxed).as_ref() }) else { return false };
+        // What comes from the catalogs or the client's connection is in nobody's name.
+        !identity.is_restricted()
+            && record.source >= pg_sys::GucSource::PGC_S_INTERACTIVE
+            && setter(record) == Some(identity.role)
+    }
+}
+
+/// PostgreSQL 14 does not know it.
+#[cfg(feature = "pg14")]
+fn setter(_record: &pg_sys::config_generic) -> Option<pg_sys::Oid> {
+    None
+}
+
+#[cfg(not(feature = "pg14"))]
+fn setter(record: &pg_sys::config_generic) -> Option<pg_sys::Oid> {
+    Some(record.srole)
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+fn find(name: &CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: PostgreSQL's array of all settings, of that length; names are terminated strings.
+    unsafe {
+        let (records, count) = (pg_sys::get_guc_variables(), pg_sys::GetNumConfigOptions());
+        (0..usize::try_from(count).unwrap_or(0))
+            .map(|at| *records.add(at))
+            .find(|record| CStr::from_ptr((**record).name) == name)
+            .unwrap_or(null_mut())
+    }
+}
+
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+fn find(name: &CStr) -> *mut pg_sys::config_generic {
+    // SAFETY: a look-up that makes nothing and raises nothing; null where there is no such setting.
+    unsafe { pg_sys::find_option(name.as_ptr(), false, true, 0) }
+}
