@@ -9,7 +9,7 @@ LOADS = {
     "a literal": "SELECT '{s}'::public.encrypted_text", "the input function": "SELECT public.encrypted_text_in('{s}', 0, -1)", "an array": "SELECT ('{{{s}}}'::public.encrypted_text[])[1]", "a composite": "SELECT ('({s},1)'::public.pair).a",
     "jsonb_populate_record": "SELECT r.v FROM jsonb_populate_record(NULL::public.fed_{n}, jsonb_build_object('v', '{s}')) AS r", "json_to_record": "SELECT r.v FROM json_to_record(json_build_object('v', '{s}')) AS r (v public.encrypted_text)",
     "bytea": "SELECT '\\x{b}'::bytea::public.encrypted_text", "load_envelope": "SELECT prism_crypt.load_envelope('{s}')", "a cast of text": "SELECT '{s}'::text::public.encrypted_text", "a domain": "SELECT '{s}'::public.named::public.encrypted_text",
-    "a typed literal": "SELECT public.encrypted_text '{s}'", "XMLTABLE": "SELECT x.v FROM XMLTABLE('/a' PASSING '<a>{s}</a>'::xml COLUMNS v public.encrypted_text PATH '.') AS x",
+    "a typed literal": "SELECT public.encrypted_text '{s}'", "XMLTABLE": "SELECT x.v FROM XMLTABLE('/a' PASSING XMLPARSE(DOCUMENT '<a>{s}</a>') COLUMNS v public.encrypted_text PATH '.') AS x",
 }
 # Where the function runs. {f} loads, stores and swallows errors; {t} is the table.
 PLACES = {
@@ -71,6 +71,9 @@ class Apply(Attack):
         if role == "owner":
             self.cluster.psql("ALTER ROLE owner NOSUPERUSER")
         self.cluster.wait_for("SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel", db=db)
+        if role == "owner":
+            # What came before he was no superuser any more.
+            self.cluster.psql("ALTER SUBSCRIPTION " + db + " DISABLE; ALTER SUBSCRIPTION " + db + " ENABLE; TRUNCATE loot, tried", db=db)
         self.cluster.psql("".join(f"INSERT INTO fed_{n}{suffix} VALUES (2, NULL, 1);" for n in range(len(self.ways)))
                           + f"INSERT INTO honest SELECT id + 10 * {1 + len(suffix)}, name, ARRAY[name], ROW(name, 1)::pair, name, encrypt_field('unique {suffix}' || id, class => 'email')::encrypted_text('email', 'searchable') FROM stolen;", db=self.db)
         count = " + ".join(f"(SELECT count(*) FROM fed_{n}{suffix} WHERE id = 2)" for n in range(len(self.ways)))

@@ -96,6 +96,10 @@ class SettingsKeyset(Attack):
         self.cluster.psql(f"ALTER DATABASE {self.db} SET prism_crypt.keyset = 'other'", db=self.db)
         self.control("the database's, also inside", "nobody", "SELECT sealed_by('x')", ANOTHER)
         self.way("the session's instead of the database's", "nobody", "SET prism_crypt.keyset = 'default'; SELECT sealed_by('x')", says("^1$"))
+        for name, script in (("RESET", "RESET prism_crypt.keyset"), ("DEFAULT", "SET prism_crypt.keyset = DEFAULT"), ("NULL", "SELECT set_config('prism_crypt.keyset', NULL, false)"), ("DISCARD ALL", "DISCARD ALL"),
+                             ("ALTER ROLE in the session", "ALTER ROLE nobody SET prism_crypt.keyset = 'default'"), ("pg_settings", "UPDATE pg_settings SET setting = 'default' WHERE name = 'prism_crypt.keyset'"),
+                             ("a function's clause", "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET prism_crypt.keyset = 'default' AS 'SELECT 1'; SELECT pg_temp.f() + 10")):
+            self.way(f"instead of the database's, by {name}", "nobody", f"SET prism_crypt.keyset = 'default'; {script}; SELECT sealed_by('x'); SET prism_crypt.keyset = 'default'; SELECT sealed_by('x')", says("^1$"), undo="ALTER ROLE nobody RESET prism_crypt.keyset")
         self.cluster.psql(f"ALTER DATABASE {self.db} RESET prism_crypt.keyset", db=self.db)
 
 

@@ -43,16 +43,14 @@ OTHERS = (
     + f"CREATE FUNCTION meaning_it() RETURNS int LANGUAGE sql {DEFINER} SET prism_crypt.output = 'plaintext' AS $f$ SELECT length(to_jsonb(t)::text) FROM public.patients AS t WHERE id = 2 $f$;\n"
     + f"CREATE FUNCTION showing_it() RETURNS text LANGUAGE sql {DEFINER} SET prism_crypt.output = 'plaintext' AS $f$ SELECT to_jsonb(t)::text FROM public.patients AS t WHERE id = 2 $f$;\n"
     + definer("showing_by_body", "BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', true); RETURN (SELECT to_jsonb(t) FROM public.patients AS t WHERE id = 2)::text; END")
-    + definer("left_on", "BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', false); END", "void")
+    + definer("failing", "BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', false); PERFORM set_config('prism_crypt.output', 'ciphertext', true); RAISE 'failed'; END", "void")
     + definer("on_then_off", "BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', true); PERFORM set_config('prism_crypt.output', 'ciphertext', true); END", "void")
-    + definer("calling_back", "DECLARE r text; BEGIN EXECUTE 'SELECT public.of_owner()' INTO r; RETURN (SELECT to_jsonb(t) FROM public.patients AS t WHERE id = 2)::text; END")
 )
 OF_OWNER = (
     "SET ROLE owner;"
     + f"CREATE FUNCTION outer_definer() RETURNS text LANGUAGE sql {DEFINER} SET prism_crypt.output = 'plaintext' AS 'SELECT public.sql_0(2)';"
     + f"CREATE FUNCTION outer_by_body() RETURNS text LANGUAGE plpgsql {DEFINER} AS $f$ BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', true); RETURN public.sql_0(2); END $f$;"
     + "CREATE FUNCTION wrapper() RETURNS text LANGUAGE sql SET prism_crypt.output = 'plaintext' AS 'SELECT public.sql_0(2)';"
-    + "CREATE FUNCTION of_owner() RETURNS text LANGUAGE plpgsql AS $f$ BEGIN PERFORM set_config('prism_crypt.output', 'plaintext', false); RETURN ''; END $f$;"
     + "RESET ROLE;"
 )
 TRIGGERS = "SET ROLE doctor;" + "".join(
@@ -110,7 +108,7 @@ UNDO = """DROP TRIGGER IF EXISTS a ON patients; ALTER TABLE patients DROP CONSTR
 
 class SettingsOutput(Attack):
     conf = {"wal_level": "'logical'", "autovacuum_naptime": "'1s'"}
-    schema = PATIENTS + "SET ROLE doctor;" + "".join(functions()) + OTHERS + "RESET ROLE;" + OF_OWNER + TRIGGERS
+    schema = PATIENTS + definer("of_a_superuser", "SELECT to_jsonb(t)::text FROM public.patients AS t WHERE id = i", "text", "i int", "sql") + "SET ROLE doctor;" + "".join(functions()) + OTHERS + "RESET ROLE;" + OF_OWNER + TRIGGERS
 
     def test_each_form_in_functions_of_two_languages(self):
         for number, form in enumerate(SHOWING):
@@ -124,7 +122,8 @@ class SettingsOutput(Attack):
             self.way(f"the row itself, read by {role}", role, f"{PLAIN} SELECT to_jsonb(t), t FROM patients AS t")
 
     def test_each_way_of_setting(self):
-        call = "SELECT sql_0(2), dynamic_0(2);"
+        # Also of a superuser's: PostgreSQL keeps what comes with a connection as if the first superuser had set it.
+        call = "SELECT sql_0(2), dynamic_0(2), of_a_superuser(2);"
         ways = {
             "SET LOCAL": f"BEGIN; SET LOCAL prism_crypt.output = 'plaintext'; {call} COMMIT;",
             "set_config": f"SELECT set_config('prism_crypt.output', 'plaintext', false); {call}",
@@ -143,11 +142,11 @@ class SettingsOutput(Attack):
             "by another's SECURITY DEFINER function with a SET clause": "SELECT outer_definer()",
             "by another's SECURITY DEFINER function": "SELECT outer_by_body()",
             "by both": f"{PLAIN} SELECT outer_definer(), outer_by_body(), wrapper()",
-            "by a function that is called inside": "SELECT calling_back()",
             "before a function that means to show": "SELECT meaning_it(), sql_0(2)",
             "behind it, outside": f"{PLAIN} SELECT meaning_it(); {call}",
             "behind a function that sets it in its body": f"{PLAIN} SELECT on_then_off(); {call}",
-            "left on by another function of the same owner": f"SELECT left_on(); {call}",
+            "behind a function that set it and failed": f"{PLAIN} SELECT failing(); DO $$ BEGIN PERFORM failing(); EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', sql_0(2); END $$; {call}",
+            "behind one that failed, to a savepoint": f"{PLAIN} BEGIN; SAVEPOINT a; SELECT failing(); ROLLBACK TO a; {call} COMMIT; {call}",
             "a prepared statement": f"PREPARE p AS SELECT sql_0(2), stored_plan(); EXECUTE p; {PLAIN} EXECUTE p; EXECUTE p;",
             "DISCARD": f"{PLAIN} DISCARD PLANS; {call} DISCARD TEMP; {call}",
             "RESET to the connection's": f"SET prism_crypt.output = ciphertext; RESET prism_crypt.output; {call}",
