@@ -9,6 +9,7 @@ use crate::privilege::{self, Right};
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FieldClass, armor};
+use std::ffi::CStr;
 
 /// Takes an envelope as it is, if the current role may load or it comes with a replicated row, and if its class is the one of
 /// the column. `fcinfo` is the running call.
@@ -84,9 +85,10 @@ fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
     function
 }
 
-/// Replication applies what another server sealed; everybody else needs the privilege.
+/// Replication applies what another server sealed; everybody else needs the privilege. Whatever else runs in that process has it
+/// from the owner of the subscription, if at all, and is not his.
 fn may_load(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    is_of_replicated_row(fcinfo) || privilege::may(Right::Load)
+    if privilege::is_logical_worker() { is_of_replicated_row(fcinfo) } else { privilege::may(Right::Load) }
 }
 
 fn require_privilege(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
@@ -101,20 +103,35 @@ fn require_privilege(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 /// Whether an input function is called by the worker that applies replicated changes, for a value of the row that it applies.
 /// Triggers of the table, and functions in its constraints and indexes, run in that worker too, and are their owner's: inside
 /// of them, and where a literal is parsed, PostgreSQL has more than one level of context to tell of errors. Expressions name
-/// themselves in the call.
+/// themselves in the call, or belong to the executor's state.
 fn is_of_replicated_row(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: PostgreSQL passes a valid call; the context is null or the innermost of a list that lives on the stack.
     privilege::is_logical_worker()
         && unsafe {
-            let function = (*fcinfo).flinfo;
             let context = pg_sys::error_context_stack;
-            let is_expression = !function.is_null() && !(*function).fn_expr.is_null();
+            let function = (*fcinfo).flinfo;
+            let is_expression = !function.is_null()
+                && (!(*function).fn_expr.is_null() || is_executor_state((*function).fn_mcxt));
             !is_expression && (context.is_null() || (*context).previous.is_null())
         }
+}
+
+/// # Safety
+/// Null or a memory context.
+unsafe fn is_executor_state(context: pg_sys::MemoryContext) -> bool {
+    // SAFETY: as promised by the caller; the name is null or a terminated string. It is what CreateExecutorState() gives.
+    unsafe {
+        !context.is_null()
+            && !(*context).name.is_null()
+            && CStr::from_ptr((*context).name) == c"ExecutorState"
+    }
 }
 
 /// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.
 #[pg_extern(sql = false)]
 fn load_envelope(text_form: Text<'_>) -> SqlResult<EncryptedResult> {
+    if privilege::is_logical_worker() {
+        return Err(Error::LoadDenied.into());
+    }
     Ok(EncryptedResult(decode(text_form.0.bytes(), -1)?))
 }
