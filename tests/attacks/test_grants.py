@@ -128,6 +128,23 @@ class Grants(Attack):
         self.control("a superuser reads tables", "postgres", "SELECT 'read' FROM prism_crypt.data_key", says("^read"))
         self.control("a superuser reads the keys", "postgres", "SELECT ''::prism_crypt.key_rows", says("wrapped"))
 
+    def test_keys_by_what_runs_as_a_superuser(self):
+        """The type that carries the wrapped keys shows them to nobody through another's function, and takes none there."""
+        self.cluster.psql("""CREATE FUNCTION generic(v anyelement) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN to_jsonb(v)::text || format('%s', v); END $$;
+            CREATE TABLE audit (what text); GRANT SELECT ON audit TO PUBLIC;
+            CREATE FUNCTION audited() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN INSERT INTO public.audit VALUES (to_jsonb(NEW)::text); RETURN NEW; END $$;
+            CREATE FUNCTION filled(t anyelement, j jsonb) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN jsonb_populate_record(t, j)::text; END $$;
+            GRANT USAGE ON SCHEMA prism_crypt TO nobody""", db=self.db)
+        shown = says("wrapped.{0,20}[0-9a-f]{40}")
+        key = '[{"version": 78, "keyset": "default", "state": "active", "wrapped": "00", "master_fingerprint": "x"}]'
+        for name, script, goal, after in (
+            ("a generic function", "SELECT generic(''::prism_crypt.key_rows)", shown, ""), ("a generic function over a row", "CREATE TYPE pg_temp.r AS (k prism_crypt.key_rows); SELECT generic(ROW('')::pg_temp.r)", shown, ""),
+            ("an audit trigger", "CREATE TEMP TABLE t (k prism_crypt.key_rows); CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION audited(); INSERT INTO t VALUES (''); TABLE audit", shown, ""),
+            ("a function that fills a row", f"CREATE TEMP TABLE t (k prism_crypt.key_rows); SELECT filled(NULL::t, jsonb_build_object('k', '{key}'))", says("^78$"), "SELECT version FROM prism_crypt.carried_key"),
+        ):
+            self.way(f"the wrapped keys by {name}", "nobody", script, goal, after=after, undo="TRUNCATE prism_crypt.carried_key, audit")
+        self.control("a superuser is shown them", "postgres", "SELECT generic(''::prism_crypt.key_rows)", shown)
+
     def test_helpers_change_and_reveal_nothing(self):
         """Every function of a kind but those that are there to change something, with arguments that point at others' things."""
         job, range_id = self.cluster.psql("SELECT job, id FROM prism_crypt.job_range LIMIT 1", db=self.db).split("|")

@@ -1,5 +1,6 @@
 """F26: what a session sets of prism_crypt.keyset counts for its own statements, and never for what runs as somebody else."""
 
+import secrets
 import unittest
 
 from clinic import DEFINER
@@ -101,6 +102,16 @@ class SettingsKeyset(Attack):
                              ("a function's clause", "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql SET prism_crypt.keyset = 'default' AS 'SELECT 1'; SELECT pg_temp.f() + 10")):
             self.way(f"instead of the database's, by {name}", "nobody", f"SET prism_crypt.keyset = 'default'; {script}; SELECT sealed_by('x'); SET prism_crypt.keyset = 'default'; SELECT sealed_by('x')", says("^1$"), undo="ALTER ROLE nobody RESET prism_crypt.keyset")
         self.cluster.psql(f"ALTER DATABASE {self.db} RESET prism_crypt.keyset", db=self.db)
+
+    def test_a_master_key_of_the_callers(self):
+        """A new key that somebody else makes is not wrapped by the caller's master key."""
+        self.cluster.psql(f"CREATE FUNCTION tenant(name text) RETURNS int LANGUAGE sql {DEFINER} AS $f$ SELECT prism_crypt.create_keyset(name) $f$; CREATE FUNCTION renewed() RETURNS int LANGUAGE sql {DEFINER} AS $f$ SELECT prism_crypt.rotate_key() $f$;"
+                          f"CREATE FUNCTION rewrapped() RETURNS int LANGUAGE sql {DEFINER} AS $f$ SELECT prism_crypt.rotate_master_key() $f$", db=self.db)
+        others = "SELECT 'wrapped by another' FROM prism_crypt.data_key GROUP BY master_fingerprint HAVING count(*) < (SELECT count(*) FROM prism_crypt.data_key)"
+        mine = f"SELECT set_config('prism_crypt.master_key', '{secrets.token_hex(32)}', false) IS NULL;"
+        for name, call in (("create_keyset", "SELECT tenant('mine')"), ("rotate_key", "SELECT renewed()"), ("rotate_master_key", "SELECT rewrapped()")):
+            self.way(f"its own master key for {name}", "nobody", f"{mine} {call}", says("^wrapped by another"), after=others)
+        self.control("a key administrator may", "key_admin", f"{mine} SELECT prism_crypt.create_keyset('another_key')", says("^wrapped by another"), after=others)
 
 
 if __name__ == "__main__":
