@@ -18,6 +18,7 @@ CHANGED = """SELECT 'changed: ' || state FROM prism_crypt.job WHERE relation = '
     SELECT 'changed: a part of others' FROM prism_crypt.job_part AS p JOIN prism_crypt.job AS j ON j.id = p.job WHERE j.relation = 'victim'::regclass AND p.relation <> j.relation;
     SELECT 'changed: progress fails' WHERE NOT EXISTS (SELECT FROM prism_crypt.progress WHERE target = 'public.victim' AND rows_done = 0);
 """
+OPENS = "prism_crypt._open_job(text, regclass, name, integer, text, regclass[], text, boolean)"
 REACHED = says("^changed")
 OPEN = "SELECT prism_crypt._open_job('rotation', '{}', NULL, NULL, NULL, ARRAY['{}'::regclass], 'x', {})"
 
@@ -36,7 +37,31 @@ class Jobs(Attack):
         job = self.fresh()
         self.way(name, user, script.replace("{job}", job), goal, after=after)
 
+    def needs(self, signature):
+        """What there is no more can't be tried."""
+        if self.cluster.psql(f"SELECT to_regprocedure('{signature}') IS NULL", db=self.db) == "t":
+            self.skipTest(f"there is no {signature}")
+
+    def test_helpers_with_a_token(self):
+        """A worker's own token, and a note of its own, against the job of another's table."""
+        self.needs("prism_crypt._start_job(regclass, name, integer, text, bigint)")
+        start = "SELECT s.job, s.token INTO j, t FROM prism_crypt._start_job('{}', NULL, NULL, NULL, prism_crypt._note_caller()) AS s"
+        calls = {
+            "claims a range of": "PERFORM prism_crypt._claim_range(t, 'victim')", "counts rows of": "PERFORM prism_crypt._count_rows(t, 'victim', 100, 1)", "skips the walk of": "PERFORM prism_crypt._skip_walk(t, 'victim')",
+            "ends": "PERFORM prism_crypt._claim_check(t, ARRAY['mine'::regclass]); PERFORM prism_crypt._finish_parts(t, ARRAY['victim'::regclass], '{}', '{}', '{}')", "ends, unchecked,": "PERFORM prism_crypt._finish_parts(t, ARRAY['mine', 'victim']::regclass[], '{}', '{}', '{}')",
+            "walks again over": "PERFORM prism_crypt._walk_again(t, ARRAY['victim'::regclass])", "checks": "PERFORM prism_crypt._claim_check(t, ARRAY['victim'::regclass])", "leaves": "PERFORM prism_crypt._leave_job(t, 'x', 'x')",
+            "tells the state of": "PERFORM prism_crypt._set_job_state({job}, 'cancelled', prism_crypt._note_caller())", "starts": start.format("victim"), "starts with a note of before": "PERFORM prism_crypt._note_caller(); PERFORM prism_crypt._start_job('victim', NULL, NULL, NULL, 1)",
+            "takes a range of": "FOR i IN 1 .. 200 LOOP PERFORM prism_crypt._advance_range(t, i, '(9,0)', 0.5, 1, 1); END LOOP",
+            "breaks the sums of": "PERFORM prism_crypt._count_rows(t, 'mine', 9223372036854775807, 1e308); PERFORM prism_crypt._count_rows(t, 'mine', 1, 'NaN'); PERFORM prism_crypt._count_rows(t, 'mine', -5, '-Infinity')",
+        }
+        for name, call in calls.items():
+            parts = "".join(f"BEGIN {part}; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLERRM; END; " for part in (call.split("; ") if "LOOP" not in call else [call]))
+            self.attempt(f"{name} the victim, with a token of its own", f"DO $$ DECLARE j bigint; t uuid; BEGIN {start.format('mine')}; {parts} END $$")
+        for token in ("NULL", "'00000000-0000-0000-0000-000000000000'", "gen_random_uuid()"):
+            self.attempt(f"a token that nobody has: {token}", f"SELECT prism_crypt._claim_range({token}, 'victim'); SELECT prism_crypt._leave_job({token}, 'x', 'x'); SELECT prism_crypt._count_rows({token}, 'victim', 1, 1)")
+
     def test_helpers(self):
+        self.needs(OPENS)
         job = "{job}"
         self.attempt("ends a part", f"SELECT prism_crypt._finish_part({job}, 'victim', 0, 0)")
         self.attempt("ends a part of its own table", f"SELECT prism_crypt._finish_part({job}, 'mine', 0, 0)")
@@ -80,6 +105,7 @@ class Jobs(Attack):
         self.cluster.psql("REVOKE UPDATE ON victim FROM rotate", db=self.db)
 
     def test_progress_is_not_broken(self):
+        self.needs(OPENS)
         broken = lambda said: "ERROR" in said.partition("afterwards:")[2]
         look = "SELECT * FROM prism_crypt.progress; SELECT * FROM prism_crypt.status()"
         for name, rows, seconds in (("a huge count", "9223372036854775807", "1"), ("NaN", "1", "'NaN'"), ("infinity", "1", "'Infinity'"), ("a negative count", "-9223372036854775807", "-1e308")):
@@ -90,7 +116,7 @@ class Jobs(Attack):
 
     def test_code_in_the_hands_of_a_dba(self):
         """What a DBA runs for the attacker's table runs the attacker's functions, and they are still the attacker's."""
-        body = OPEN.format("victim", "victim", "true").replace("SELECT", "PERFORM") + f"; PERFORM prism_crypt._finish_part({JOB}, 'victim', 0, 0); PERFORM prism_crypt.cancel_job({JOB});".replace(JOB, "{job}")
+        body = OPEN.format("victim", "victim", "true").replace("SELECT", "PERFORM") + f"; PERFORM prism_crypt._finish_part({JOB}, 'victim', 0, 0); PERFORM prism_crypt._start_job('victim', NULL, NULL, NULL, prism_crypt._note_caller()); PERFORM prism_crypt.pause_job({JOB}); PERFORM prism_crypt.cancel_job({JOB});".replace(JOB, "{job}")
         for how, dba in (("ANALYZE", "ANALYZE trap"), ("REINDEX", "REINDEX TABLE trap"), ("VACUUM", "UPDATE trap SET id = id; VACUUM ANALYZE trap"), ("CREATE INDEX", "CREATE INDEX trap_second ON trap (id, (f(id))); DROP INDEX trap_second"), ("INSERT", "INSERT INTO trap VALUES (99)")):
             job = self.fresh()
             parts = "".join(f"BEGIN {part.strip()}; EXCEPTION WHEN OTHERS THEN NULL; END; " for part in body.replace("{job}", job).split(";") if part.strip())
