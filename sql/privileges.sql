@@ -47,6 +47,8 @@ BEGIN
 END $$;
 
 GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
+-- Nobody else has columns of it.
+REVOKE USAGE ON TYPE prism_crypt.key_rows FROM PUBLIC;
 
 -- Input, output and encryption, and what tells nothing but the header.
 GRANT EXECUTE ON FUNCTION

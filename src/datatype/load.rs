@@ -4,6 +4,7 @@ use crate::datatype::datum::{EncryptedResult, Text};
 use crate::datatype::output;
 use crate::datatype::typmod::{self, Modifier};
 use crate::error::{Error, SqlResult};
+use crate::identity::Identity;
 use crate::keyring;
 use crate::privilege::{self, Right};
 use crate::varlena::Varlena;
@@ -86,9 +87,14 @@ fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
 }
 
 /// Replication applies what another server sealed; everybody else needs the privilege. Whatever else runs in that process has it
-/// from the owner of the subscription, if at all, and is not his.
+/// from the owner of the subscription, if at all, and is not his. Where the privilege was lent, the input is the borrower's: a
+/// function that means to load for him calls `load_envelope()`.
 fn may_load(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    if privilege::is_logical_worker() { is_of_replicated_row(fcinfo) } else { privilege::may(Right::Load) }
+    if privilege::is_logical_worker() {
+        is_of_replicated_row(fcinfo)
+    } else {
+        !Identity::current().is_lent() && privilege::may(Right::Load)
+    }
 }
 
 fn require_privilege(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {

@@ -8,6 +8,7 @@
 use super::own_table;
 use crate::datatype::datum::CStringResult;
 use crate::error::{Error, SqlResult};
+use crate::identity::Identity;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
@@ -57,12 +58,15 @@ fn _key_rows_out(_rows: i32) -> SqlResult<CStringResult> {
     })?)
 }
 
-/// Whether the current role has a right to a table of ours.
+/// Whether the current role has a right to a table of ours. Where it was lent, as inside of a SECURITY DEFINER function that is
+/// given a value of any type, it counts for nothing: dumps and restores are statements of their own.
 fn may(table: &CStr, right: u32) -> bool {
-    own_table::find(table).is_some_and(|table| {
-        // SAFETY: catalog look-ups inside a transaction.
-        let result =
-            unsafe { pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::AclMode::from(right)) };
-        result == pg_sys::AclResult::ACLCHECK_OK
-    })
+    let identity = Identity::current();
+    !identity.is_lent()
+        && own_table::find(table).is_some_and(|table| {
+            // SAFETY: catalog look-ups inside a transaction.
+            let result =
+                unsafe { pg_sys::pg_class_aclcheck(table, identity.role, pg_sys::AclMode::from(right)) };
+            result == pg_sys::AclResult::ACLCHECK_OK
+        })
 }
