@@ -14,7 +14,7 @@ FACING = {
     "decrypt": "decrypt_field try_decrypt_field decrypt_bytes text varchar bpchar name", "mask": "mask_field",
     "search": "blind_index encrypted_text_eq encrypted_text_ne encrypted_text_hash encrypted_text_cmp encrypted_text_cmp_text encrypted_text_hash_text",
     "rotate": "rotate_batch reencrypt_field reencrypt_bytes rotate_all plan_rotation pause_job resume_job cancel_job", "load": "load_envelope",
-    "key_admin": ""generate_key create_keyset rotate_key rotate_master_key disable_key enable_key destroy_key destroy_keyset emergency_rotation
+    "key_admin": """generate_key create_keyset rotate_key rotate_master_key disable_key enable_key destroy_key destroy_keyset emergency_rotation
         set_rotation_interval rotation_due census rotate_index_key pause_job resume_job cancel_job""",
     "monitor": "status rotation_due census",
 }
