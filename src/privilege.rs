@@ -4,6 +4,7 @@
 
 use crate::error::Error;
 use crate::interrupts;
+use crate::search::index_build;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -176,10 +177,60 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     }
 }
 
+/// Raises an error unless the current role may rotate: EXECUTE on `reencrypt_field` is the right.
+pub fn require_rotate() -> Result<(), Error> {
+    // SAFETY: catalog look-ups inside a transaction.
+    unsafe {
+        let schema = extension_schema();
+        let encrypted_text = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+            pg_sys::Datum::from(c"encrypted_text".as_ptr()),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        );
+        let function = find_function(schema, c"reencrypt_field", &[encrypted_text]);
+        if may_execute(function, current_role().0) { Ok(()) } else { Err(Error::RotateDenied) }
+    }
+}
+
+/// Makes the owner of a function the current role, as SECURITY DEFINER does, until it is dropped. On an error PostgreSQL puts
+/// the role back as well.
+pub struct AsOwner(pg_sys::Oid, i32);
+
+impl AsOwner {
+    /// Of the function that is running.
+    pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Result<Self, Error> {
+        let (mut role, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: a catalog look-up, whose row is used before it is let go; reads and writes two variables of this session.
+        unsafe {
+            let function = pg_sys::Datum::from(function_oid(fcinfo));
+            let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::PROCOID as i32, function);
+            if row.is_null() {
+                return Err(Error::Internal("a function has no owner"));
+            }
+            let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>()).proowner;
+            pg_sys::ReleaseSysCache(row);
+            role_and_context(&mut role, &mut context);
+            let local = pg_sys::SECURITY_LOCAL_USERID_CHANGE.cast_signed();
+            pg_sys::SetUserIdAndSecContext(owner, context | local);
+        }
+        Ok(Self(role, context))
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        // SAFETY: puts back what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) }
+    }
+}
+
 fn permit(is_granted: Option<bool>) -> Result<(), Error> {
     match is_granted {
         Some(true) => Ok(()),
-        _ if interrupts::are_held_off() && is_vacuum() => Ok(()),
+        _ if interrupts::are_held_off() && is_vacuum() || index_build::is_for_a_new_key() => Ok(()),
         Some(false) => Err(Error::SearchDenied),
         None => Err(Error::KeysNotReady { cause: None }),
     }

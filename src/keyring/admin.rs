@@ -7,6 +7,7 @@ use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
 use crate::keyring::nonce_owner;
+use crate::privilege::{self, AsOwner};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
@@ -78,6 +79,25 @@ fn _rewrap_index_key(
         wrap(keyring, KeyIdentity::Index(generation, keyset), &key)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `prism_crypt._replace_index_key(keyset text, reason text, force boolean) → integer`: what `rotate_index_key()` does in one
+/// transaction, in the name of the extension's owner. Asks for the right to rotate, as that procedure does.
+#[pg_extern(sql = false)]
+fn _replace_index_key(
+    keyset: Option<&str>,
+    reason: Option<&str>,
+    force: bool,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Option<i32>, ErrorReport> {
+    privilege::require_rotate()?;
+    let _owner = AsOwner::of(fcinfo)?;
+    let call = "SELECT prism_crypt._make_next_index_key($1, $2, $3)";
+    let generation = Spi::connect_mut(|client| {
+        let arguments = [keyset.into(), reason.into(), force.into()];
+        client.update(call, Some(1), &arguments)?.first().get_one::<i32>()
+    });
+    Ok(generation.map_err(|_| Error::Internal("the index key can't be replaced"))?)
 }
 
 /// `generate_key()`: a new master key for the caller to keep; nothing of it stays here.
