@@ -88,6 +88,25 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
   'Raises an error where something depends on the index key that can''t be built anew. Internal';
 
+CREATE FUNCTION prism_crypt._require_unlockable(keyset text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_unlockable_wrapper';
+COMMENT ON FUNCTION prism_crypt._require_unlockable(text) IS
+  'Raises an error where the session''s master key is not that of a keyset. Internal';
+
+CREATE FUNCTION prism_crypt._require_active_keyset(keyset text) RETURNS void
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = $1) THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', $1), HINT = 'prism_crypt.key_status lists them.';
+  ELSIF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.keyset = $1 AND k.state = 'active') THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('no active data key in keyset "%s"', $1), HINT = 'Call prism_crypt.rotate_key() to make one.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_active_keyset(text) IS
+  'Raises an error where a keyset is not there, or has no active key. Internal';
+
 -- What _replace_index_key() does once it has looked at its caller.
 CREATE FUNCTION prism_crypt._make_next_index_key(keyset text, reason text, force boolean) RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -104,7 +123,9 @@ BEGIN
   ELSIF force IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  PERFORM prism_crypt._check_index_key_can_change();
+  PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset),
+    prism_crypt._require_unlockable(_make_next_index_key.keyset),
+    prism_crypt._check_index_key_can_change();
   RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
   -- No statement may run that has compared a value by the old key already. Whoever comes by force has waited as long as they
   -- would, or has the locks.
@@ -119,17 +140,7 @@ BEGIN
   PERFORM prism_crypt._lock_key_tables();
   -- As rotate_key() does: one change of a keyset at a time.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _make_next_index_key.keyset FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', _make_next_index_key.keyset),
-      HINT = 'prism_crypt.key_status lists them.';
-  END IF;
-  IF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k
-                 WHERE k.keyset = _make_next_index_key.keyset AND k.state = 'active') THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('no active data key in keyset "%s"', _make_next_index_key.keyset),
-      HINT = 'Call prism_crypt.rotate_key() to make one.';
-  END IF;
+  PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset);
   -- Transactions that commit indexes wait from here on, and look at the keys then: see src/keyring/replaced.rs.
   LOCK TABLE prism_crypt.carried_key IN EXCLUSIVE MODE;
   PERFORM prism_crypt._check_index_key_can_change();
@@ -148,7 +159,8 @@ BEGIN
     PERFORM prism_crypt._announce_to_transactions();
   END IF;
   indexes := prism_crypt._renew_by_key(
-    ARRAY(SELECT i.index FROM prism_crypt._search_indexes() AS i), left_out || prism_crypt._unreadable_tables(), true);
+    ARRAY(SELECT i.index FROM prism_crypt._search_indexes() AS i), left_out || prism_crypt._unreadable_tables(),
+    CASE WHEN force THEN 'order' ELSE 'order, with all keys' END);
   PERFORM prism_crypt._audit(
     'rotate_index_key', _make_next_index_key.keyset, NULL, _make_next_index_key.reason,
     format('generation: %s, indexes built anew: %s', new_generation, indexes));

@@ -98,8 +98,11 @@ CREATE FUNCTION prism_crypt._index_names(indexes regclass[]) RETURNS text
 $$;
 COMMENT ON FUNCTION prism_crypt._index_names(regclass[]) IS 'Names of indexes. Internal';
 
--- `in_use`: tables that are not locked. `is_order`: the order of the indexes is another one now, so none may stay as it is.
-CREATE FUNCTION prism_crypt._renew_by_key(indexes regclass[], in_use oid[], is_order boolean) RETURNS integer
+-- `in_use`: tables that are not locked. `change`:
+--   loss                  a key is gone
+--   order                 the order of the indexes is another one now, so none may stay as it is
+--   order, with all keys  likewise, and keys that are not at hand are an error
+CREATE FUNCTION prism_crypt._renew_by_key(indexes regclass[], in_use oid[], change text) RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   own_timeout CONSTANT text := current_setting('lock_timeout');
@@ -141,6 +144,9 @@ BEGIN
           waited := waited + (prism_crypt._uptime() - began);
           cause := 'it is in use';
         WHEN OTHERS THEN
+          IF change = 'order, with all keys' AND SQLSTATE = '55000' THEN
+            RAISE;
+          END IF;
           -- Only that: the message of an error may quote values.
           cause := 'SQLSTATE ' || SQLSTATE;
       END;
@@ -155,7 +161,7 @@ BEGIN
     RETURN renewed;
   END IF;
   failed := prism_crypt._distrust_within(locked, unlocked, seconds);
-  IF failed <> '{}' AND is_order THEN
+  IF failed <> '{}' AND change <> 'loss' THEN
     RAISE lock_not_available USING
       MESSAGE = format('indexes can''t be marked invalid: %s', left(prism_crypt._index_names(failed), 1000)),
       DETAIL = prism_crypt._users_of_tables(ARRAY(
@@ -172,5 +178,5 @@ BEGIN
       'can''t be opened any more (SQLSTATE 55000), delete their rows first.';
   RETURN renewed;
 END $$;
-COMMENT ON FUNCTION prism_crypt._renew_by_key(regclass[], oid[], boolean) IS
+COMMENT ON FUNCTION prism_crypt._renew_by_key(regclass[], oid[], text) IS
   'Builds indexes anew after a change of keys, or marks them invalid; gives how many were built. Internal';

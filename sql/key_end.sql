@@ -223,7 +223,7 @@ BEGIN
   left_out := prism_crypt._lock_for_loss(indexes);
   PERFORM prism_crypt._overwrite_key(
     destroy_key.version, destroy_key.reason, CASE WHEN force THEN 'destroy_key by force' ELSE 'destroy_key' END);
-  PERFORM prism_crypt._renew_by_key(indexes, left_out, false);
+  PERFORM prism_crypt._renew_by_key(indexes, left_out, 'loss');
   PERFORM prism_crypt._tell_what_remains(format('key version %s is destroyed', destroy_key.version));
   PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
@@ -273,7 +273,7 @@ BEGIN
   END LOOP;
   -- Without it nobody can guess at the plaintexts by their search tags.
   PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
-  PERFORM prism_crypt._renew_by_key(indexes, left_out, false);
+  PERFORM prism_crypt._renew_by_key(indexes, left_out, 'loss');
   PERFORM prism_crypt._tell_what_remains(
     format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
   PERFORM set_config('lock_timeout', own_timeout, true);

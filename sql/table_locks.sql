@@ -130,7 +130,7 @@ CREATE FUNCTION prism_crypt._try_to_lock_searched_tables(
 #variable_conflict use_column
 DECLARE
   own_timeout CONSTANT text := current_setting('lock_timeout');
-  began CONSTANT double precision := prism_crypt._uptime();
+  began double precision;
   relations oid[];
   relation oid;
 BEGIN
@@ -145,6 +145,7 @@ BEGIN
     RETURN;
   END IF;
   relations := prism_crypt._searched_tables();
+  began := prism_crypt._uptime();
   BEGIN
     PERFORM set_config('lock_timeout', ceil(seconds * 1000)::bigint || 'ms', true);
     PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _try_to_lock_searched_tables.keyset FOR UPDATE;

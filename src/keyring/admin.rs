@@ -81,6 +81,19 @@ fn _rewrap_index_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
+/// `prism_crypt._require_unlockable(keyset text)`: an error unless the session's master keys unlock the active key of a keyset. A
+/// session with another master key would otherwise cut the keyset in two. An index key may be damaged: it is to be replaced.
+#[pg_extern(sql = false)]
+fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
+    with_keyring(|keyring| {
+        match keyring.rows()?.active_version(keyset) {
+            Some(active) => keyring.opening_key(active).map(drop),
+            None => Ok(()),
+        }
+    })?;
+    Ok(())
+}
+
 /// `prism_crypt._replace_index_key(keyset text, reason text, force boolean) → integer`: what `rotate_index_key()` does in one
 /// transaction, in the name of the extension's owner. Asks for the right to rotate, as that procedure does.
 #[pg_extern(sql = false)]

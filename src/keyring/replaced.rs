@@ -37,8 +37,11 @@ pub fn listen() {
         // SAFETY: registered once a backend, and the callback lives as long as the library.
         unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) }
     }
-    if let Some(marker) = own_table::find(MARKER) {
-        MARKER_TABLE.set(marker.to_u32());
+    let marker = own_table::find(MARKER).unwrap_or(pg_sys::InvalidOid).to_u32();
+    if MARKER_TABLE.replace(marker) != marker {
+        // Another extension than before: no index is left that this transaction knew.
+        IS_MARKED.set(false);
+        IS_SPOILT.set(false);
     }
 }
 
