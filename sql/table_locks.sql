@@ -195,8 +195,9 @@ BEGIN
     END IF;
     PERFORM prism_crypt._sleep(LEAST(0.2, rest));
     COMMIT;
-    -- Longer each time, or it might never be its turn.
-    patience := GREATEST(patience OPERATOR(pg_catalog.*) 2, 10);
+    -- Longer each time, or it might never be its turn. Where an index is being built, it did not wait at all.
+    patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions'
+      THEN GREATEST(patience OPERATOR(pg_catalog.*) 2, 10) ELSE 0.4 END;
   END LOOP;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._lock_for_index_key(text, boolean) IS

@@ -100,7 +100,7 @@ fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
 fn _replace_index_key(
     keyset: Option<&str>,
     reason: Option<&str>,
-    force: bool,
+    force: Option<bool>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Option<i32>, ErrorReport> {
     privilege::require_rotate()?;

@@ -398,16 +398,21 @@ impl Keyring {
         Ok(key)
     }
 
+    /// Makes it ask again for index keys, and for the one that a value is under.
+    pub fn forget_index_keys(&mut self) {
+        self.index_keys.clear();
+        self.current_index = None;
+        self.last_generation = None;
+    }
+
     /// Drops every unlocked data key.
     fn lock(&mut self) {
         self.unlocked.clear();
         self.current = None;
         self.last_opened = None;
         self.last_resealed = None;
-        self.index_keys.clear();
-        self.current_index = None;
+        self.forget_index_keys();
         self.last_in_keyset = None;
-        self.last_generation = None;
         self.opened.clear();
         self.texts.clear();
     }

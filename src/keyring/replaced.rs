@@ -6,7 +6,7 @@
 //! - tables and indexes that are not committed, which nobody else sees: if their index was built by the old key, that
 //!   transaction can't commit.
 
-use super::{own_table, with_keyring};
+use super::{KEYRING, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -27,7 +27,9 @@ thread_local! {
     static IS_SPOILT: Cell<bool> = const { Cell::new(false) };
     /// Whether it changed the keys itself.
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
-    /// [`CHANGES`] before its first statement that may have built an index.
+    /// Whether it may build an index from now on, and has not asked for an index key since.
+    static MAY_BUILD: Cell<bool> = const { Cell::new(false) };
+    /// [`CHANGES`] when it first did.
     static BUILDS_AS_OF: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
@@ -62,8 +64,12 @@ pub fn noticed() {
     }
 }
 
-/// Raises an error in a transaction that may not go by the index keys that there are now.
+/// An index key is asked for, and the tables have been read: raises an error in a transaction that may not go by the index keys
+/// that there are now.
 pub fn check() -> Result<(), Error> {
+    if MAY_BUILD.replace(false) {
+        BUILDS_AS_OF.set(Some(CHANGES.get()));
+    }
     if IS_SPOILT.get() { Err(Error::IndexKeyReplaced) } else { Ok(()) }
 }
 
@@ -72,19 +78,14 @@ pub fn by_this_transaction() {
     IS_OURS.set(true);
 }
 
-/// A statement runs that may build an index. Inside a transaction.
+/// A statement runs that may build an index. It may wait for a lock first: what counts is the index keys that it builds by.
 pub fn before_build() {
-    if BUILDS_AS_OF.get().is_none() {
-        notice_changes();
-        BUILDS_AS_OF.set(Some(CHANGES.get()));
-    }
-}
-
-/// Reads the tables again where they were read before and have changed since. Where that can't be done, no index can be built
-/// by their keys.
-fn notice_changes() {
-    if LISTENING.get() {
-        let _ = with_keyring(|keyring| keyring.rows().map(drop));
+    if BUILDS_AS_OF.get().is_none() && !MAY_BUILD.replace(true) {
+        KEYRING.with(|keyring| {
+            if let Ok(mut keyring) = keyring.try_borrow_mut() {
+                keyring.forget_index_keys();
+            }
+        });
     }
 }
 
@@ -116,6 +117,7 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
             IS_MARKED.set(false);
             IS_SPOILT.set(false);
             IS_OURS.set(false);
+            MAY_BUILD.set(false);
             BUILDS_AS_OF.set(None);
         }
     }
@@ -130,6 +132,7 @@ fn check_builds() -> Result<(), Error> {
     let Some(commits) = own_table::find(COMMITS) else { return Ok(()) };
     // SAFETY: waits for the lock as a statement does; it is kept to the end of the transaction.
     unsafe { pg_sys::LockRelationOid(commits, pg_sys::RowShareLock as pg_sys::LOCKMODE) };
-    notice_changes();
+    // Where the tables can't be read, nobody can have changed them.
+    let _ = with_keyring(|keyring| keyring.rows().map(drop));
     if CHANGES.get() == as_of { Ok(()) } else { Err(Error::IndexKeyReplaced) }
 }

@@ -54,8 +54,8 @@ pub unsafe fn before_utility(node: *mut pg_sys::Node) {
     if node.is_null() {
         return;
     }
-    // SAFETY: reads the node's tag, and the state of this session.
-    if unsafe { builds_indexes((*node).type_) && pg_sys::IsTransactionState() } {
+    // SAFETY: reads the node's tag.
+    if unsafe { builds_indexes((*node).type_) } {
         keyring::before_build();
     }
     if !is_needed() {

@@ -29,6 +29,7 @@ EXTREMES = {
     "xid": ["'0'", "'4294967295'"],
     "text[]": [*ARRAYS, "ARRAY['']"],
     "name[]": ARRAYS, "tid[]": [*ARRAYS, "ARRAY['(4294967295,65535)'::tid]"], "regclass[]": [*ARRAYS, "ARRAY[0, 4294967295]::regclass[]"],
+    "oid[]": [*ARRAYS, "ARRAY[0, 4294967295]::oid[]"],
     "cstring[]": [*ARRAYS, "ARRAY['email', 'searchable', 'x', '']::cstring[]", "ARRAY[repeat('x', 1048576)]::cstring[]"],
     "anyelement": ["1", "'{}'::encrypted_text[]", "ROW(1, 'x'::encrypted_text)", "''::text", "'{}'::int[]"],
     "anyarray": ["'{}'::int[]", "ARRAY[NULL]::encrypted_text[]"],
@@ -43,7 +44,7 @@ VALID = {
     "boolean": "false", "smallint": "1", "integer": "1", "bigint": "1", "double precision": "1000", "interval": "'1 day'",
     "timestamp with time zone": "now()", "text": "'x'", "character varying": "'x'", "character": "'x'", "cstring": "'x'", "bytea": "encrypt_bytes('x')", "name": "'v'", '"char"': "'r'",
     "oid": "'t'::regclass", "regclass": "'t'", "regrole": "'postgres'", "regtype": "'text'", "regprocedure": "'now()'", "tid": "'(0,1)'",
-    "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]",
+    "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]", "oid[]": "ARRAY['t'::regclass]::oid[]",
     "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
 }
