@@ -86,7 +86,7 @@ BEGIN
         PERFORM set_config('lock_timeout', own_timeout, true);
         RETURN;
       END IF;
-      RAISE SQLSTATE 'PC001' USING MESSAGE = 'tables are in use';
+      RAISE SQLSTATE 'PC001';
     EXCEPTION
       WHEN SQLSTATE 'PC001' THEN
         PERFORM prism_crypt._sleep(least(rest, 0.5));
