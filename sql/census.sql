@@ -32,33 +32,44 @@ CREATE FUNCTION prism_crypt._count_versions(
 COMMENT ON FUNCTION prism_crypt._count_versions(oid) IS
   'Ciphertexts in a table by column and key version, read without running any function of its owner. Internal';
 
+CREATE FUNCTION prism_crypt._hold_for_reading(relation oid, hold boolean) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_hold_for_reading_wrapper';
+COMMENT ON FUNCTION prism_crypt._hold_for_reading(oid, boolean) IS
+  'Locks a relation in ACCESS SHARE mode, or lets go of that. Internal';
+
+CREATE FUNCTION prism_crypt._session_of(temporary_schema oid) RETURNS integer
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_session_of_wrapper';
+COMMENT ON FUNCTION prism_crypt._session_of(oid) IS
+  'The process whose temporary tables are in a schema. Internal';
+
 CREATE FUNCTION prism_crypt._census_tables(
-  OUT relation oid, OUT kind text, OUT has_encrypted boolean, OUT has_bytes boolean, OUT unreadable text
+  OUT relation oid, OUT name text, OUT kind text, OUT columns name[], OUT has_bytes boolean, OUT unreadable text
 ) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
-  WITH columns (relation, is_bytes) AS (
-    SELECT relation, false FROM prism_crypt._encrypted_columns()
-    UNION
-    SELECT a.attrelid, true
-    FROM prism_crypt._types_over('bytea'::regtype) AS t
-    JOIN pg_attribute AS a ON a.atttypid = t.type AND a.attnum > 0 AND NOT a.attisdropped
+  WITH columns (relation, column_name, is_bytes) AS (
+    SELECT relation, column_name, false FROM prism_crypt._encrypted_columns()
+    UNION ALL
+    SELECT a.attrelid, a.attname, true
+    FROM pg_attribute AS a
     JOIN pg_class AS c ON c.oid = a.attrelid
-    WHERE c.relkind IN ('r', 'm')
+    WHERE a.atttypid IN (SELECT type FROM prism_crypt._types_over('bytea'::regtype))
+      AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'm')
       AND c.relnamespace NOT IN (
         SELECT oid FROM pg_namespace WHERE nspname IN ('prism_crypt', 'pg_catalog', 'information_schema'))
   )
-  SELECT c.oid,
+  SELECT c.oid, format('%I.%I', n.nspname, c.relname) COLLATE "C",
          CASE c.relkind WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
                         ELSE CASE WHEN c.relispartition THEN 'partition' ELSE 'table' END END,
-         bool_or(NOT l.is_bytes), bool_or(l.is_bytes),
+         coalesce(array_agg(l.column_name ORDER BY l.column_name) FILTER (WHERE NOT l.is_bytes), '{}'), bool_or(l.is_bytes),
          CASE WHEN c.relkind = 'f' THEN 'foreign table: count there'
               WHEN c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema()
-                THEN 'temporary table of another session: can''t be read'
+                THEN format('temporary table of another session%s: can''t be read',
+                            ' (process ' || prism_crypt._session_of(c.relnamespace) || ')')
               WHEN c.relpersistence = 'u' AND pg_is_in_recovery() THEN 'unlogged table: can''t be read on a standby' END
-  FROM columns AS l JOIN pg_class AS c ON c.oid = l.relation
+  FROM columns AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
   -- Partitioned tables hold no rows themselves.
   WHERE c.relkind <> 'p'
-  GROUP BY c.oid, c.relkind, c.relispartition, c.relpersistence, c.relnamespace
+  GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.relpersistence, c.relnamespace
 $$;
 COMMENT ON FUNCTION prism_crypt._census_tables() IS 'What a census counts in. Internal';
 
@@ -132,12 +143,13 @@ COMMENT ON FUNCTION prism_crypt._census_constants() IS
 
 CREATE FUNCTION prism_crypt._census_indexes(OUT index oid, OUT relation oid) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT i.indexrelid, i.indrelid
-  FROM pg_index AS i
-  WHERE EXISTS (
-    SELECT FROM pg_attribute AS a
-    WHERE (a.attrelid = i.indexrelid OR a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)) AND a.attnum > 0
-      AND a.atttypid IN (SELECT type FROM prism_crypt._encrypted_types()))
+  WITH columns AS MATERIALIZED (
+    SELECT a.attrelid, a.attnum FROM pg_attribute AS a
+    WHERE a.attnum > 0 AND a.atttypid IN (SELECT type FROM prism_crypt._encrypted_types())
+  )
+  SELECT i.indexrelid, i.indrelid FROM pg_index AS i WHERE i.indexrelid IN (SELECT c.attrelid FROM columns AS c)
+  UNION
+  SELECT i.indexrelid, i.indrelid FROM columns AS c JOIN pg_index AS i ON i.indrelid = c.attrelid AND c.attnum = ANY (i.indkey)
 $$;
 COMMENT ON FUNCTION prism_crypt._census_indexes() IS 'Indexes that hold ciphertext. Internal';
 
@@ -146,9 +158,15 @@ CREATE FUNCTION prism_crypt.census(relation regclass DEFAULT NULL)
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := current_setting('lock_timeout');
+  -- So long for one table that others have locked, and for all of them.
+  patience CONSTANT double precision := least(prism_crypt._patience(5), 5);
+  seconds double precision := 10;
+  began double precision;
   -- The relation, its partitions and its children.
   scope oid[];
   target record;
+  cause text;
 BEGIN
   IF census.relation IS NOT NULL THEN
     IF NOT EXISTS (SELECT FROM pg_class WHERE oid = census.relation) THEN
@@ -162,35 +180,56 @@ BEGIN
     SELECT array_agg(oid) INTO scope FROM tree;
   END IF;
   FOR target IN
-    SELECT t.*, prism_crypt._qualified_name(t.relation) COLLATE "C" AS name
-    FROM prism_crypt._census_tables() AS t
+    SELECT * FROM prism_crypt._census_tables() AS t
     WHERE scope IS NULL OR t.relation = ANY (scope)
-    ORDER BY name
+    ORDER BY t.name
   LOOP
-    IF target.unreadable IS NULL THEN
-      -- A column that came after this statement began has no name here yet, and counts all the same.
+    cause := target.unreadable;
+    IF cause IS NULL THEN
+      began := prism_crypt._uptime();
+      BEGIN
+        PERFORM set_config('lock_timeout', ceil(greatest(least(patience, seconds), 0.01) * 1000)::bigint || 'ms', true),
+          prism_crypt._hold_for_reading(target.relation, true);
+        seconds := seconds - (prism_crypt._uptime() - began);
+        -- A column that came after this statement began has no name here yet, and counts all the same.
+        RETURN QUERY
+          SELECT target.kind, format('%s.%s', target.name, coalesce(quote_ident(a.attname), '?')), v.key_version,
+                 v.ciphertexts, CASE WHEN v.is_bytes THEN 'bytea' WHEN v.key_version IS NULL THEN 'damaged' END
+          FROM prism_crypt._count_versions(target.relation) AS v
+          LEFT JOIN pg_attribute AS a ON a.attrelid = target.relation AND a.attnum = v.column_number
+          WHERE target.has_bytes OR NOT v.is_bytes
+          ORDER BY v.column_number, v.is_bytes, v.key_version;
+        -- There may be more tables than the server can keep locks of.
+        PERFORM prism_crypt._hold_for_reading(target.relation, false);
+      EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+          seconds := seconds - (prism_crypt._uptime() - began);
+          cause := 'locked by another session: can''t be read';
+        WHEN OTHERS THEN
+          -- Only that: the message of an error may quote values.
+          cause := format('can''t be read: SQLSTATE %s', SQLSTATE);
+      END;
+    END IF;
+    IF cause IS NOT NULL AND target.columns <> '{}' THEN
       RETURN QUERY
-        SELECT target.kind, format('%s.%s', target.name, coalesce(quote_ident(a.attname), '?')), v.key_version,
-               v.ciphertexts, CASE WHEN v.is_bytes THEN 'bytea' WHEN v.key_version IS NULL THEN 'damaged' END
-        FROM prism_crypt._count_versions(target.relation) AS v
-        LEFT JOIN pg_attribute AS a ON a.attrelid = target.relation AND a.attnum = v.column_number
-        WHERE target.has_bytes OR NOT v.is_bytes
-        ORDER BY v.column_number, v.is_bytes, v.key_version;
-    ELSIF target.has_encrypted THEN
-      RETURN QUERY
-        SELECT target.kind, format('%s.%I', target.name, c.column_name), NULL::integer, NULL::bigint, target.unreadable
-        FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = target.relation;
+        SELECT target.kind, format('%s.%I', target.name, c.column_name), NULL::integer, NULL::bigint, cause
+        FROM unnest(target.columns) AS c (column_name);
+    ELSIF cause IS NOT NULL AND target.unreadable IS NULL THEN
+      RETURN QUERY SELECT target.kind, target.name, NULL::integer, NULL::bigint, 'bytea, ' || cause;
     END IF;
   END LOOP;
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RETURN QUERY
     SELECT 'index', (pg_identify_object('pg_class'::regclass, i.index, 0)).identity COLLATE "C", NULL::integer, NULL::bigint,
            'follows its table'
     FROM prism_crypt._census_indexes() AS i
     WHERE scope IS NULL OR i.relation = ANY (scope)
     ORDER BY 2;
+  -- Version 0 stands for an expression that could not be read.
   RETURN QUERY
-    SELECT c.kind COLLATE "C", (pg_identify_object(c.class, c.object, c.part)).identity COLLATE "C", v.version, count(*),
-           nullif(concat_ws(', ', c.remark, CASE WHEN v.version IS NULL THEN 'damaged' END), '')
+    SELECT c.kind COLLATE "C", (pg_identify_object(c.class, c.object, c.part)).identity COLLATE "C", nullif(v.version, 0),
+           CASE WHEN v.version IS DISTINCT FROM 0 THEN count(*) END,
+           nullif(concat_ws(', ', c.remark, CASE WHEN v.version IS NULL THEN 'damaged' WHEN v.version = 0 THEN 'can''t be read' END), '')
     FROM prism_crypt._census_constants() AS c, unnest(c.versions) AS v (version)
     WHERE scope IS NULL OR c.relation = ANY (scope)
     GROUP BY c.kind, c.class, c.object, c.part, c.remark, v.version

@@ -6,6 +6,11 @@ CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RE
 COMMENT ON FUNCTION prism_crypt._lock_relation(oid, boolean) IS
   'Locks a relation of any kind, in ACCESS EXCLUSIVE or ROW EXCLUSIVE mode. Internal';
 
+CREATE FUNCTION prism_crypt._announce_to_transactions() RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_announce_to_transactions_wrapper';
+COMMENT ON FUNCTION prism_crypt._announce_to_transactions() IS
+  'Transactions that are running when this one commits get an error where they go on to use index keys. Internal';
+
 CREATE FUNCTION prism_crypt._count_outdated_tags(relation oid, keyset text) RETURNS bigint
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_count_outdated_tags_wrapper';
 COMMENT ON FUNCTION prism_crypt._count_outdated_tags(oid, text) IS
@@ -23,10 +28,11 @@ $$;
 COMMENT ON FUNCTION prism_crypt._has_outdated_tags() IS
   'Whether there may be search tags of an index key that was replaced. Internal';
 
--- Indexes whose order or buckets come from index keys.
+-- Indexes whose order or buckets come from index keys. An expression of a type that only its operator class of anyarray or
+-- record tells may hold such values.
 CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation regclass) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
-  -- An expression of a type that only its operator class of anyarray or record tells may hold such values.
+  WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types())
   SELECT DISTINCT i.indexrelid::regclass, i.indrelid::regclass
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
@@ -34,7 +40,7 @@ CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation reg
   JOIN pg_opclass AS o ON o.oid = k.opclass
   LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
   JOIN pg_am AS m ON m.oid = c.relam
-  WHERE EXISTS (SELECT FROM prism_crypt._encrypted_types() AS t WHERE t.type IN (o.opcintype, a.atttypid))
+  WHERE o.opcintype IN (SELECT type FROM types) OR a.atttypid IN (SELECT type FROM types)
      OR k.attnum = 0 AND m.amname = 'hash' AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype)
 $$;
 COMMENT ON FUNCTION prism_crypt._search_indexes() IS
@@ -52,115 +58,153 @@ $$;
 COMMENT ON FUNCTION prism_crypt._lock_searched_tables(boolean) IS
   'Locks every table that has encrypted columns, or an index on encrypted values. Internal';
 
-CREATE FUNCTION prism_crypt._rebuild_search_indexes() RETURNS integer
-  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  index regclass;
-  indexes integer := 0;
-BEGIN
-  FOR index IN SELECT i.index FROM prism_crypt._search_indexes() AS i ORDER BY 1 LOOP
-    EXECUTE format('REINDEX INDEX %s', index);
-    indexes := indexes + 1;
-  END LOOP;
-  RETURN indexes;
-END $$;
-COMMENT ON FUNCTION prism_crypt._rebuild_search_indexes() IS
-  'Builds all indexes on encrypted values anew; gives their number. Internal';
-
 CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   partitioned text;
-  others text;
 BEGIN
-  SELECT string_agg(DISTINCT p.partrelid::regclass::text, ', ') INTO partitioned
-  FROM pg_partitioned_table AS p
-  WHERE EXISTS (SELECT FROM unnest(p.partclass) AS k (opclass) JOIN pg_opclass AS o ON o.oid = k.opclass
-                JOIN prism_crypt._encrypted_types() AS t ON t.type = o.opcintype)
-     OR EXISTS (SELECT FROM pg_attribute AS a JOIN prism_crypt._encrypted_types() AS t ON t.type = a.atttypid
-                WHERE a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs))
+  WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types()),
+  columns AS MATERIALIZED (SELECT relation FROM prism_crypt._encrypted_columns()),
+  keys AS (
+    SELECT p.partrelid, o.opcintype, a.atttypid, k.attnum
+    FROM pg_partitioned_table AS p
+    CROSS JOIN LATERAL unnest(p.partclass, p.partattrs::smallint[]) AS k (opclass, attnum)
+    JOIN pg_opclass AS o ON o.oid = k.opclass
+    LEFT JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = k.attnum
+  )
+  SELECT string_agg(DISTINCT format('%s (of %s)', p.partrelid::regclass, c.relowner::regrole), ', ') INTO partitioned
+  FROM keys AS p JOIN pg_class AS c ON c.oid = p.partrelid
+  WHERE p.opcintype IN (SELECT type FROM types) OR p.atttypid IN (SELECT type FROM types)
      -- An expression that makes an array or a row may make it of encrypted values.
-     OR EXISTS (SELECT FROM unnest(p.partclass, p.partattrs::smallint[]) AS k (opclass, attnum)
-                JOIN pg_opclass AS o ON o.oid = k.opclass
-                WHERE k.attnum = 0 AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype)
-                  AND EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = p.partrelid));
+     OR p.attnum = 0 AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype)
+        AND p.partrelid IN (SELECT relation FROM columns);
   IF partitioned IS NOT NULL THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = 'the index key can''t change while tables are partitioned by encrypted values',
       DETAIL = format('Rows would be in the wrong partitions of: %s.', partitioned),
       HINT = 'Partition them by something else.';
   END IF;
-  SELECT string_agg(DISTINCT i.relation::text, ', ') INTO others
-  FROM prism_crypt._search_indexes() AS i JOIN pg_class AS c ON c.oid = i.relation
-  WHERE c.relpersistence = 't' AND c.relnamespace <> pg_my_temp_schema();
-  IF others IS NOT NULL THEN
-    RAISE object_in_use USING
-      MESSAGE = 'the index key can''t change while other sessions have temporary tables with indexes on encrypted values',
-      DETAIL = others, HINT = 'Such a table ends with its session.';
-  END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
   'Raises an error where something depends on the index key that can''t be built anew. Internal';
 
-CREATE FUNCTION prism_crypt._replace_index_key(keyset text, reason text) RETURNS integer
+CREATE FUNCTION prism_crypt._require_unlockable(keyset text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_unlockable_wrapper';
+COMMENT ON FUNCTION prism_crypt._require_unlockable(text) IS
+  'Raises an error where the session''s master key is not that of a keyset. Internal';
+
+CREATE FUNCTION prism_crypt._require_active_keyset(keyset text) RETURNS void
+  LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = $1) THEN
+    RAISE undefined_object USING
+      MESSAGE = format('keyset "%s" does not exist', $1), HINT = 'prism_crypt.key_status lists them.';
+  ELSIF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.keyset = $1 AND k.state = 'active') THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('no active data key in keyset "%s"', $1), HINT = 'Call prism_crypt.rotate_key() to make one.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_active_keyset(text) IS
+  'Raises an error where a keyset is not there, or has no active key. Internal';
+
+-- What _replace_index_key() does once it has looked at its caller.
+CREATE FUNCTION prism_crypt._make_next_index_key(keyset text, reason text, force boolean) RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
+  relations oid[];
+  left_out oid[];
   new_generation integer;
   indexes integer;
 BEGIN
-  IF _replace_index_key.keyset IS NULL THEN
+  IF _make_next_index_key.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
+  ELSIF force IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  -- As rotate_key() does: one change of a keyset at a time.
-  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _replace_index_key.keyset FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', _replace_index_key.keyset),
-      HINT = 'prism_crypt.key_status lists them.';
-  END IF;
-  IF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k
-                 WHERE k.keyset = _replace_index_key.keyset AND k.state = 'active') THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = format('no active data key in keyset "%s"', _replace_index_key.keyset),
-      HINT = 'Call prism_crypt.rotate_key() to make one.';
-  END IF;
-  PERFORM prism_crypt._check_index_key_can_change();
+  PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset),
+    prism_crypt._require_unlockable(_make_next_index_key.keyset),
+    prism_crypt._check_index_key_can_change();
   RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
-  -- No statement may run that has compared a value by the old key already.
-  PERFORM prism_crypt._lock_searched_tables(true);
+  -- No statement may run that has compared a value by the old key already. Whoever comes by force has waited as long as they
+  -- would, or has the locks.
+  relations := prism_crypt._searched_tables();
+  left_out := prism_crypt._take_tables(relations, CASE WHEN force THEN 0 ELSE prism_crypt._patience(10) END);
+  IF left_out <> '{}' AND NOT force THEN
+    RAISE lock_not_available USING
+      MESSAGE = 'tables with encrypted columns are in use',
+      DETAIL = prism_crypt._users_of_tables(left_out),
+      HINT = 'Wait until these transactions end, or end them. force => true goes on without their tables.';
+  END IF;
+  PERFORM prism_crypt._lock_key_tables();
+  -- As rotate_key() does: one change of a keyset at a time.
+  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _make_next_index_key.keyset FOR UPDATE;
+  PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset);
+  -- Transactions that commit indexes wait from here on, and look at the keys then: see src/keyring/replaced.rs.
+  LOCK TABLE prism_crypt.carried_key IN EXCLUSIVE MODE;
   PERFORM prism_crypt._check_index_key_can_change();
   SELECT max(i.generation) + 1 INTO new_generation FROM prism_crypt.index_key AS i
-  WHERE i.keyset = _replace_index_key.keyset;
+  WHERE i.keyset = _make_next_index_key.keyset;
   IF new_generation IS NULL THEN
     -- The row was lost. No key of a generation that values carry may come in its place.
-    SELECT coalesce(max(prism_crypt._last_generation(c.relation, _replace_index_key.keyset)), 0) + 1 INTO new_generation
+    SELECT coalesce(max(prism_crypt._last_generation(c.relation, _make_next_index_key.keyset)), 0) + 1 INTO new_generation
     FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns()) AS c;
   END IF;
-  PERFORM prism_crypt._overwrite_index_key(_replace_index_key.keyset);
-  PERFORM prism_crypt._make_index_key(_replace_index_key.keyset, new_generation, _replace_index_key.reason);
+  PERFORM prism_crypt._overwrite_index_key(_make_next_index_key.keyset);
+  PERFORM prism_crypt._make_index_key(_make_next_index_key.keyset, new_generation, _make_next_index_key.reason);
   UPDATE prism_crypt.index_key AS i SET retagged_at = NULL
-  WHERE i.keyset = _replace_index_key.keyset AND i.generation = new_generation;
-  indexes := prism_crypt._rebuild_search_indexes();
+  WHERE i.keyset = _make_next_index_key.keyset AND i.generation = new_generation;
+  IF left_out <> '{}' THEN
+    PERFORM prism_crypt._announce_to_transactions();
+  END IF;
+  indexes := prism_crypt._renew_by_key(
+    ARRAY(SELECT i.index FROM prism_crypt._search_indexes() AS i), left_out || prism_crypt._unreadable_tables(),
+    CASE WHEN force THEN 'order' ELSE 'order, with all keys' END);
   PERFORM prism_crypt._audit(
-    'rotate_index_key', _replace_index_key.keyset, NULL, _replace_index_key.reason,
+    'rotate_index_key', _make_next_index_key.keyset, NULL, _make_next_index_key.reason,
     format('generation: %s, indexes built anew: %s', new_generation, indexes));
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RETURN new_generation;
 END $$;
-COMMENT ON FUNCTION prism_crypt._replace_index_key(text, text) IS
+COMMENT ON FUNCTION prism_crypt._make_next_index_key(text, text, boolean) IS
   'Makes the next index key of a keyset, and builds all indexes on encrypted values anew. Internal';
+
+CREATE FUNCTION prism_crypt._replace_index_key(keyset text, reason text, force boolean DEFAULT false) RETURNS integer
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_replace_index_key_wrapper';
+COMMENT ON FUNCTION prism_crypt._replace_index_key(text, text, boolean) IS
+  'A new index key without its tags, for roles that may rotate. Internal';
 
 -- Ends the replacement of an index key if no old tag is left, and says where some are if not.
 CREATE FUNCTION prism_crypt._finish_index_key(keyset text) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
+  began CONSTANT double precision := prism_crypt._uptime();
+  target record;
+  outdated bigint;
   places text;
 BEGIN
-  SELECT string_agg(format('%s: %s', prism_crypt._qualified_name(c.relation), c.outdated), ', ') INTO places
-  FROM (SELECT r.relation, prism_crypt._count_outdated_tags(r.relation, _finish_index_key.keyset) AS outdated
-        FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns()) AS r) AS c
-  WHERE c.outdated > 0;
+  FOR target IN
+    SELECT DISTINCT c.relation, format('%I.%I', n.nspname, r.relname) COLLATE "C" AS name
+    FROM prism_crypt._encrypted_columns() AS c
+    JOIN pg_class AS r ON r.oid = c.relation JOIN pg_namespace AS n ON n.oid = r.relnamespace
+    ORDER BY name
+  LOOP
+    BEGIN
+      IF prism_crypt._uptime() > began + 10 THEN
+        -- So long for all tables that others have locked, not for each.
+        PERFORM set_config('lock_timeout', '100ms', true);
+      END IF;
+      outdated := prism_crypt._count_outdated_tags(target.relation, _finish_index_key.keyset);
+      IF outdated > 0 THEN
+        places := concat_ws(', ', places, format('%s: %s', target.name, outdated));
+      END IF;
+    EXCEPTION WHEN OTHERS THEN
+      places := concat_ws(', ', places, format('%s: not known, SQLSTATE %s', target.name, SQLSTATE));
+    END;
+  END LOOP;
   IF places IS NULL THEN
     UPDATE prism_crypt.index_key AS i SET retagged_at = clock_timestamp()
     WHERE i.keyset = _finish_index_key.keyset AND i.state = 'active' AND i.retagged_at IS NULL;
@@ -168,6 +212,7 @@ BEGIN
     RAISE WARNING 'values that still have old search tags: %', places USING
       HINT = 'Refresh materialized views, and call prism_crypt.rotate_index_key() again: it goes on.';
   END IF;
+  PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt._finish_index_key(text) IS
   'Records that no value of a keyset has an old search tag any more. Internal';
@@ -183,7 +228,7 @@ COMMENT ON FUNCTION prism_crypt._is_retagging(text) IS
 CREATE PROCEDURE prism_crypt.rotate_index_key(
   keyset text DEFAULT 'default', reason text DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
-  fire_triggers boolean DEFAULT true
+  fire_triggers boolean DEFAULT true, force boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
 DECLARE
   generation integer;
@@ -195,11 +240,14 @@ BEGIN
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_index_key()');
   PERFORM prism_crypt._check_limits(ROW(
     batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers)::prism_crypt._limits);
+  IF force IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
+  END IF;
   IF prism_crypt._is_retagging(keyset) THEN
     RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
   ELSE
-    CALL prism_crypt._lock_for_index_key(keyset);
-    generation := prism_crypt._replace_index_key(keyset, reason);
+    CALL prism_crypt._lock_for_index_key(keyset, force);
+    generation := prism_crypt._replace_index_key(keyset, reason, force);
     COMMIT;
     RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING
       DETAIL = 'All answers are right meanwhile. Until it is done, comparing values that still have their old tag opens them: '
@@ -214,5 +262,5 @@ BEGIN
   PERFORM prism_crypt._finish_index_key(keyset);
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_index_key(
-  text, text, integer, interval, double precision, bigint, boolean) IS
+  text, text, integer, interval, double precision, bigint, boolean, boolean) IS
   'A new index key for a keyset: builds indexes on encrypted values anew, then tags its values anew in committed batches';

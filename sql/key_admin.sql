@@ -29,6 +29,36 @@ CREATE FUNCTION prism_crypt._rewrap_index_key(
 COMMENT ON FUNCTION prism_crypt._rewrap_index_key(text) IS
   'The index key of a keyset, wrapped anew under the first master key. Internal';
 
+-- How long a function on keys waits for others: as long as the caller's lock_timeout says, but not for ever.
+CREATE FUNCTION prism_crypt._patience(seconds double precision) RETURNS double precision
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN t.own > 0 THEN t.own ELSE $1 END
+  FROM (SELECT extract(epoch FROM current_setting('lock_timeout')::interval)::double precision) AS t (own)
+$$;
+COMMENT ON FUNCTION prism_crypt._patience(double precision) IS
+  'lock_timeout in seconds, or this where it is off. Internal';
+
+-- Gives the setting of before, to be set again at the end; an error sets it again by itself.
+CREATE FUNCTION prism_crypt._limit_waits(seconds double precision) RETURNS text
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own CONSTANT text := current_setting('lock_timeout');
+BEGIN
+  PERFORM set_config('lock_timeout', ceil(least(prism_crypt._patience($1), $1) * 1000)::bigint || 'ms', true);
+  RETURN own;
+END $$;
+COMMENT ON FUNCTION prism_crypt._limit_waits(double precision) IS
+  'Makes lock_timeout so many seconds at most, in this transaction; gives what it was. Internal';
+
+-- First of all, and in the mode that every change needs: a mode that is raised later is a deadlock with rotate_master_key().
+-- Rows of keyset are locked after it.
+CREATE FUNCTION prism_crypt._lock_key_tables() RETURNS void
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  LOCK TABLE prism_crypt.data_key, prism_crypt.index_key IN ROW EXCLUSIVE MODE;
+END $$;
+COMMENT ON FUNCTION prism_crypt._lock_key_tables() IS 'What every change of keys begins with. Internal';
+
 -- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
 CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -47,6 +77,7 @@ CREATE FUNCTION prism_crypt.rotate_key(keyset text DEFAULT 'default', reason tex
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   new_version integer;
   new_key record;
   index_key record;
@@ -54,7 +85,7 @@ BEGIN
   IF rotate_key.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
   END IF;
-  PERFORM prism_crypt._forget_carried_keys();
+  PERFORM prism_crypt._lock_key_tables();
   IF rotate_key.keyset = 'default' THEN
     INSERT INTO prism_crypt.keyset (name) VALUES ('default') ON CONFLICT DO NOTHING;
   END IF;
@@ -72,6 +103,7 @@ BEGIN
       MESSAGE = format('keyset "%s" does not exist', rotate_key.keyset),
       HINT = 'Call prism_crypt.create_keyset() to make it.';
   END IF;
+  PERFORM prism_crypt._forget_carried_keys();
   SELECT * INTO STRICT new_key FROM prism_crypt._wrap_new_key(new_version, rotate_key.keyset);
   UPDATE prism_crypt.data_key AS k SET state = 'decrypt_only', retired_at = clock_timestamp()
   WHERE k.keyset = rotate_key.keyset AND k.state = 'active';
@@ -92,6 +124,7 @@ BEGIN
   END IF;
   PERFORM prism_crypt._make_carrier();
   PERFORM prism_crypt._audit('rotate_key', rotate_key.keyset, new_version, rotate_key.reason);
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RETURN new_version;
 END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_key(text, text) IS
@@ -100,19 +133,25 @@ COMMENT ON FUNCTION prism_crypt.rotate_key(text, text) IS
 CREATE FUNCTION prism_crypt.create_keyset(name text, description text DEFAULT NULL) RETURNS integer
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
+  new_version integer;
 BEGIN
   IF create_keyset.name IS NULL OR create_keyset.name !~ '^[a-z_][a-z0-9_.-]{0,62}$' THEN
     RAISE invalid_name USING
       MESSAGE = 'invalid keyset name',
       HINT = 'A name is 1 to 63 of a-z, 0-9, "_", "." and "-", and begins with a letter or "_".';
   END IF;
+  PERFORM prism_crypt._lock_key_tables();
   INSERT INTO prism_crypt.keyset (name, description) VALUES (create_keyset.name, create_keyset.description)
   ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     RAISE duplicate_object USING MESSAGE = format('keyset "%s" already exists', create_keyset.name);
   END IF;
   PERFORM prism_crypt._audit('create_keyset', create_keyset.name, NULL, create_keyset.description);
-  RETURN prism_crypt.rotate_key(create_keyset.name, 'first key');
+  new_version := prism_crypt.rotate_key(create_keyset.name, 'first key');
+  PERFORM set_config('lock_timeout', own_timeout, true);
+  RETURN new_version;
 END $$;
 COMMENT ON FUNCTION prism_crypt.create_keyset(text, text) IS
   'Makes a keyset and its first data key, and gives the version of that key';
@@ -121,6 +160,7 @@ CREATE FUNCTION prism_crypt.rotate_master_key(keyset text DEFAULT NULL) RETURNS 
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   rewrapped integer;
 BEGIN
   -- No key may be added under the old master key meanwhile.
@@ -151,6 +191,7 @@ BEGIN
   FROM new_wrapping AS n
   WHERE i.keyset = n.keyset AND i.state = 'active';
   PERFORM prism_crypt._audit('rotate_master_key', rotate_master_key.keyset, NULL, NULL, format('keys: %s', rewrapped));
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RETURN rewrapped;
 END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
@@ -166,6 +207,7 @@ BEGIN
   IF _lock_old_key.version IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'version must not be null';
   END IF;
+  PERFORM prism_crypt._lock_key_tables();
   SELECT * INTO key FROM prism_crypt.data_key AS k WHERE k.version = _lock_old_key.version FOR UPDATE;
   IF NOT FOUND THEN
     RAISE undefined_object USING
@@ -188,9 +230,10 @@ CREATE FUNCTION prism_crypt._set_key_state(version integer, state text, reason t
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-  key prism_crypt.data_key := prism_crypt._lock_old_key(
-    version, 'Call prism_crypt.rotate_key() first: new values need a key.');
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
+  key prism_crypt.data_key;
 BEGIN
+  key := prism_crypt._lock_old_key(version, 'Call prism_crypt.rotate_key() first: new values need a key.');
   UPDATE prism_crypt.data_key AS k
   SET state = _set_key_state.state,
       disabled_at = CASE _set_key_state.state WHEN 'disabled' THEN clock_timestamp() END,
@@ -201,6 +244,7 @@ BEGIN
       CASE _set_key_state.state WHEN 'disabled' THEN 'disable_key' ELSE 'enable_key' END,
       key.keyset, _set_key_state.version, _set_key_state.reason);
   END IF;
+  PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt._set_key_state(integer, text, text) IS 'Changes the state of a key. Internal';
 

@@ -20,21 +20,23 @@ CREATE FUNCTION prism_crypt._lock_for_reading(relation oid) RETURNS void
 COMMENT ON FUNCTION prism_crypt._lock_for_reading(oid) IS 'Locks a relation of any kind, in SHARE mode. Internal';
 
 -- From 16 on an apply worker that has no primary key or replica identity to go by takes any index of the table, a valid one
--- or not. It does not take one that is not live; REINDEX INDEX revives that.
-CREATE FUNCTION prism_crypt._distrust_indexes(indexes regclass[]) RETURNS void
+-- or not. It does not take one that is not live; REINDEX INDEX revives that. Nor is one trusted that is not live where somebody builds it
+-- just now, on a table that is in use, and marks it valid in the end.
+CREATE FUNCTION prism_crypt._distrust_indexes(indexes regclass[], in_use boolean DEFAULT false) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   UPDATE pg_index AS i
   SET indisvalid = false,
-      indislive = current_setting('server_version_num')::integer < 160000
+      indislive = NOT in_use AND (
+        current_setting('server_version_num')::integer < 160000
         OR EXISTS (SELECT FROM pg_index AS o
                    WHERE o.indrelid = i.indrelid AND o.indisvalid AND NOT o.indexrelid = ANY (indexes)
-                     AND (o.indisprimary OR o.indisreplident))
+                     AND (o.indisprimary OR o.indisreplident)))
   WHERE i.indexrelid = ANY (indexes);
   PERFORM prism_crypt._tell_relation_changed(t.indrelid)
   FROM (SELECT DISTINCT i.indrelid FROM pg_index AS i WHERE i.indexrelid = ANY (indexes)) AS t;
 END $$;
-COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[]) IS 'Marks indexes that nobody may ask. Internal';
+COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[], boolean) IS 'Marks indexes that nobody may ask. Internal';
 
 -- An apply worker builds them anew if it can. A restore does not: its values may come later, and its keys.
 CREATE FUNCTION prism_crypt._renew_indexes(indexes regclass[]) RETURNS void
@@ -242,7 +244,7 @@ CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
   FROM (SELECT DISTINCT s.index FROM prism_crypt._search_indexes() AS s) AS i
   JOIN pg_index AS x ON x.indexrelid = i.index
   JOIN pg_class AS c ON c.oid = i.index
-  WHERE NOT x.indisvalid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.index)
+  WHERE NOT (x.indisvalid AND x.indislive) AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.index)
 $$;
 COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS
   'Indexes on encrypted values that are invalid, with what to do. Internal';

@@ -14,6 +14,41 @@ $$;
 COMMENT ON FUNCTION prism_crypt._older_transactions(timestamptz) IS
   'Other transactions of this database that began before a moment. Internal';
 
+-- Sessions of this database that are in a transaction now, by numbers that are never given again while the server runs. Every
+-- transaction has such a lock on itself from its beginning to its end.
+CREATE FUNCTION prism_crypt._open_transactions() RETURNS text[]
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- A session that came meanwhile is not to be missed.
+  PERFORM pg_stat_clear_snapshot();
+  RETURN ARRAY(
+    SELECT format('%s %s', l.pid, l.virtualtransaction)
+    FROM pg_locks AS l
+    JOIN pg_stat_get_activity(NULL) AS a ON a.pid = l.pid
+    JOIN pg_database AS d ON d.oid = a.datid
+    WHERE l.locktype = 'virtualxid' AND l.granted AND l.mode = 'ExclusiveLock' AND l.virtualxid = l.virtualtransaction
+      AND d.datname = current_database() AND l.pid <> pg_backend_pid() AND a.backend_type <> 'autovacuum worker');
+END $$;
+COMMENT ON FUNCTION prism_crypt._open_transactions() IS
+  'Other transactions of this database that are running, by process and virtual transaction id. Internal';
+
+-- Those of them that still run, and prepared transactions, of which nobody knows when they began.
+CREATE FUNCTION prism_crypt._still_running(transactions text[]) RETURNS text
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  open CONSTANT text[] := prism_crypt._open_transactions();
+BEGIN
+  RETURN (
+    SELECT string_agg(o.who, '; ')
+    FROM (SELECT format('process %s, since %s', a.pid, a.xact_start) AS who
+          FROM unnest(open) AS t (id) JOIN pg_stat_get_activity(NULL) AS a ON a.pid = split_part(t.id, ' ', 1)::integer
+          WHERE t.id = ANY (transactions)
+          UNION ALL
+          SELECT format('prepared transaction %L', p.gid) FROM pg_prepared_xacts AS p WHERE p.database = current_database()) AS o);
+END $$;
+COMMENT ON FUNCTION prism_crypt._still_running(text[]) IS
+  'Which of these transactions have not ended, and prepared ones, in words. Internal';
+
 CREATE FUNCTION prism_crypt._require_no_ciphertext(version integer) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -25,7 +60,8 @@ BEGIN
   SELECT string_agg(format('%s %s: %s', c.kind, c.location, c.ciphertexts), '; ' ORDER BY c.ciphertexts DESC)
            FILTER (WHERE c.ciphertexts > 0),
          sum(c.ciphertexts),
-         string_agg(format('%s: %s', c.location, c.remark), '; ') FILTER (WHERE c.ciphertexts IS NULL AND c.kind IN ('table', 'partition', 'materialized view'))
+         string_agg(format('%s: %s', c.location, c.remark), '; ')
+           FILTER (WHERE c.ciphertexts IS NULL AND c.kind <> 'foreign table' AND c.remark <> 'follows its table')
     INTO places, total, hidden
   FROM prism_crypt.census() AS c
   WHERE c.key_version = _require_no_ciphertext.version OR c.ciphertexts IS NULL;
@@ -37,7 +73,8 @@ BEGIN
   ELSIF hidden IS NOT NULL THEN
     RAISE object_in_use USING
       MESSAGE = format('key version %s may be in use where it can''t be looked for', version),
-      DETAIL = hidden, HINT = 'A temporary table ends with its session.';
+      DETAIL = left(hidden, 2000),
+      HINT = 'A temporary table ends with its session (pg_terminate_backend), a lock with its transaction. force => true does not look.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
@@ -48,8 +85,9 @@ COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
 CREATE FUNCTION prism_crypt._prove_unused(version integer) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  first_census timestamptz;
-  patience CONSTANT interval := '5 s';
+  transactions text[];
+  began double precision;
+  patience CONSTANT double precision := 5;
   others text;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -58,18 +96,18 @@ BEGIN
       DETAIL = 'Other levels don''t see what was committed meanwhile.';
   END IF;
   PERFORM prism_crypt._require_no_ciphertext(version);
-  first_census := clock_timestamp();
+  transactions := prism_crypt._open_transactions();
+  began := prism_crypt._uptime();
   LOOP
-    PERFORM pg_stat_clear_snapshot();
-    SELECT string_agg(who, '; ') INTO others FROM prism_crypt._older_transactions(first_census);
+    others := prism_crypt._still_running(transactions);
     EXIT WHEN others IS NULL;
-    IF clock_timestamp() > first_census + patience THEN
+    IF prism_crypt._uptime() > began + patience THEN
       RAISE object_in_use USING
         MESSAGE = format('transactions are running that may hold values of key version %s', version),
         DETAIL = left(others, 2000),
         HINT = 'Wait until they end, or end them.';
     END IF;
-    PERFORM pg_sleep(0.1);
+    PERFORM prism_crypt._sleep(0.1);
   END LOOP;
   PERFORM prism_crypt._require_no_ciphertext(version);
 END $$;
@@ -131,22 +169,27 @@ $$;
 COMMENT ON FUNCTION prism_crypt._indexes_to_rebuild(text) IS
   'Indexes that may have to open values of a keyset. Internal';
 
-CREATE FUNCTION prism_crypt._rebuild_after_loss(indexes regclass[]) RETURNS void
+-- Locks the tables of these indexes for as long as it takes to build them anew, as many as others leave; gives the rest.
+CREATE FUNCTION prism_crypt._lock_for_loss(indexes regclass[]) RETURNS oid[]
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  index regclass;
+  relations CONSTANT oid[] := ARRAY(
+    SELECT DISTINCT x.indrelid FROM pg_index AS x WHERE x.indexrelid = ANY (indexes::oid[]) ORDER BY x.indrelid);
+  others CONSTANT oid[] := prism_crypt._unreadable_tables();
+  left_out oid[];
 BEGIN
-  FOREACH index IN ARRAY indexes LOOP
-    BEGIN
-      EXECUTE format('REINDEX INDEX %s', index);
-    EXCEPTION WHEN object_not_in_prerequisite_state THEN
-      RAISE WARNING 'index % holds values that can''t be opened any more', index USING
-        HINT = 'Delete their rows, and REINDEX it.';
-    END;
-  END LOOP;
+  IF relations = '{}' THEN
+    RETURN '{}';
+  END IF;
+  left_out := prism_crypt._take_tables(
+    ARRAY(SELECT r FROM unnest(relations) AS r WHERE r <> ALL (others) ORDER BY r), least(prism_crypt._patience(10), 10));
+  IF left_out <> '{}' THEN
+    PERFORM prism_crypt._announce_to_transactions();
+  END IF;
+  RETURN left_out || others;
 END $$;
-COMMENT ON FUNCTION prism_crypt._rebuild_after_loss(regclass[]) IS
-  'Builds indexes anew that may hold values of a destroyed key. Internal';
+COMMENT ON FUNCTION prism_crypt._lock_for_loss(regclass[]) IS
+  'Locks the tables of indexes that may hold values of a key, as far as others leave them. Internal';
 
 CREATE FUNCTION prism_crypt._tell_what_remains(what text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -164,7 +207,9 @@ CREATE FUNCTION prism_crypt.destroy_key(version integer, reason text DEFAULT NUL
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   indexes regclass[];
+  left_out oid[];
 BEGIN
   PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
   PERFORM prism_crypt._lock_old_key(
@@ -175,14 +220,12 @@ BEGIN
   END IF;
   indexes := prism_crypt._indexes_to_rebuild(
     (SELECT k.keyset FROM prism_crypt.data_key AS k WHERE k.version = destroy_key.version));
-  IF indexes <> '{}' THEN
-    PERFORM prism_crypt._require_no_concurrent_build();
-    PERFORM prism_crypt._lock_searched_tables(true);
-  END IF;
+  left_out := prism_crypt._lock_for_loss(indexes);
   PERFORM prism_crypt._overwrite_key(
     destroy_key.version, destroy_key.reason, CASE WHEN force THEN 'destroy_key by force' ELSE 'destroy_key' END);
-  PERFORM prism_crypt._rebuild_after_loss(indexes);
+  PERFORM prism_crypt._renew_by_key(indexes, left_out, 'loss');
   PERFORM prism_crypt._tell_what_remains(format('key version %s is destroyed', destroy_key.version));
+  PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt.destroy_key(integer, text, boolean) IS
   'Overwrites a key that is not active and has no values left; by force also while it has, which makes them unreadable';
@@ -192,15 +235,18 @@ CREATE FUNCTION prism_crypt.destroy_keyset(keyset text, reason text DEFAULT NULL
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   versions integer[];
   values_lost bigint;
   indexes regclass[];
+  left_out oid[];
   version integer;
 BEGIN
   IF destroy_keyset.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
   END IF;
   PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force);
+  PERFORM prism_crypt._lock_key_tables();
   -- As rotate_key() does: no key may be added meanwhile.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;
   IF NOT FOUND THEN
@@ -221,18 +267,16 @@ BEGIN
       HINT = 'If that is what you want: force => true, reason => ''...''.';
   END IF;
   indexes := prism_crypt._indexes_to_rebuild(destroy_keyset.keyset);
-  IF indexes <> '{}' THEN
-    PERFORM prism_crypt._require_no_concurrent_build();
-    PERFORM prism_crypt._lock_searched_tables(true);
-  END IF;
+  left_out := prism_crypt._lock_for_loss(indexes);
   FOREACH version IN ARRAY versions LOOP
     PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
   END LOOP;
   -- Without it nobody can guess at the plaintexts by their search tags.
   PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
-  PERFORM prism_crypt._rebuild_after_loss(indexes);
+  PERFORM prism_crypt._renew_by_key(indexes, left_out, 'loss');
   PERFORM prism_crypt._tell_what_remains(
     format('keyset "%s" is destroyed: key versions %s', destroy_keyset.keyset, array_to_string(versions, ', ')));
+  PERFORM set_config('lock_timeout', own_timeout, true);
   RETURN cardinality(versions);
 END $$;
 COMMENT ON FUNCTION prism_crypt.destroy_keyset(text, text, boolean) IS

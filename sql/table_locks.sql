@@ -1,3 +1,11 @@
+-- Tables of others that functions on keys have to lock. Whoever uses one is waited for, but not for ever, and nobody queues
+-- behind such a wait for long.
+
+CREATE FUNCTION prism_crypt._try_to_lock_relation(relation oid, exclusively boolean) RETURNS boolean
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_try_to_lock_relation_wrapper';
+COMMENT ON FUNCTION prism_crypt._try_to_lock_relation(oid, boolean) IS
+  'Locks a relation of any kind as _lock_relation() does, or gives false at once. Internal';
+
 -- CREATE INDEX CONCURRENTLY, and REINDEX likewise, hold a lock that nobody else gets past, and wait for every transaction
 -- that is older. So a transaction that waits for that lock waits for ever, and one of both ends with a deadlock.
 CREATE FUNCTION prism_crypt._concurrent_builds() RETURNS text
@@ -5,8 +13,8 @@ CREATE FUNCTION prism_crypt._concurrent_builds() RETURNS text
   SELECT string_agg(format('process %s, %s on %s', p.pid, p.command, p.relid::regclass), '; ')
   FROM pg_stat_progress_create_index AS p
   WHERE p.datname = current_database() AND p.command LIKE '%CONCURRENTLY' AND p.pid <> pg_backend_pid()
-    AND (EXISTS (SELECT FROM prism_crypt._encrypted_columns() AS c WHERE c.relation = p.relid)
-         OR EXISTS (SELECT FROM prism_crypt._search_indexes() AS i WHERE i.relation = p.relid))
+    AND p.relid IN (SELECT relation FROM prism_crypt._encrypted_columns()
+                    UNION ALL SELECT relation FROM prism_crypt._search_indexes())
 $$;
 COMMENT ON FUNCTION prism_crypt._concurrent_builds() IS
   'Indexes that are being built concurrently on tables with encrypted values. Internal';
@@ -25,56 +33,160 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_concurrent_build() IS
   'Raises an error where waiting for a lock would be a deadlock. Internal';
 
+-- Who is in the way: locks on these tables that other transactions have.
+CREATE FUNCTION prism_crypt._users_of_tables(relations oid[]) RETURNS text
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT string_agg(u.who, '; ' ORDER BY u.who)
+  FROM (SELECT format('%s: %s', prism_crypt._qualified_name(l.relation::regclass),
+                      string_agg(DISTINCT coalesce('process ' || l.pid, 'a prepared transaction'), ', ')) AS who
+        FROM pg_locks AS l
+        WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+          AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+          AND l.relation = ANY (relations)
+        GROUP BY l.relation
+        ORDER BY l.relation LIMIT 50) AS u
+$$;
+COMMENT ON FUNCTION prism_crypt._users_of_tables(oid[]) IS 'Processes that have locks on tables, in words. Internal';
+
+-- Locks those of these tables that can be had within so many seconds. Everything is let go of between two tries, so that
+-- others get on.
+CREATE FUNCTION prism_crypt._take_tables(relations oid[], seconds double precision, OUT left_out oid[])
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own_timeout CONSTANT text := current_setting('lock_timeout');
+  began CONSTANT double precision := prism_crypt._uptime();
+  rest double precision;
+  busy oid[];
+  relation oid;
+BEGIN
+  LOOP
+    BEGIN
+      busy := '{}';
+      FOREACH relation IN ARRAY relations LOOP
+        IF NOT prism_crypt._try_to_lock_relation(relation, true) THEN
+          busy := array_append(busy, relation);
+        END IF;
+      END LOOP;
+      left_out := '{}';
+      FOREACH relation IN ARRAY busy LOOP
+        rest := seconds - (prism_crypt._uptime() - began);
+        BEGIN
+          IF rest <= 0 THEN
+            RAISE lock_not_available;
+          END IF;
+          -- Shorter than deadlock_timeout.
+          PERFORM set_config('lock_timeout', ceil(least(rest, 0.4) * 1000)::bigint || 'ms', true),
+            prism_crypt._lock_relation(relation, true);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+          left_out := array_append(left_out, relation);
+        END;
+        EXIT WHEN left_out <> '{}' AND rest > 0;
+      END LOOP;
+      IF left_out = '{}' OR rest <= 0 THEN
+        PERFORM set_config('lock_timeout', own_timeout, true);
+        RETURN;
+      END IF;
+      RAISE SQLSTATE 'PC001';
+    EXCEPTION
+      WHEN SQLSTATE 'PC001' THEN
+        PERFORM prism_crypt._sleep(least(rest, 0.5));
+      WHEN out_of_memory THEN
+        -- More tables than the server has room for in its table of locks.
+        left_out := relations;
+        RETURN;
+    END;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION prism_crypt._take_tables(oid[], double precision) IS
+  'Locks tables, as many as others leave in so many seconds; gives the rest. Internal';
+
+-- Every table whose values index keys may be asked for, but for temporary ones of other sessions.
+CREATE FUNCTION prism_crypt._searched_tables() RETURNS oid[]
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(c.relation ORDER BY c.relation), '{}')
+  FROM (SELECT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
+        UNION SELECT relation FROM prism_crypt._search_indexes()) AS c
+  JOIN pg_class AS t ON t.oid = c.relation
+  WHERE t.relpersistence <> 't' OR t.relnamespace = pg_my_temp_schema()
+$$;
+COMMENT ON FUNCTION prism_crypt._searched_tables() IS
+  'Tables with encrypted columns, or an index on encrypted values, in the order to lock them in. Internal';
+
+CREATE FUNCTION prism_crypt._unreadable_tables() RETURNS oid[]
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(DISTINCT t.oid), '{}')
+  FROM prism_crypt._search_indexes() AS c JOIN pg_class AS t ON t.oid = c.relation
+  WHERE t.relpersistence = 't' AND t.relnamespace <> pg_my_temp_schema()
+$$;
+COMMENT ON FUNCTION prism_crypt._unreadable_tables() IS
+  'Temporary tables of other sessions with indexes on encrypted values. Internal';
+
 -- Locks all searched tables for a new index key, or gives what it would have to wait for. It waits for so many seconds, and
 -- holds nothing afterwards if that was in vain: the caller ends its transaction, so that others get on. The first time is
 -- shorter than deadlock_timeout.
 CREATE FUNCTION prism_crypt._try_to_lock_searched_tables(
-  keyset text, seconds double precision, is_last boolean, OUT obstacle text
+  keyset text, seconds double precision, is_last boolean, force boolean, OUT obstacle text
 ) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   own_timeout CONSTANT text := current_setting('lock_timeout');
+  began double precision;
+  relations oid[];
+  relation oid;
 BEGIN
-  PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _try_to_lock_searched_tables.keyset FOR UPDATE;
   PERFORM prism_crypt._check_index_key_can_change();
   obstacle := prism_crypt._concurrent_builds();
   IF obstacle IS NOT NULL THEN
-    IF is_last THEN
+    IF is_last AND force THEN
+      obstacle := NULL;
+    ELSIF is_last THEN
       PERFORM prism_crypt._require_no_concurrent_build();
     END IF;
     RETURN;
   END IF;
+  relations := prism_crypt._searched_tables();
+  began := prism_crypt._uptime();
   BEGIN
     PERFORM set_config('lock_timeout', ceil(seconds * 1000)::bigint || 'ms', true);
-    PERFORM prism_crypt._lock_searched_tables(true);
+    PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _try_to_lock_searched_tables.keyset FOR UPDATE;
+    FOREACH relation IN ARRAY relations LOOP
+      IF NOT prism_crypt._try_to_lock_relation(relation, true) THEN
+        PERFORM set_config(
+          'lock_timeout', ceil(greatest(seconds - (prism_crypt._uptime() - began), 0.01) * 1000)::bigint || 'ms', true);
+        PERFORM prism_crypt._lock_relation(relation, true);
+      END IF;
+    END LOOP;
     PERFORM set_config('lock_timeout', own_timeout, true);
   EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    IF is_last THEN
-      RAISE;
+    IF is_last AND force THEN
+      RETURN;
+    ELSIF is_last THEN
+      RAISE lock_not_available USING
+        MESSAGE = 'tables with encrypted columns are in use',
+        DETAIL = coalesce(prism_crypt._users_of_tables(relations), 'Another change of this keyset is under way.'),
+        HINT = 'Wait until these transactions end, or end them. force => true goes on without their tables.';
     END IF;
     obstacle := 'locks of other sessions';
   END;
 END $$;
-COMMENT ON FUNCTION prism_crypt._try_to_lock_searched_tables(text, double precision, boolean) IS
+COMMENT ON FUNCTION prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean) IS
   'Locks every table that has encrypted columns, or says what is in the way. Internal';
 
--- In the end the tables are locked, in the transaction that is open.
-CREATE PROCEDURE prism_crypt._lock_for_index_key(keyset text) LANGUAGE plpgsql AS $$
+-- In the end the tables are locked, in the transaction that is open; by force, or so long waited for that they may be left out.
+CREATE PROCEDURE prism_crypt._lock_for_index_key(keyset text, force boolean) LANGUAGE plpgsql AS $$
 DECLARE
-  -- What the caller allows for a lock; 0 is for ever.
-  allowed double precision := (SELECT s.setting FROM pg_catalog.pg_settings AS s
-                               WHERE s.name OPERATOR(pg_catalog.=) 'lock_timeout')::pg_catalog.float8 OPERATOR(pg_catalog./) 1000;
+  -- What the caller allows for a lock; without that, ten minutes, or by force one.
+  allowed double precision := prism_crypt._patience(CASE WHEN force THEN 60 ELSE 600 END);
   began double precision := prism_crypt._uptime();
   rest double precision;
   patience double precision := 0.4;
   said boolean := false;
-  obstacle text;
+  obstacle pg_catalog.text;
 BEGIN
   LOOP
-    rest := CASE WHEN allowed OPERATOR(pg_catalog.>) 0
-      THEN GREATEST(allowed OPERATOR(pg_catalog.-) (prism_crypt._uptime() OPERATOR(pg_catalog.-) began), 0.01) END;
+    rest := GREATEST(allowed OPERATOR(pg_catalog.-) (prism_crypt._uptime() OPERATOR(pg_catalog.-) began), 0.01);
     obstacle := prism_crypt._try_to_lock_searched_tables(
-      keyset, LEAST(patience, rest), coalesce(rest OPERATOR(pg_catalog.<=) patience, false));
+      keyset, LEAST(patience, rest), rest OPERATOR(pg_catalog.<=) patience, force);
     EXIT WHEN obstacle IS NULL;
     COMMIT;
     IF NOT said THEN
@@ -83,9 +195,10 @@ BEGIN
     END IF;
     PERFORM prism_crypt._sleep(LEAST(0.2, rest));
     COMMIT;
-    -- Longer each time, or it might never be its turn.
-    patience := LEAST(GREATEST(patience OPERATOR(pg_catalog.*) 2, 10), 86400);
+    -- Longer each time, or it might never be its turn. Where an index is being built, it did not wait at all.
+    patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions'
+      THEN GREATEST(patience OPERATOR(pg_catalog.*) 2, 10) ELSE 0.4 END;
   END LOOP;
 END $$;
-COMMENT ON PROCEDURE prism_crypt._lock_for_index_key(text) IS
+COMMENT ON PROCEDURE prism_crypt._lock_for_index_key(text, boolean) IS
   'Waits until every table that has encrypted columns is locked, and no other session for it. Internal';

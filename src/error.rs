@@ -75,6 +75,10 @@ pub enum Error {
     LoadDenied,
     #[error("a master key that wraps no key yet must be set by a key administrator")]
     ForeignMasterKey,
+    #[error("permission denied to rotate")]
+    RotateDenied,
+    #[error("an index key was replaced while the transaction was running")]
+    IndexKeyReplaced,
     #[error("permission denied to decrypt")]
     DecryptDenied,
     #[error("the text is an encrypted value already")]
@@ -218,8 +222,10 @@ impl Error {
             Self::LoadDenied
             | Self::SearchDenied
             | Self::DecryptDenied
+            | Self::RotateDenied
             | Self::ForeignMasterKey
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -258,6 +264,10 @@ impl Error {
             }
             Self::DamagedNested(_) => "It is not laid out as its header and its type say.".to_owned(),
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
+            Self::IndexKeyReplaced => {
+                "What it looked up or built before goes by the old key, and what comes now by the new one."
+                    .to_owned()
+            }
             Self::NotText(version)
             | Self::InvalidText(version)
             | Self::BoundToContext(version)
@@ -288,6 +298,8 @@ impl Error {
             Self::SearchDenied => {
                 "prism_crypt.grant_access(role, 'search') gives the right. Writing to a searchable column, or to an indexed one that is not, needs it too."
             }
+            Self::RotateDenied => "rotate_index_key() needs access to rotate, beside key_admin.",
+            Self::IndexKeyReplaced => "Run the transaction again.",
             Self::NoOrder => "Compare or sort the plaintext: column::text. That opens every row.",
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",
             Self::UnknownVersion(_) => {

@@ -1,5 +1,6 @@
 //! Under whose rights the session runs just now.
 
+use crate::error::Error;
 use pgrx::pg_sys;
 
 unsafe extern "C-unwind" {
@@ -24,6 +25,11 @@ impl Identity {
         // SAFETY: reads two variables of this session.
         unsafe { role_and_context(&mut role, &mut context) };
         Self { role, context: context.cast_unsigned() }
+    }
+
+    fn take_on(self) {
+        // SAFETY: sets two variables of this session.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context.cast_signed()) }
     }
 
     /// Whether PostgreSQL took the role on to check a foreign key: it sets `SECURITY_NOFORCE_RLS` for nothing else.
@@ -52,4 +58,34 @@ impl Identity {
 pub fn outer_role() -> pg_sys::Oid {
     // SAFETY: reads a variable of this session.
     unsafe { pg_sys::GetOuterUserId() }
+}
+
+/// Makes a function's owner the current role, as SECURITY DEFINER does, until it is dropped. On an error PostgreSQL puts the role
+/// back as well.
+pub struct AsOwner(Identity);
+
+impl AsOwner {
+    /// The owner of this function.
+    pub fn of(function: pg_sys::Oid) -> Result<Self, Error> {
+        let before = Identity::current();
+        // SAFETY: a catalog look-up, whose row is used before it is let go; sets two variables of this session.
+        unsafe {
+            let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
+            let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(function));
+            if row.is_null() {
+                return Err(Error::Internal("a function has no owner"));
+            }
+            let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>()).proowner;
+            pg_sys::ReleaseSysCache(row);
+            Identity { role: owner, context: before.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE }
+                .take_on();
+        }
+        Ok(Self(before))
+    }
+}
+
+impl Drop for AsOwner {
+    fn drop(&mut self) {
+        self.0.take_on();
+    }
 }

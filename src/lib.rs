@@ -73,7 +73,8 @@ extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_
 extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
 extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
 extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);
-extension_sql_file!("../sql/index_key.sql", name = "index_key", requires = ["key_end"]);
+extension_sql_file!("../sql/index_renewal.sql", name = "index_renewal", requires = ["key_end"]);
+extension_sql_file!("../sql/index_key.sql", name = "index_key", requires = ["index_renewal"]);
 extension_sql_file!("../sql/carried.sql", name = "carried", requires = ["index_key"]);
 extension_sql_file!("../sql/table_locks.sql", name = "table_locks", requires = ["carried"]);
 extension_sql_file!("../sql/key_arrival.sql", name = "key_arrival", requires = ["table_locks"]);

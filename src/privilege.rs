@@ -5,6 +5,7 @@
 use crate::error::Error;
 use crate::identity::{Identity, outer_role};
 use crate::interrupts;
+use crate::search::index_build;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -168,10 +169,28 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     }
 }
 
+/// Raises an error unless the current role may rotate: EXECUTE on `reencrypt_field` is the right.
+pub fn require_rotate() -> Result<(), Error> {
+    // SAFETY: catalog look-ups inside a transaction.
+    unsafe {
+        let schema = extension_schema();
+        let encrypted_text = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+            pg_sys::Datum::from(c"encrypted_text".as_ptr()),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        );
+        let function = find_function(schema, c"reencrypt_field", &[encrypted_text]);
+        if may_execute(function, Identity::current().role) { Ok(()) } else { Err(Error::RotateDenied) }
+    }
+}
+
 fn permit(is_granted: Option<bool>) -> Result<(), Error> {
     match is_granted {
         Some(true) => Ok(()),
-        _ if interrupts::are_held_off() && is_vacuum() => Ok(()),
+        _ if interrupts::are_held_off() && is_vacuum() || index_build::is_for_a_new_key() => Ok(()),
         Some(false) => Err(Error::SearchDenied),
         None => Err(Error::KeysNotReady { cause: None }),
     }

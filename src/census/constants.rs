@@ -6,7 +6,7 @@
 use super::versions::number;
 use crate::datatype::datum::Text;
 use crate::datatype::nested;
-use crate::error::{Error, SqlResult};
+use crate::error::Error;
 use memchr::memmem;
 use pgrx::prelude::*;
 use prism_envelope::KeyVersion;
@@ -20,10 +20,11 @@ const TEXT_FORM_BYTES: &[u8] = b" 112 114 105 115 109 58 118 ";
 const TEXT_FORM: &[u8] = b"prism:v";
 
 /// `prism_crypt._constant_versions(expression pg_node_tree as text) → integer[]`: of every `encrypted_text` in a constant, and
-/// every text form in a constant of another type; null for a value that is damaged.
+/// every text form in a constant of another type; null for a value that is damaged. Where the expression can't be read, just 0,
+/// which is no version: one of them must not keep the others from being counted.
 #[pg_extern(sql = false)]
-fn _constant_versions(expression: Text<'_>) -> SqlResult<Vec<Option<i32>>> {
-    Ok(versions(expression.0.bytes())?)
+fn _constant_versions(expression: Text<'_>) -> Vec<Option<i32>> {
+    versions(expression.0.bytes()).unwrap_or_else(|_| vec![Some(0)])
 }
 
 /// `prism_crypt._text_form_versions(source text) → integer[]`: of every text form (`prism:v<version>:`) in a text.

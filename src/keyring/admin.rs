@@ -6,6 +6,7 @@ use super::cache::Keyring;
 use super::table::KeyState;
 use super::with_keyring;
 use crate::error::Error;
+use crate::identity::AsOwner;
 use crate::keyring::nonce_owner;
 use crate::privilege::{self, Right};
 use crate::settings;
@@ -80,6 +81,36 @@ fn _rewrap_index_key(
         wrap(keyring, KeyIdentity::Index(generation, keyset), &key)
     })?;
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
+}
+
+/// `prism_crypt._require_unlockable(keyset text)`: an error unless the session's master keys unlock the active key of a keyset. A
+/// session with another master key would otherwise cut the keyset in two. An index key may be damaged: it is to be replaced.
+#[pg_extern(sql = false)]
+fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
+    with_keyring(|keyring| match keyring.rows()?.active_version(keyset) {
+        Some(active) => keyring.opening_key(active).map(drop),
+        None => Ok(()),
+    })?;
+    Ok(())
+}
+
+/// `prism_crypt._replace_index_key(keyset text, reason text, force boolean) → integer`: what `rotate_index_key()` does in one
+/// transaction, in the name of the extension's owner. Asks for the right to rotate, as that procedure does.
+#[pg_extern(sql = false)]
+fn _replace_index_key(
+    keyset: Option<&str>,
+    reason: Option<&str>,
+    force: Option<bool>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<Option<i32>, ErrorReport> {
+    privilege::require_rotate()?;
+    let _owner = AsOwner::of(privilege::function_oid(fcinfo))?;
+    let call = "SELECT prism_crypt._make_next_index_key($1, $2, $3)";
+    let generation = Spi::connect_mut(|client| {
+        let arguments = [keyset.into(), reason.into(), force.into()];
+        client.update(call, Some(1), &arguments)?.first().get_one::<i32>()
+    });
+    Ok(generation.map_err(|_| Error::Internal("the index key can't be replaced"))?)
 }
 
 /// `generate_key()`: a new master key for the caller to keep; nothing of it stays here.

@@ -3,6 +3,7 @@
 use super::budget::{Budget, Budgets};
 use super::invalidation;
 use super::memo::Memo;
+use super::replaced;
 use super::search::{scatter_envelopes, scatter_texts};
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
@@ -225,6 +226,9 @@ impl Keyring {
         }
         let rows = KeyTable::read()?;
         self.budgets.keep_those_of(&rows);
+        if self.rows.as_ref().is_some_and(|before| rows.changes_order_of(before)) {
+            replaced::noticed();
+        }
         self.rows = Some(rows);
         self.rows_are_outdated = false;
         Ok(())
@@ -293,6 +297,7 @@ impl Keyring {
             return Ok(Rc::clone(key));
         }
         let (generation, key) = self.unwrap_index_key(keyset)?;
+        replaced::check()?;
         let key = IndexKey::new(generation, &key).map_err(|_| Error::IndexKeyDamaged(keyset.to_owned()))?;
         let key = Rc::new(key);
         self.index_keys.insert(keyset.to_owned(), Rc::clone(&key));
@@ -336,6 +341,7 @@ impl Keyring {
             Some((known, generation)) if known == version => Ok(generation),
             _ => {
                 let generation = self.rows()?.get(version).and_then(|row| row.index_generation);
+                replaced::check()?;
                 self.last_generation = Some((version, generation));
                 Ok(generation)
             }
@@ -392,16 +398,21 @@ impl Keyring {
         Ok(key)
     }
 
+    /// Makes it ask again for index keys, and for the one that a value is under.
+    pub fn forget_index_keys(&mut self) {
+        self.index_keys.clear();
+        self.current_index = None;
+        self.last_generation = None;
+    }
+
     /// Drops every unlocked data key.
     fn lock(&mut self) {
         self.unlocked.clear();
         self.current = None;
         self.last_opened = None;
         self.last_resealed = None;
-        self.index_keys.clear();
-        self.current_index = None;
+        self.forget_index_keys();
         self.last_in_keyset = None;
-        self.last_generation = None;
         self.opened.clear();
         self.texts.clear();
     }

@@ -69,6 +69,7 @@ pub fn mark_stale() {
 /// Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATIONS.fetch_add(1, Relaxed);
+    super::replaced::relation_changed(relation);
     if relation == pg_sys::InvalidOid || relation.to_u32() == KEY_TABLE.load(Relaxed) {
         STALE.store(true, Relaxed);
         settings::forget_constants();
@@ -86,6 +87,7 @@ fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
             return Err(Error::NotTrigger.into());
         }
         let trigger = &*(*call).context.cast::<pg_sys::TriggerData>();
+        super::replaced::by_this_transaction();
         let relation = super::table::key_table().unwrap_or((*trigger.tg_relation).rd_id);
         pg_sys::CacheInvalidateRelcacheByRelid(relation);
     }
@@ -124,6 +126,7 @@ fn _keys_change() -> bool {
 
 /// Tells every backend, this one included, that keys changed.
 pub fn tell_sessions() {
+    super::replaced::by_this_transaction();
     if let Some(relation) = super::table::key_table() {
         // SAFETY: queues a message for the end of the command and of the transaction.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };

@@ -9,6 +9,7 @@ mod carried;
 mod invalidation;
 mod memo;
 mod own_table;
+mod replaced;
 pub mod search;
 mod sources;
 mod table;
@@ -26,6 +27,7 @@ use zeroize::Zeroize;
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
 use invalidation::accept_messages;
 pub use invalidation::relations_as_of;
+pub use replaced::before_build;
 pub use table::{KeyRow, KeyState};
 use transaction::nonce_owner;
 

@@ -2,6 +2,7 @@
 
 use super::invalidation;
 use super::own_table::{self, Row};
+use super::replaced;
 use crate::error::Error;
 use pgrx::pg_sys;
 use prism_envelope::{KeyVersion, SearchTag};
@@ -92,6 +93,13 @@ impl KeyTable {
         self.usage_table
     }
 
+    /// Whether values have another index key by these rows than by those that were read before: then indexes have another order.
+    pub fn changes_order_of(&self, before: &Self) -> bool {
+        before.rows.iter().any(|(version, row)| {
+            self.rows.get(version).is_some_and(|now| now.index_generation != row.index_generation)
+        })
+    }
+
     /// The row of a version.
     pub fn get(&self, version: KeyVersion) -> Option<&KeyRow> {
         self.rows.get(&version)
@@ -176,6 +184,7 @@ fn read_tables() -> Result<KeyTable, Error> {
         .ok_or(Error::KeyTable { table: "data_key", detail: "The extension does not own such a table." })?;
     // Before the scans: what changes from here on marks this reading as outdated.
     invalidation::listen_for(key_table);
+    replaced::listen();
     let mut table = KeyTable {
         key_table,
         usage_table: own_table::find(USAGE_TABLE),

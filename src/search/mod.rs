@@ -7,6 +7,7 @@ mod blind_index;
 mod compare;
 mod constants;
 mod hashing;
+pub mod index_build;
 pub mod index_warning;
 mod mark;
 mod nodes;

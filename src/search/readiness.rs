@@ -51,7 +51,14 @@ pub fn looked_up() {
 /// # Safety
 /// `node` is null or a utility statement that is about to be run.
 pub unsafe fn before_utility(node: *mut pg_sys::Node) {
-    if !is_needed() || node.is_null() {
+    if node.is_null() {
+        return;
+    }
+    // SAFETY: reads the node's tag.
+    if unsafe { builds_indexes((*node).type_) } {
+        keyring::before_build();
+    }
+    if !is_needed() {
         return;
     }
     // SAFETY: the node's tag says what it is.
@@ -66,6 +73,19 @@ pub unsafe fn before_utility(node: *mut pg_sys::Node) {
             prepare();
         }
     }
+}
+
+/// Whether a utility statement may build indexes that nobody else sees before its transaction commits.
+fn builds_indexes(tag: pg_sys::NodeTag) -> bool {
+    matches!(
+        tag,
+        pg_sys::NodeTag::T_IndexStmt
+            | pg_sys::NodeTag::T_ReindexStmt
+            | pg_sys::NodeTag::T_CreateStmt
+            | pg_sys::NodeTag::T_AlterTableStmt
+            | pg_sys::NodeTag::T_ClusterStmt
+            | pg_sys::NodeTag::T_RefreshMatViewStmt
+    )
 }
 
 /// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.

@@ -23,7 +23,7 @@ class Census(Scenario):
         self.assertRegex(own[0], r"^pg_temp_\d+\.mine\.v\|1\|1\|$")
         self.assertRegex(own[1], r"^pg_temp_\d+\.mine\.b\|1\|1\|bytea$")
         others = self.b.run(CENSUS).splitlines()
-        self.assertRegex(others[0], r"^pg_temp_\d+\.mine\.v\|\|\|temporary table of another session: can't be read$")
+        self.assertRegex(others[0], r"^pg_temp_\d+\.mine\.v\|\|\|temporary table of another session \(process \d+\): can't be read$")
         self.assertEqual(others[1:], ["public.t.v|1|2|"])
 
     def test_a_table_that_is_dropped_meanwhile(self):
@@ -47,8 +47,12 @@ class Census(Scenario):
                 self.a.run("DELETE FROM t WHERE id = 0; ALTER TABLE t ALTER id TYPE int;")
 
     def test_a_lock_is_waited_for_no_longer_than_asked(self):
-        self.a.run("BEGIN; LOCK TABLE t;")
-        self.assertEqual(self.b.error("SET lock_timeout = '100ms';" + CENSUS).sqlstate, "55P03")
+        """And never for ever; what is locked is told, and keeps nothing else from being counted."""
+        self.a.run("CREATE TABLE u (v encrypted_text, b bytea); INSERT INTO u SELECT v FROM t; CREATE TABLE w (b bytea); BEGIN; LOCK TABLE t, w;")
+        told = "public.t.v|||locked by another session: can't be read\npublic.u.v|1|2|\npublic.w|||bytea, locked by another session: can't be read"
+        self.assertEqual(self.b.run("SET lock_timeout = '100ms';" + CENSUS), told)
+        self.assertEqual(self.b.run("RESET lock_timeout; SET statement_timeout = '30s';" + CENSUS), told)
+        self.assertEqual(self.b.run("SHOW lock_timeout;"), "0")
         self.a.run("COMMIT;")
 
     def test_what_is_not_committed_counts_for_its_own_session_only(self):
@@ -56,6 +60,20 @@ class Census(Scenario):
         self.assertEqual(self.a.run(CENSUS), "public.t.v|1|1|")
         self.assertEqual(self.b.run(CENSUS), "public.t.v|1|2|")
         self.a.run("ROLLBACK;")
+
+    def test_more_tables_than_there_is_room_for_locks(self):
+        self.a.run("SELECT format('CREATE TABLE many_%s AS SELECT v FROM t', g) FROM generate_series(1, 1000) AS g \\gexec")
+        for session in (self.a, self.b):
+            session.close()
+        # Room for some hundred locks.
+        self.addCleanup(self.cluster.restart)
+        self.addCleanup(self.cluster.psql, "ALTER SYSTEM RESET ALL")
+        self.cluster.psql("ALTER SYSTEM SET max_connections = 20; ALTER SYSTEM SET max_locks_per_transaction = 10")
+        self.cluster.restart()
+        self.a, self.b = self.session(self.db), self.session(self.db)
+        self.assertEqual(self.a.error("BEGIN; SELECT prism_crypt._lock_relation(oid, false) FROM pg_class WHERE relname LIKE 'many%';").sqlstate, "53200")
+        self.a.run("ROLLBACK;")
+        self.assertEqual(self.b.run("SELECT count(*), sum(ciphertexts) FROM prism_crypt.census() WHERE kind = 'table';"), "1001|2002")
 
     def test_foreign_tables(self):
         path = self.cluster.write_file("values.csv", "1,quokka\n")

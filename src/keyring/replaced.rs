@@ -1,0 +1,137 @@
+//! Transactions that go on while index keys are replaced. Usually there are none that matter: whoever replaces a key locks every
+//! table with encrypted columns. But there may be
+//!
+//! - tables that could not be locked ([`_announce_to_transactions`]): what was looked up in their indexes goes by the old key, so a
+//!   transaction that was running then can't go on by the new one, and
+//! - tables and indexes that are not committed, which nobody else sees: if their index was built by the old key, that
+//!   transaction can't commit.
+
+use super::{KEYRING, own_table, with_keyring};
+use crate::error::{Error, SqlResult};
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::{CStr, c_void};
+
+/// Whose change, which nobody makes otherwise, says that tables could not be locked.
+const MARKER: &CStr = c"data_key_version_seq";
+/// Locked by whoever replaces an index key, and by whoever commits indexes: so one of them sees the other.
+const COMMITS: &CStr = c"carried_key";
+
+thread_local! {
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+    static MARKER_TABLE: Cell<u32> = const { Cell::new(0) };
+    /// How often values were found to have another index key than before.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    // What follows is about the transaction that is running.
+    static IS_MARKED: Cell<bool> = const { Cell::new(false) };
+    static IS_SPOILT: Cell<bool> = const { Cell::new(false) };
+    /// Whether it changed the keys itself.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+    /// Whether it may build an index from now on, and has not asked for an index key since.
+    static MAY_BUILD: Cell<bool> = const { Cell::new(false) };
+    /// [`CHANGES`] when it first did.
+    static BUILDS_AS_OF: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// The tables of keys are about to be read.
+pub fn listen() {
+    if !LISTENING.replace(true) {
+        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) }
+    }
+    let marker = own_table::find(MARKER).unwrap_or(pg_sys::InvalidOid).to_u32();
+    if MARKER_TABLE.replace(marker) != marker {
+        // Another extension than before: no index is left that this transaction knew.
+        IS_MARKED.set(false);
+        IS_SPOILT.set(false);
+    }
+}
+
+/// A relation may have changed; an invalid oid is any. Calls nothing that can panic or raise an error.
+pub fn relation_changed(relation: pg_sys::Oid) {
+    let is_marker = relation == pg_sys::InvalidOid || relation.to_u32() == MARKER_TABLE.get();
+    // SAFETY: reads the state of this session. A transaction that begins takes messages in before it is in that state.
+    if is_marker && !IS_OURS.get() && unsafe { pg_sys::IsTransactionState() } {
+        IS_MARKED.set(true);
+    }
+}
+
+/// Values have another index key than they had when the tables were read before.
+pub fn noticed() {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    if IS_MARKED.get() {
+        IS_SPOILT.set(true);
+    }
+}
+
+/// An index key is asked for, and the tables have been read: raises an error in a transaction that may not go by the index keys
+/// that there are now.
+pub fn check() -> Result<(), Error> {
+    if MAY_BUILD.replace(false) {
+        BUILDS_AS_OF.set(Some(CHANGES.get()));
+    }
+    if IS_SPOILT.get() { Err(Error::IndexKeyReplaced) } else { Ok(()) }
+}
+
+/// This transaction changes keys: it sees to its indexes itself.
+pub fn by_this_transaction() {
+    IS_OURS.set(true);
+}
+
+/// A statement runs that may build an index. It may wait for a lock first: what counts is the index keys that it builds by.
+pub fn before_build() {
+    if BUILDS_AS_OF.get().is_none() && !MAY_BUILD.replace(true) {
+        KEYRING.with(|keyring| {
+            if let Ok(mut keyring) = keyring.try_borrow_mut() {
+                keyring.forget_index_keys();
+            }
+        });
+    }
+}
+
+/// `prism_crypt._announce_to_transactions()`: every transaction that is running when this one commits must end before it can go
+/// by index keys again.
+#[pg_extern(sql = false)]
+fn _announce_to_transactions() -> SqlResult<()> {
+    let marker =
+        own_table::find(MARKER).ok_or(Error::Internal("the sequence of key versions is not there"))?;
+    by_this_transaction();
+    // SAFETY: queues a message for the end of the command and of the transaction.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(marker) };
+    Ok(())
+}
+
+/// Before a commit may raise an error; when it is done, or an abort, nothing may.
+#[pg_guard]
+unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
+    match event {
+        XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
+            if let Err(error) = check_builds() {
+                pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
+            }
+        }
+        XACT_EVENT_PARALLEL_PRE_COMMIT => {}
+        _ => {
+            IS_MARKED.set(false);
+            IS_SPOILT.set(false);
+            IS_OURS.set(false);
+            MAY_BUILD.set(false);
+            BUILDS_AS_OF.set(None);
+        }
+    }
+}
+
+/// An error where indexes of this transaction may have been built by a key that was replaced since.
+fn check_builds() -> Result<(), Error> {
+    let Some(as_of) = BUILDS_AS_OF.get() else { return Ok(()) };
+    if IS_OURS.get() {
+        return Ok(());
+    }
+    let Some(commits) = own_table::find(COMMITS) else { return Ok(()) };
+    // SAFETY: waits for the lock as a statement does; it is kept to the end of the transaction.
+    unsafe { pg_sys::LockRelationOid(commits, pg_sys::RowShareLock as pg_sys::LOCKMODE) };
+    // Where the tables can't be read, nobody can have changed them.
+    let _ = with_keyring(|keyring| keyring.rows().map(drop));
+    if CHANGES.get() == as_of { Ok(()) } else { Err(Error::IndexKeyReplaced) }
+}
