@@ -80,3 +80,4 @@ class RotationPartitions(Scenario):
                 with self.subTest(call=call, delay=delay):
                     error = self.cluster.run_psql(f"SET statement_timeout = '{delay}'; {call}", db=self.db, check=False, verbose=True)
                     self.assertIn("57014", error.stderr)
+        self.limited("CALL rotate_batch('p')")
