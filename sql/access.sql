@@ -22,6 +22,8 @@ BEGIN
       RETURN ARRAY[
         '@extschema@.reencrypt_field(@extschema@.encrypted_text)',
         '@extschema@.reencrypt_bytes(bytea)',
+        'prism_crypt.rotate_batch(regclass, name, integer, interval, double precision, bigint, integer, integer, text,
+           name, boolean)',
         '@extschema@.rotate_batch(regclass, name, integer, interval, double precision, bigint, integer, integer, text,
            name, boolean)',
         'prism_crypt.rotate_all(integer, interval, double precision, bigint, integer, integer, text, boolean)',
@@ -134,6 +136,7 @@ BEGIN
       RETURN ARRAY['prism_crypt.load_envelope(text)']::regprocedure[];
     WHEN 'key_admin' THEN
       RETURN ARRAY[
+        'prism_crypt.generate_key()',
         '@extschema@.generate_key()',
         'prism_crypt.create_keyset(text, text)',
         'prism_crypt.rotate_key(text, text)',

@@ -62,10 +62,15 @@ CREATE FUNCTION envelope_info(
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME', 'envelope_info_wrapper';
 COMMENT ON FUNCTION envelope_info(bytea) IS 'The header of what encrypt_bytes() gave; needs no key';
 
+CREATE FUNCTION prism_crypt.generate_key(OUT key text, OUT key_bytes integer, OUT algorithm text) RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'generate_key_wrapper';
+COMMENT ON FUNCTION prism_crypt.generate_key() IS
+  'A new master key from the operating system''s generator, as 64 hexadecimal digits. Nothing of it is kept';
+
 CREATE FUNCTION generate_key(OUT key text, OUT key_bytes integer, OUT algorithm text) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', 'generate_key_wrapper';
 COMMENT ON FUNCTION generate_key() IS
-  'A new master key from the operating system''s generator, as 64 hexadecimal digits. Nothing of it is kept';
+  'The same as prism_crypt.generate_key()';
 
 CREATE FUNCTION prism_crypt.load_envelope(text_form text) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'load_envelope_wrapper';

@@ -61,7 +61,7 @@ CREATE FUNCTION prism_crypt._raise_failure(
 COMMENT ON FUNCTION prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text) IS
   'Raises an error that was recorded. Internal';
 
-CREATE PROCEDURE rotate_batch(
+CREATE PROCEDURE prism_crypt.rotate_batch(
   relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
   max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL, keyset text DEFAULT NULL,
@@ -87,9 +87,26 @@ BEGIN
       (run.failure).constraint_name);
   END IF;
 END $$;
-COMMENT ON PROCEDURE rotate_batch(
+COMMENT ON PROCEDURE prism_crypt.rotate_batch(
   regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
   'Re-encrypts what is not under the active key of its keyset, in a column or in all of a table, in committed batches';
+
+-- The short name. Who may create in this schema can have a procedure of that name called instead, by other types of
+-- arguments: nobody can in the schema of the other one.
+CREATE PROCEDURE rotate_batch(
+  relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
+  max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
+  max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL, keyset text DEFAULT NULL,
+  key_version_column name DEFAULT NULL, fire_triggers boolean DEFAULT true
+) LANGUAGE plpgsql AS $$
+BEGIN
+  CALL prism_crypt.rotate_batch(
+    relation, column_name, batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, from_version, keyset,
+    key_version_column, fire_triggers);
+END $$;
+COMMENT ON PROCEDURE rotate_batch(
+  regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
+  'The same as prism_crypt.rotate_batch()';
 
 -- What a database has to rotate: tables that are no part of another one, and what no rotation reaches.
 CREATE FUNCTION prism_crypt._rotation_roots(
