@@ -258,7 +258,8 @@ impl Error {
             Self::DamagedNested(_) => "It is not laid out as its header and its type say.".to_owned(),
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
             Self::IndexKeyReplaced => {
-                "What it looked up or built before goes by the old key, and what comes now by the new one.".to_owned()
+                "What it looked up or built before goes by the old key, and what comes now by the new one."
+                    .to_owned()
             }
             Self::NotText(version)
             | Self::InvalidText(version)

@@ -85,11 +85,9 @@ fn _rewrap_index_key(
 /// session with another master key would otherwise cut the keyset in two. An index key may be damaged: it is to be replaced.
 #[pg_extern(sql = false)]
 fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
-    with_keyring(|keyring| {
-        match keyring.rows()?.active_version(keyset) {
-            Some(active) => keyring.opening_key(active).map(drop),
-            None => Ok(()),
-        }
+    with_keyring(|keyring| match keyring.rows()?.active_version(keyset) {
+        Some(active) => keyring.opening_key(active).map(drop),
+        None => Ok(()),
     })?;
     Ok(())
 }

@@ -93,7 +93,8 @@ pub fn before_build() {
 /// by index keys again.
 #[pg_extern(sql = false)]
 fn _announce_to_transactions() -> SqlResult<()> {
-    let marker = own_table::find(MARKER).ok_or(Error::Internal("the sequence of key versions is not there"))?;
+    let marker =
+        own_table::find(MARKER).ok_or(Error::Internal("the sequence of key versions is not there"))?;
     by_this_transaction();
     // SAFETY: queues a message for the end of the command and of the transaction.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(marker) };
@@ -103,9 +104,7 @@ fn _announce_to_transactions() -> SqlResult<()> {
 /// Before a commit may raise an error; when it is done, or an abort, nothing may.
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
-    use pg_sys::XactEvent::{
-        XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
-    };
+    use pg_sys::XactEvent::{XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
             if let Err(error) = check_builds() {
