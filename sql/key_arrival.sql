@@ -38,21 +38,29 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[], boolean) IS 'Marks indexes that nobody may ask. Internal';
 
--- An apply worker builds them anew if it can. A restore does not: its values may come later, and its keys.
+-- An apply worker builds them anew if it can, without running functions of others while the tables are locked. A restore does not: its values may come later, and its keys.
 CREATE FUNCTION prism_crypt._renew_indexes(indexes regclass[]) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  is_worker CONSTANT boolean := prism_crypt._is_logical_worker();
   index regclass;
   distrusted regclass[] := '{}';
   cause text;
 BEGIN
   FOREACH index IN ARRAY indexes LOOP
-    IF prism_crypt._is_logical_worker() THEN
+    IF NOT is_worker THEN
+      NULL;
+    ELSIF prism_crypt._runs_others_code(index) THEN
+      cause := format('%s runs functions of others', index);
+    ELSE
       BEGIN
-        EXECUTE format('REINDEX INDEX %s', index);
+        PERFORM set_config('max_parallel_maintenance_workers', '0', true),
+          prism_crypt._rebuild_index(index::text, (
+            SELECT x.indexprs IS NULL AND x.indpred IS NULL FROM pg_index AS x WHERE x.indexrelid = index));
         CONTINUE;
       EXCEPTION WHEN OTHERS THEN
-        cause := SQLERRM;
+        -- Messages of other errors may quote values.
+        cause := CASE WHEN SQLSTATE = '55000' THEN SQLERRM ELSE 'SQLSTATE ' || SQLSTATE END;
       END;
     END IF;
     distrusted := distrusted || index;
@@ -85,12 +93,15 @@ CREATE FUNCTION prism_crypt._take_index_order(keyset text, certain boolean) RETU
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   is_worker CONSTANT boolean := prism_crypt._is_logical_worker();
+  -- A worker begins again by itself.
+  own_timeout CONSTANT text := prism_crypt._limit_waits(CASE WHEN is_worker THEN 60 ELSE 600 END);
   relations regclass[];
   indexes regclass[];
 BEGIN
   -- Indexes that are under way are waited for; those that begin later see this row.
   PERFORM prism_crypt._lock_searched_tables(false);
   IF NOT EXISTS (SELECT FROM prism_crypt._search_indexes()) THEN
+    PERFORM set_config('lock_timeout', own_timeout, true);
     RETURN;
   END IF;
   IF NOT certain THEN
@@ -101,6 +112,7 @@ BEGIN
     END IF;
     relations := prism_crypt._indexed_old_tags(keyset);
     IF relations = '{}' THEN
+      PERFORM set_config('lock_timeout', own_timeout, true);
       RETURN;
     END IF;
   END IF;
@@ -117,6 +129,7 @@ BEGIN
   IF indexes IS NOT NULL THEN
     PERFORM prism_crypt._renew_indexes(indexes);
   END IF;
+  PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_index_order(text, boolean) IS
   'Sees to the indexes after the index key that is known for values has changed. Internal';
@@ -150,6 +163,7 @@ CREATE TRIGGER index_key_replaced
 CREATE FUNCTION prism_crypt._data_key_arrived() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  own_timeout text;
   indexes regclass[];
 BEGIN
   IF TG_OP = 'INSERT' THEN
@@ -162,9 +176,11 @@ BEGIN
     -- As destroy_key() did on the other server.
     indexes := prism_crypt._indexes_to_rebuild(NEW.keyset);
     IF indexes <> '{}' THEN
+      own_timeout := prism_crypt._limit_waits(60);
       PERFORM prism_crypt._require_no_concurrent_build();
       PERFORM prism_crypt._lock_searched_tables(true);
       PERFORM prism_crypt._renew_indexes(indexes);
+      PERFORM set_config('lock_timeout', own_timeout, true);
     END IF;
   END IF;
   RETURN NULL;
@@ -184,9 +200,11 @@ CREATE TRIGGER data_key_lost
 CREATE FUNCTION prism_crypt._keys_leave() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(600);
   indexes regclass[];
 BEGIN
   PERFORM prism_crypt._lock_searched_tables(false);
+  PERFORM set_config('lock_timeout', own_timeout, true);
   SELECT array_agg(DISTINCT s.index) INTO indexes
   FROM prism_crypt._search_indexes() AS s JOIN pg_index AS x ON x.indexrelid = s.index
   WHERE x.indisvalid AND s.relation = ANY (ARRAY(

@@ -58,6 +58,7 @@ COMMENT ON FUNCTION prism_crypt._fires(name) IS 'Whether a trigger of the tables
 CREATE FUNCTION prism_crypt._heed_key_row(trigger name, replaced boolean) RETURNS boolean
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  own_timeout text;
   indexes regclass[];
 BEGIN
   IF prism_crypt._fires(trigger) THEN
@@ -66,7 +67,9 @@ BEGIN
   PERFORM prism_crypt._keys_change();
   IF coalesce(replaced, prism_crypt._has_outdated_tags()) THEN
     -- Those that are under way are waited for; those that begin later see this row.
+    own_timeout := prism_crypt._limit_waits(600);
     PERFORM prism_crypt._lock_searched_tables(false);
+    PERFORM set_config('lock_timeout', own_timeout, true);
     SELECT array_agg(DISTINCT i.index) INTO indexes FROM prism_crypt._search_indexes() AS i;
     IF indexes IS NOT NULL THEN
       PERFORM prism_crypt._distrust_indexes(indexes);
