@@ -74,6 +74,8 @@ CREATE FUNCTION prism_crypt._sample_columns(relation regclass) RETURNS SETOF pg_
   SELECT a FROM pg_attribute AS a
   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
     AND NOT coalesce(prism_crypt._rotatable_kind(a.atttypid) = 'nested' AND prism_crypt._has_checks_inside(a.atttypid), false)
+    -- PostgreSQL looks through all of a type before it makes a table of it, which may take for ever.
+    AND prism_crypt._is_quickly_checked(a.atttypid)
   ORDER BY a.attnum
 $$;
 COMMENT ON FUNCTION prism_crypt._sample_columns(regclass) IS 'The columns that a sample of a table has. Internal';
