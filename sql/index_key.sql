@@ -36,12 +36,16 @@ CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation reg
   SELECT DISTINCT i.indexrelid::regclass, i.indrelid::regclass
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
-  CROSS JOIN LATERAL unnest(i.indclass::oid[], i.indkey::smallint[]) AS k (opclass, attnum)
+  CROSS JOIN LATERAL unnest(i.indclass::oid[], i.indkey::smallint[]) WITH ORDINALITY AS k (opclass, attnum, number)
   JOIN pg_opclass AS o ON o.oid = k.opclass
   LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+  LEFT JOIN pg_attribute AS x ON x.attrelid = i.indexrelid AND x.attnum = k.number
   JOIN pg_am AS m ON m.oid = c.relam
   WHERE o.opcintype IN (SELECT type FROM types) OR a.atttypid IN (SELECT type FROM types)
-     OR k.attnum = 0 AND m.amname = 'hash' AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype)
+     OR x.atttypid IN (SELECT type FROM types)
+     -- A hash index keeps no type of an expression.
+     OR k.attnum = 0 AND m.amname = 'hash'
+        AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
 $$;
 COMMENT ON FUNCTION prism_crypt._search_indexes() IS
   'Indexes over encrypted_text, and over types that hold it. Internal';
@@ -75,8 +79,9 @@ BEGIN
   SELECT string_agg(DISTINCT format('%s (of %s)', p.partrelid::regclass, c.relowner::regrole), ', ') INTO partitioned
   FROM keys AS p JOIN pg_class AS c ON c.oid = p.partrelid
   WHERE p.opcintype IN (SELECT type FROM types) OR p.atttypid IN (SELECT type FROM types)
-     -- An expression that makes an array or a row may make it of encrypted values.
-     OR p.attnum = 0 AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype)
+     -- An expression that makes an array, a row or a range may make it of encrypted values.
+     OR p.attnum = 0
+        AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
         AND p.partrelid IN (SELECT relation FROM columns);
   IF partitioned IS NOT NULL THEN
     RAISE object_not_in_prerequisite_state USING

@@ -35,6 +35,14 @@ SELECT prism_crypt._key_versions(ARRAY[m]) FROM r WHERE id = 3;
 CREATE TABLE stays (s span, EXCLUDE USING gist (s WITH =));
 -- Without the long one: GiST puts unions of ranges into pages.
 INSERT INTO stays SELECT span(v, v, '[]') FROM v WHERE id < 13;
+CREATE FUNCTION made(encrypted_text) RETURNS span LANGUAGE sql IMMUTABLE AS $$ SELECT public.span($1, $1, '[]') $$;
+CREATE TABLE expressions (v encrypted_text, s span);
+CREATE INDEX expressions_gist ON expressions USING gist (made(v));
+CREATE INDEX expressions_hash ON expressions USING hash (made(v));
+CREATE INDEX expressions_btree ON expressions (made(v));
+CREATE INDEX expressions_plain ON expressions USING spgist (s);
+SELECT index FROM prism_crypt._search_indexes() WHERE relation IN ('stays'::regclass, 'expressions'::regclass) ORDER BY index::text COLLATE "C";
+DROP TABLE expressions;
 CALL prism_crypt.rotate_index_key();
 SET enable_seqscan = off;
 SELECT count(*) FROM v WHERE EXISTS (SELECT FROM stays WHERE s = span(v.v, v.v, '[]'));
