@@ -13,7 +13,9 @@ pub fn running_statement(matches: impl Fn(*mut pg_sys::Node) -> bool) -> *mut pg
         }
         let statements = (*portal).stmts;
         (0..(*statements).length)
-            .map(|at| (*pg_sys::list_nth(statements, at).cast::<pg_sys::PlannedStmt>()).utilityStmt)
+            // Not list_nth(), which pgrx calls behind an error boundary: this is asked for each value that is shown.
+            .map(|at| (*(*statements).elements.add(at as usize)).ptr_value.cast::<pg_sys::PlannedStmt>())
+            .map(|statement| (*statement).utilityStmt)
             .find(|statement| !statement.is_null() && matches(*statement))
             .unwrap_or(null_mut())
     }

@@ -183,13 +183,13 @@ class Grants(Attack):
 
     def test_overloads(self):
         """A procedure that fits better than ours does not catch the documented call, and can't be made in our schema."""
-        self.cluster.psql("""SET ROLE owner; CREATE TABLE caught (who text); GRANT INSERT ON caught TO PUBLIC;
+        self.cluster.psql("""CREATE TABLE rotated AS SELECT id, name FROM victim; SET ROLE owner; CREATE TABLE caught (who text); GRANT INSERT ON caught TO PUBLIC;
             CREATE PROCEDURE public.rotate_batch(text) LANGUAGE sql AS 'INSERT INTO public.caught VALUES (current_user)';
             CREATE PROCEDURE public.rotate_batch(unknown_type text, "column" text) LANGUAGE sql AS 'INSERT INTO public.caught VALUES (current_user)'""", db=self.db)
-        self.addCleanup(self.cluster.psql, "DROP PROCEDURE public.rotate_batch(text), public.rotate_batch(text, text); DROP TABLE caught", db=self.db)
-        self.way("an overload of rotate_batch", "postgres", "CALL prism_crypt.rotate_batch('victim'); CALL prism_crypt.rotate_batch('victim', 'name')", says("^postgres"), after="SELECT who FROM caught")
-        self.control("the documented call does its work", "postgres", "CALL prism_crypt.rotate_batch('victim')", says("^0$"), after="SELECT count(*) FROM victim WHERE key_version(name) = 1")
-        self.control("an unqualified call is caught", "postgres", "CALL rotate_batch('victim')", says("^postgres"), after="SELECT who FROM caught")
+        self.addCleanup(self.cluster.psql, "DROP PROCEDURE public.rotate_batch(text), public.rotate_batch(text, text); DROP TABLE caught, rotated", db=self.db)
+        self.way("an overload of rotate_batch", "postgres", "CALL prism_crypt.rotate_batch('rotated'); CALL prism_crypt.rotate_batch('rotated', 'name')", says("^postgres"), after="SELECT who FROM caught")
+        self.control("the documented call does its work", "postgres", "CALL prism_crypt.rotate_batch('rotated')", says("^0$"), after="SELECT count(*) FROM rotated WHERE key_version(name) = 1")
+        self.control("an unqualified call is caught", "postgres", "CALL rotate_batch('rotated')", says("^postgres"), after="SELECT who FROM caught")
 
 
 if __name__ == "__main__":
