@@ -16,11 +16,11 @@ mod statement;
 mod view;
 mod worker;
 
-pub use asked::note_key;
 pub use statement::is_outermost;
 
 /// Installs the hooks.
 pub fn init() {
+    crate::settings::observe_keys(asked::note_key);
     log::init();
     copy::init();
     statement::init();

@@ -103,7 +103,9 @@ fn _replace_index_key(
     force: Option<bool>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<Option<i32>, ErrorReport> {
-    privilege::require_rotate()?;
+    if !privilege::may(Right::Rotate) {
+        return Err(Error::RotateDenied.into());
+    }
     let _owner = AsOwner::of(privilege::function_oid(fcinfo))?;
     let call = "SELECT prism_crypt._make_next_index_key($1, $2, $3)";
     let generation = Spi::connect_mut(|client| {

@@ -1,12 +1,11 @@
 //! Builds indexes anew for functions that change keys, and gets past what others put in their way.
 
 use crate::error::{Error, SqlResult};
+use crate::privilege::Exemption;
 use pgrx::prelude::*;
-use std::cell::Cell;
 use std::ffi::c_int;
 
 unsafe extern "C-unwind" {
-    fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
     // pgrx has no binding of the one that this version of PostgreSQL has.
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     fn BackendIdGetProc(backend: c_int) -> *mut pg_sys::PGPROC;
@@ -14,42 +13,11 @@ unsafe extern "C-unwind" {
     fn ProcNumberGetProc(backend: c_int) -> *mut pg_sys::PGPROC;
 }
 
-thread_local! {
-    /// The subtransaction that builds an index for us. Numbers of them are given once in a transaction, so one that an error
-    /// left behind is never met again in it; and a build never outlives its call.
-    static BUILDING: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
-}
-
-/// Ends with the build, also where that fails.
-struct Building;
-
-impl Building {
-    fn begin() -> Self {
-        // SAFETY: reads a variable of this session.
-        BUILDING.set(Some(unsafe { GetCurrentSubTransactionId() }));
-        Self
-    }
-}
-
-impl Drop for Building {
-    fn drop(&mut self) {
-        BUILDING.set(None);
-    }
-}
-
-/// Whether an index is being built for one of our own functions, for which the right of its table's owner does not count: the
-/// function runs for somebody who may change keys, and nothing else than comparisons runs in it.
-#[cold]
-pub fn is_for_a_new_key() -> bool {
-    // SAFETY: reads a variable of this session.
-    BUILDING.get().is_some_and(|building| building == unsafe { GetCurrentSubTransactionId() })
-}
-
 /// `prism_crypt._rebuild_index(index text, without_right boolean)`: REINDEX INDEX, if wanted without asking its table's owner
 /// for the right to search. The name is qualified, and quoted.
 #[pg_extern(sql = false)]
 fn _rebuild_index(index: &str, without_right: bool) -> SqlResult<()> {
-    let _building = without_right.then(Building::begin);
+    let _exemption = without_right.then(Exemption::begin);
     Ok(Spi::run(&format!("REINDEX INDEX {index}")).map_err(|_| Error::Internal("an index can't be built"))?)
 }
 

@@ -5,6 +5,7 @@ use super::keyset;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use prism_envelope::parse_keys;
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,6 +13,15 @@ const INVALID: &str = "invalid value for parameter \"prism_crypt.master_key\"";
 const MASK: &CStr = c"********";
 
 type Text = GucSetting<Option<CString>>;
+
+thread_local! {
+    static KEY_OBSERVER: Cell<Option<fn(&CStr)>> = const { Cell::new(None) };
+}
+
+/// Has a function called with each value that a session is about to give to the key setting, which may yet be refused.
+pub fn observe_keys(observer: fn(&CStr)) {
+    KEY_OBSERVER.set(Some(observer));
+}
 
 /// What PostgreSQL calls of ours when a string setting is checked, assigned and shown.
 struct Hooks {
@@ -108,7 +118,9 @@ unsafe extern "C-unwind" fn check_secret(
     let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };
     // The statement that set it stays in pg_stat_activity until the next one begins.
     if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
-        crate::hygiene::note_key(value);
+        if let Some(observe) = KEY_OBSERVER.get() {
+            observe(value);
+        }
     }
     if value.is_empty() {
         return true;

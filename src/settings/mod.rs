@@ -17,7 +17,7 @@ pub use constants::{
     constants_are_in_plans, constants_sealed, forget_constants, may_have_sealed_literals, note_constant,
     statement_start,
 };
-pub use hooks::config_generation;
+pub use hooks::{config_generation, observe_keys};
 pub use keyset::{keyset, keyset_generation};
 use setter::Record;
 

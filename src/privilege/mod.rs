@@ -2,14 +2,19 @@
 //!
 //! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
 
+mod exemption;
+mod lookup;
+
 use crate::error::Error;
 use crate::identity::{Identity, outer_role};
 use crate::interrupts;
-use crate::search::index_build;
+use lookup::{extension_schema, find_blind_index, function_of, may_execute};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+
+pub use exemption::Exemption;
+pub use lookup::find_function;
 
 /// A right that is asked for inside of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +29,11 @@ pub enum Right {
     Load,
     /// EXECUTE on `prism_crypt.rotate_key(text, text)`.
     AdministerKeys,
+    /// EXECUTE on `reencrypt_field`.
+    Rotate,
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Right {
     /// Rights of the same kind are of the same function: the extension has but one schema.
@@ -38,6 +45,7 @@ impl Right {
             Self::Search(_) => 2,
             Self::Load => 3,
             Self::AdministerKeys => 4,
+            Self::Rotate => 5,
         }
     }
 }
@@ -169,42 +177,12 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     }
 }
 
-/// Raises an error unless the current role may rotate: EXECUTE on `reencrypt_field` is the right.
-pub fn require_rotate() -> Result<(), Error> {
-    // SAFETY: catalog look-ups inside a transaction.
-    unsafe {
-        let schema = extension_schema();
-        let encrypted_text = pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
-            pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
-            pg_sys::Datum::from(c"encrypted_text".as_ptr()),
-            pg_sys::Datum::from(schema),
-            pg_sys::Datum::null(),
-            pg_sys::Datum::null(),
-        );
-        let function = find_function(schema, c"reencrypt_field", &[encrypted_text]);
-        if may_execute(function, Identity::current().role) { Ok(()) } else { Err(Error::RotateDenied) }
-    }
-}
-
 fn permit(is_granted: Option<bool>) -> Result<(), Error> {
     match is_granted {
         Some(true) => Ok(()),
-        _ if interrupts::are_held_off() && is_vacuum() || index_build::is_for_a_new_key() => Ok(()),
+        _ if exemption::holds() => Ok(()),
         Some(false) => Err(Error::SearchDenied),
         None => Err(Error::KeysNotReady { cause: None }),
-    }
-}
-
-/// Whether VACUUM looks for a page in an index, in the name of the table's owner. Nobody learns what it finds, and it must not
-/// fail for want of a right. To be asked while interrupts are held off: then no function of the owner runs.
-fn is_vacuum() -> bool {
-    // SAFETY: what this process is doing is null or shown in its own entry, unless track_activities is off.
-    unsafe {
-        let entry = pg_sys::MyBEEntry;
-        let vacuum = pg_sys::ProgressCommandType::PROGRESS_COMMAND_VACUUM;
-        pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
-            || !entry.is_null() && (*entry).st_progress_command == vacuum
     }
 }
 
@@ -233,125 +211,6 @@ fn _is_logical_worker() -> bool {
 pub fn is_walsender() -> bool {
     // SAFETY: a global that is set when the process starts.
     unsafe { pg_sys::am_walsender }
-}
-
-/// The function whose EXECUTE privilege is the right; an invalid oid where there is none.
-///
-/// # Safety
-/// Inside a transaction.
-unsafe fn function_of(right: Right) -> pg_sys::Oid {
-    // SAFETY: catalog look-ups; types and schema of an output function come from the catalogs themselves.
-    unsafe {
-        match right {
-            Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
-            Right::Mask(output_function) => beside(output_function, c"mask_field"),
-            Right::Search(function) => find_blind_index(pg_sys::get_func_namespace(function)),
-            Right::Load => find_function(administration(), c"load_envelope", &[pg_sys::TEXTOID]),
-            Right::AdministerKeys => {
-                find_function(administration(), c"rotate_key", &[pg_sys::TEXTOID, pg_sys::TEXTOID])
-            }
-        }
-    }
-}
-
-/// The schema of administration; an invalid oid where there is none.
-///
-/// # Safety
-/// Inside a transaction.
-unsafe fn administration() -> pg_sys::Oid {
-    // SAFETY: a catalog look-up.
-    unsafe { pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true) }
-}
-
-/// # Safety
-/// Inside a transaction.
-unsafe fn find_blind_index(schema: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: as promised by the caller.
-    unsafe { find_function(schema, c"blind_index", &[pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID]) }
-}
-
-/// The schema that the extension was created in; an invalid oid where there is none.
-///
-/// # Safety
-/// Inside a transaction.
-unsafe fn extension_schema() -> pg_sys::Oid {
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    let mut schema = pg_sys::InvalidOid;
-    // SAFETY: the usual scan of a catalog, here of a very small one; each row is used before the next is fetched.
-    unsafe {
-        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
-        let catalog = pg_sys::table_open(pg_sys::ExtensionRelationId, lock);
-        let (no_snapshot, no_keys) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let scan = pg_sys::systable_beginscan(catalog, pg_sys::InvalidOid, false, no_snapshot, 0, no_keys);
-        loop {
-            let row = pg_sys::systable_getnext(scan);
-            if row.is_null() {
-                break;
-            }
-            let row = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_extension>();
-            if row.oid == extension {
-                schema = row.extnamespace;
-                break;
-            }
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(catalog, lock);
-    }
-    schema
-}
-
-/// The function of this name in the schema of an output function, for the type that it puts out and a context.
-///
-/// # Safety
-/// Inside a transaction.
-unsafe fn beside(output_function: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        let (mut types, mut count) = (std::ptr::null_mut(), 0);
-        pg_sys::get_func_signature(output_function, &mut types, &mut count);
-        if count < 1 {
-            return pg_sys::InvalidOid;
-        }
-        find_function(pg_sys::get_func_namespace(output_function), name, &[*types, pg_sys::TEXTOID])
-    }
-}
-
-/// Not `LookupFuncName`, which asks whether the role may use the schema: only the function counts here.
-///
-/// # Safety
-/// Inside a transaction.
-pub unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
-    // SAFETY: the keys are of the types that this cache has: name, oidvector, oid.
-    unsafe {
-        let types = pg_sys::buildoidvector(types.as_ptr(), types.len() as i32);
-        let found = pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
-            pg_sys::Anum_pg_proc_oid as pg_sys::AttrNumber,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(types),
-            pg_sys::Datum::from(schema),
-            pg_sys::Datum::null(),
-        );
-        pg_sys::pfree(types.cast());
-        found
-    }
-}
-
-/// # Safety
-/// Inside a transaction.
-unsafe fn may_execute(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    if function == pg_sys::InvalidOid {
-        return false;
-    }
-    let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
-    // SAFETY: a catalog look-up.
-    unsafe {
-        #[cfg(any(feature = "pg14", feature = "pg15"))]
-        let result = pg_sys::pg_proc_aclcheck(function, role, mode);
-        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, mode);
-        result == pg_sys::AclResult::ACLCHECK_OK
-    }
 }
 
 /// Outdates the answers when a function, a role, a membership or the owner of a database changes.
