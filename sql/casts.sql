@@ -41,7 +41,7 @@ CREATE FUNCTION "bpchar"(encrypted_text) RETURNS character
 COMMENT ON FUNCTION "bpchar"(encrypted_text) IS 'Cast: decrypts';
 
 CREATE FUNCTION "name"(encrypted_text) RETURNS name
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT pg_catalog."name"(@extschema@."text"($1)) $$;
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN pg_catalog."name"(@extschema@."text"($1));
 COMMENT ON FUNCTION "name"(encrypted_text) IS 'Cast: decrypts';
 
 CREATE CAST (text AS encrypted_text)

@@ -1,5 +1,12 @@
 -- Where values can be, read from the catalogs: no list of columns exists that could forget one.
 
+CREATE FUNCTION prism_crypt._members(class regclass) RETURNS SETOF oid
+  LANGUAGE sql STABLE ROWS 300 SET search_path = pg_catalog, pg_temp AS $$
+  SELECT d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+  WHERE d.classid = $1 AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'prism_crypt'
+$$;
+COMMENT ON FUNCTION prism_crypt._members(regclass) IS 'Objects of the extension, of one catalog. Internal';
+
 CREATE FUNCTION prism_crypt._types_over(base oid, OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE c STABLE STRICT ROWS 10 AS 'MODULE_PATHNAME', '_types_over_wrapper';
 COMMENT ON FUNCTION prism_crypt._types_over(oid) IS
@@ -17,7 +24,8 @@ COMMENT ON FUNCTION prism_crypt._is_quickly_checked(oid) IS
 
 CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT type, nested FROM prism_crypt._types_over('@extschema@.encrypted_text'::regtype)
+  SELECT type, nested FROM prism_crypt._types_over(
+    (SELECT p.prorettype FROM pg_proc AS p WHERE p.oid = 'prism_crypt.load_envelope(text)'::regprocedure))
 $$;
 COMMENT ON FUNCTION prism_crypt._encrypted_types() IS
   'Every type that holds encrypted_text: the type, domains over it and, nested, arrays, ranges and so on. Internal';

@@ -1,13 +1,6 @@
 -- What stands in the way of "a right is EXECUTE on a function": grants that grant_access() has not made, and objects of others
 -- that take the names of ours. prism_crypt.status() tells of both.
 
-CREATE FUNCTION prism_crypt._members(class regclass) RETURNS SETOF oid
-  LANGUAGE sql STABLE ROWS 300 SET search_path = pg_catalog, pg_temp AS $$
-  SELECT d.objid FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-  WHERE d.classid = $1 AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'prism_crypt'
-$$;
-COMMENT ON FUNCTION prism_crypt._members(regclass) IS 'Objects of the extension, of one catalog. Internal';
-
 CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH granted AS (
@@ -79,7 +72,7 @@ CREATE FUNCTION prism_crypt._namesakes() RETURNS text
     FROM pg_proc AS p
     WHERE p.oid NOT IN (SELECT prism_crypt._members('pg_proc'))
       AND (p.pronamespace = 'prism_crypt'::regnamespace
-        OR p.pronamespace = '@extschema@'::regnamespace
+        OR p.pronamespace = (SELECT extnamespace FROM pg_extension WHERE extname = 'prism_crypt')
           AND p.proname IN (SELECT o.proname FROM prism_crypt._members('pg_proc') AS m (oid) JOIN pg_proc AS o ON o.oid = m.oid)
           AND p.proname NOT IN ('text', 'varchar', 'bpchar', 'name', 'bytea'))
     UNION ALL
@@ -87,7 +80,7 @@ CREATE FUNCTION prism_crypt._namesakes() RETURNS text
     FROM pg_operator AS o
     WHERE o.oid NOT IN (SELECT prism_crypt._members('pg_operator'))
       AND (o.oprnamespace = 'prism_crypt'::regnamespace
-        OR o.oprnamespace = '@extschema@'::regnamespace
+        OR o.oprnamespace = (SELECT extnamespace FROM pg_extension WHERE extname = 'prism_crypt')
           AND (o.oprleft IN (SELECT type FROM types) OR o.oprright IN (SELECT type FROM types)))
     UNION ALL
     SELECT format('%s of %s', c.oid::regclass, quote_ident(pg_get_userbyid(c.relowner)))

@@ -1,18 +1,29 @@
 -- The statements that rotate one table.
 
 -- What to search by, where an index is on the key version of a column: key_version(column), or a column that is generated
--- as that. Others may be wrong, and are not relied on.
+-- as that. Others may be wrong, and are not relied on. The function is ours, whatever its schema is called, and the column of
+-- the very type that it takes: for a domain another function of that name might be called.
 CREATE FUNCTION prism_crypt._indexed_key_version(relation regclass, quoted_column text) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_get_indexdef(i.indexrelid, 1, false)
   FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+  JOIN pg_attribute AS v ON v.attrelid = i.indrelid AND v.attnum > 0 AND NOT v.attisdropped AND quote_ident(v.attname) = $2
+  JOIN pg_proc AS p ON p.proname = 'key_version' AND p.proargtypes[0] = v.atttypid
+    AND p.oid IN (SELECT prism_crypt._members('pg_proc'))
+  JOIN pg_namespace AS n ON n.oid = p.pronamespace
+  CROSS JOIN LATERAL format('%I.key_version(%s)', n.nspname, $2) AS call
   WHERE i.indrelid = $1 AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL
-    AND (i.indkey[0] = 0 AND pg_get_indexdef(i.indexrelid, 1, false) = format('@extschema@.key_version(%s)', $2)
+    AND (i.indkey[0] = 0 AND pg_get_indexdef(i.indexrelid, 1, false) = call
+           AND EXISTS (SELECT FROM pg_depend AS d
+                       WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                         AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid)
          OR EXISTS (
            SELECT FROM pg_attribute AS a
-           JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+           JOIN pg_attrdef AS e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+           JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
            WHERE a.attrelid = $1 AND a.attnum = i.indkey[0] AND a.attgenerated = 's'
-             AND pg_get_expr(d.adbin, d.adrelid) = format('@extschema@.key_version(%s)', $2)))
+             AND pg_get_expr(e.adbin, e.adrelid) = call))
   ORDER BY i.indexrelid LIMIT 1
 $$;
 COMMENT ON FUNCTION prism_crypt._indexed_key_version(regclass, text) IS
@@ -115,9 +126,7 @@ BEGIN
       resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.value, scope);
       resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.value, scope);
     ELSE
-      resealed := resealed || format(
-        CASE one.kind WHEN 'bytes' THEN '@extschema@.reencrypt_bytes(%s)' ELSE '@extschema@.reencrypt_field(%s)' END,
-        one.value);
+      resealed := resealed || format('prism_crypt._reencrypt(%s)', one.value);
       resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.value);
     END IF;
   END LOOP;
@@ -130,10 +139,10 @@ BEGIN
   IF prism_crypt._sets_key_version_column(relation, rotation.column_name, rotation.key_version_column) THEN
     -- In one expression, so that value and version can't differ.
     changes := format(
-      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      '(%s, %I) = (SELECT x.v, prism_crypt._key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
       names[1], rotation.key_version_column, resealed[1]);
     changes_locked := format(
-      '(%s, %I) = (SELECT x.v, @extschema@.key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
+      '(%s, %I) = (SELECT x.v, prism_crypt._key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
       names[1], rotation.key_version_column, resealed_or_kept[1]);
   ELSIF cardinality(names) = 1 THEN
     -- The condition has seen to it that the value is due.

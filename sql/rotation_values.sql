@@ -30,6 +30,23 @@ CREATE FUNCTION prism_crypt._can_rotate(value bytea, from_version integer, keyse
 COMMENT ON FUNCTION prism_crypt._can_rotate(bytea, integer, text) IS
   'Whether a value is under an old key and opens. Internal';
 
+-- These are called by statements over other people's columns, so by names that nobody else can have functions of.
+CREATE FUNCTION prism_crypt._reencrypt(value encrypted_text) RETURNS encrypted_text
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reencrypt_field_wrapper';
+COMMENT ON FUNCTION prism_crypt._reencrypt(encrypted_text) IS 'As reencrypt_field(). Internal';
+
+CREATE FUNCTION prism_crypt._reencrypt(value bytea) RETURNS bytea
+  LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reencrypt_bytes_wrapper';
+COMMENT ON FUNCTION prism_crypt._reencrypt(bytea) IS 'As reencrypt_bytes(). Internal';
+
+CREATE FUNCTION prism_crypt._key_version(value encrypted_text) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'key_version_wrapper';
+COMMENT ON FUNCTION prism_crypt._key_version(encrypted_text) IS 'As key_version(). Internal';
+
+CREATE FUNCTION prism_crypt._key_version(value bytea) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'key_version_wrapper';
+COMMENT ON FUNCTION prism_crypt._key_version(bytea) IS 'As key_version(). Internal';
+
 CREATE FUNCTION prism_crypt._reencrypt_or_keep(value encrypted_text) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_reencrypt_or_keep_wrapper';
 COMMENT ON FUNCTION prism_crypt._reencrypt_or_keep(encrypted_text) IS

@@ -70,18 +70,19 @@ CREATE OPERATOR <> (
 );
 COMMENT ON OPERATOR <> (text, encrypted_text) IS 'Not the text, or not in the session''s keyset';
 
--- name has operators with text of its own, and PostgreSQL could not choose: email = current_user.
+-- name has operators with text of its own, and PostgreSQL could not choose: email = current_user. The bodies are parsed here, once:
+-- later the name of the schema may be that of another.
 CREATE FUNCTION encrypted_text_eq(encrypted_text, name) RETURNS boolean
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT $1 OPERATOR(@extschema@.=) $2::pg_catalog.text $$;
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1 OPERATOR(@extschema@.=) $2::pg_catalog.text;
 COMMENT ON FUNCTION encrypted_text_eq(encrypted_text, name) IS 'Implementation of =';
 CREATE FUNCTION encrypted_text_eq(name, encrypted_text) RETURNS boolean
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT $1::pg_catalog.text OPERATOR(@extschema@.=) $2 $$;
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1::pg_catalog.text OPERATOR(@extschema@.=) $2;
 COMMENT ON FUNCTION encrypted_text_eq(name, encrypted_text) IS 'Implementation of =';
 CREATE FUNCTION encrypted_text_ne(encrypted_text, name) RETURNS boolean
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT $1 OPERATOR(@extschema@.<>) $2::pg_catalog.text $$;
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1 OPERATOR(@extschema@.<>) $2::pg_catalog.text;
 COMMENT ON FUNCTION encrypted_text_ne(encrypted_text, name) IS 'Implementation of <>';
 CREATE FUNCTION encrypted_text_ne(name, encrypted_text) RETURNS boolean
-  LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$ SELECT $1::pg_catalog.text OPERATOR(@extschema@.<>) $2 $$;
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1::pg_catalog.text OPERATOR(@extschema@.<>) $2;
 COMMENT ON FUNCTION encrypted_text_ne(name, encrypted_text) IS 'Implementation of <>';
 CREATE OPERATOR = (
   LEFTARG = encrypted_text, RIGHTARG = name, FUNCTION = encrypted_text_eq,

@@ -79,6 +79,8 @@ pub enum Error {
     RotateDenied,
     #[error("an index key was replaced while the transaction was running")]
     IndexKeyReplaced,
+    #[error("permission denied for function {0}")]
+    FunctionDenied(String),
     #[error("permission denied to decrypt")]
     DecryptDenied,
     #[error("the text is an encrypted value already")]
@@ -222,6 +224,7 @@ impl Error {
             Self::LoadDenied
             | Self::SearchDenied
             | Self::DecryptDenied
+            | Self::FunctionDenied(_)
             | Self::RotateDenied
             | Self::ForeignMasterKey
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -321,6 +324,7 @@ impl Error {
             Self::ForeignMasterKey => {
                 "prism_crypt.grant_access(role, 'key_admin') is for roles that set a new master key."
             }
+            Self::FunctionDenied(_) => "prism_crypt.grant_access(role, access) gives the right.",
             Self::DecryptDenied => "prism_crypt.grant_access(role, 'decrypt') gives the right.",
             Self::SealedAlready => {
                 "prism_crypt.load_envelope() takes it as the value that it is, for roles with 'load'. To encrypt this \

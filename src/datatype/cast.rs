@@ -86,6 +86,7 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
 #[pg_extern(sql = false)]
 fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
     unseen_change::check(fcinfo)?;
+    privilege::require_execute(fcinfo)?;
     Ok(TextResult(open_without_context(value.envelope()?)?))
 }
 

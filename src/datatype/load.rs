@@ -135,7 +135,8 @@ unsafe fn is_executor_state(context: pg_sys::MemoryContext) -> bool {
 
 /// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.
 #[pg_extern(sql = false)]
-fn load_envelope(text_form: Text<'_>) -> SqlResult<EncryptedResult> {
+fn load_envelope(text_form: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<EncryptedResult> {
+    privilege::require_execute(fcinfo)?;
     if privilege::is_logical_worker() {
         return Err(Error::LoadDenied.into());
     }

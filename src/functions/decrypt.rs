@@ -5,12 +5,18 @@ use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult};
 use crate::datatype::reading::open_text;
 use crate::error::SqlResult;
 use crate::keyring;
+use crate::privilege::require_execute;
 use pgrx::prelude::*;
 
 /// `decrypt_field(value encrypted_text, context text) → text`. A null value gives null.
 #[pg_extern(sql = false)]
-fn decrypt_field(value: Option<Encrypted<'_>>, context: Option<Text<'_>>) -> SqlResult<Option<TextResult>> {
+fn decrypt_field(
+    value: Option<Encrypted<'_>>,
+    context: Option<Text<'_>>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<Option<TextResult>> {
     let Some(value) = value else { return Ok(None) };
+    require_execute(fcinfo)?;
     let context = context_hash(context)?;
     Ok(Some(TextResult(open_text(value.envelope()?, context.as_ref())?)))
 }
@@ -21,8 +27,10 @@ fn decrypt_field(value: Option<Encrypted<'_>>, context: Option<Text<'_>>) -> Sql
 fn try_decrypt_field(
     value: Option<Encrypted<'_>>,
     context: Option<Text<'_>>,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<Option<TextResult>> {
     let Some(value) = value else { return Ok(None) };
+    require_execute(fcinfo)?;
     let context = context_hash(context)?;
     match value.envelope().and_then(|envelope| open_text(envelope, context.as_ref())) {
         Ok(text) => Ok(Some(TextResult(text))),
@@ -33,8 +41,13 @@ fn try_decrypt_field(
 
 /// `decrypt_bytes(value bytea, context text) → bytea`. Opens what `encrypt_bytes` sealed; a null value gives null.
 #[pg_extern(sql = false)]
-fn decrypt_bytes(value: Option<Bytea<'_>>, context: Option<Text<'_>>) -> SqlResult<Option<ByteaResult>> {
+fn decrypt_bytes(
+    value: Option<Bytea<'_>>,
+    context: Option<Text<'_>>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<Option<ByteaResult>> {
     let Some(value) = value else { return Ok(None) };
+    require_execute(fcinfo)?;
     let context = context_hash(context)?;
     Ok(Some(ByteaResult(keyring::open(&value.envelope()?, context.as_ref())?)))
 }

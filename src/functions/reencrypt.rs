@@ -3,19 +3,22 @@
 use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult};
 use crate::error::SqlResult;
 use crate::keyring;
+use crate::privilege::require_execute;
 use pgrx::prelude::*;
 
 /// `reencrypt_field(value encrypted_text) → encrypted_text`: seals a value anew under the active key of its keyset. Class
 /// and context stay as they are; the context need not be known.
 #[pg_extern(sql = false)]
-fn reencrypt_field(value: Encrypted<'_>) -> SqlResult<EncryptedResult> {
+fn reencrypt_field(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<EncryptedResult> {
+    require_execute(fcinfo)?;
     let envelope = value.envelope()?;
     Ok(EncryptedResult(keyring::reseal(&envelope, envelope.attributes())?))
 }
 
 /// `reencrypt_bytes(value bytea) → bytea`, likewise.
 #[pg_extern(sql = false)]
-fn reencrypt_bytes(value: Bytea<'_>) -> SqlResult<ByteaResult> {
+fn reencrypt_bytes(value: Bytea<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<ByteaResult> {
+    require_execute(fcinfo)?;
     let envelope = value.envelope()?;
     Ok(ByteaResult(keyring::reseal(&envelope, envelope.attributes())?))
 }

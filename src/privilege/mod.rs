@@ -2,6 +2,7 @@
 //!
 //! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
 
+mod call;
 mod exemption;
 mod lookup;
 
@@ -13,6 +14,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+pub use call::require_execute;
 pub use exemption::Exemption;
 pub use lookup::find_function;
 

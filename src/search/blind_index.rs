@@ -6,7 +6,7 @@ use crate::datatype::datum::{Node, Payload, Text};
 use crate::datatype::encoding;
 use crate::error::{Error, SqlResult};
 use crate::keyring::search;
-use crate::privilege::require_search;
+use crate::privilege::{require_execute, require_search};
 use crate::settings;
 use crate::varlena::Varlena;
 use pgrx::datum::{FromDatum, Internal};
@@ -19,7 +19,9 @@ fn blind_index(
     value: Option<Text<'_>>,
     context: Option<Text<'_>>,
     bits: Option<i32>,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<Option<Vec<u8>>> {
+    require_execute(fcinfo)?;
     Ok(index_of(value, context, bits)?)
 }
 

@@ -1,0 +1,66 @@
+//! EXECUTE, asked again where a function runs. PostgreSQL asks when it makes an expression ready to be computed, and may compute
+//! it for others afterwards: PL/pgSQL keeps casts and simple expressions for all of a transaction, whoever runs them.
+
+use super::lookup::may_execute;
+use super::{CATALOGS, function_oid, listen};
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::interrupts;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::CStr;
+
+/// A role that may execute a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Permitted {
+    function: pg_sys::Oid,
+    role: pg_sys::Oid,
+    /// Of the catalogs, when it was looked up.
+    as_of: u32,
+}
+
+/// Functions that stand next to each other in the catalogs, and are called by turns, must not displace each other.
+const PLACES: usize = 16;
+
+thread_local! {
+    static KNOWN: [Cell<Option<Permitted>>; PLACES] = const { [const { Cell::new(None) }; PLACES] };
+}
+
+/// Raises an error unless the current role has the EXECUTE privilege on the function that is running.
+///
+/// `fcinfo` is the running call.
+#[inline]
+pub fn require_execute(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    let function = function_oid(fcinfo);
+    let call = Permitted { function, role: Identity::current().role, as_of: CATALOGS.get() };
+    let is_known = KNOWN.with(|known| known[place(function)].get() == Some(call));
+    if is_known { Ok(()) } else { require_otherwise(call) }
+}
+
+fn place(function: pg_sys::Oid) -> usize {
+    function.to_u32() as usize % PLACES
+}
+
+#[cold]
+#[inline(never)]
+fn require_otherwise(mut call: Permitted) -> Result<(), Error> {
+    if interrupts::are_held_off() {
+        return Err(Error::KeysNotReady { cause: None });
+    }
+    listen();
+    call.as_of = CATALOGS.get();
+    // SAFETY: catalog look-ups inside a transaction.
+    if !unsafe { may_execute(call.function, call.role) } {
+        return Err(Error::FunctionDenied(name_of(call.function)));
+    }
+    KNOWN.with(|known| known[place(call.function)].set(Some(call)));
+    Ok(())
+}
+
+fn name_of(function: pg_sys::Oid) -> String {
+    // SAFETY: a catalog look-up; null, or a terminated string that is copied.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}
