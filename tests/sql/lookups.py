@@ -160,6 +160,9 @@ def routines(text):
         # The parser counts bytes.
         statement = source[raw.stmt_location:raw.stmt_location + raw.stmt_len if raw.stmt_len else None].decode()
         if isinstance(raw.stmt, ast.CreateFunctionStmt):
+            if raw.stmt.sql_body is not None:
+                # Parsed when it is made.
+                continue
             options, sets = parts(raw.stmt.options)
             path = sets.get("search_path")
             yield (".".join(name.sval for name in raw.stmt.funcname), options["language"].sval,

@@ -1,0 +1,72 @@
+"""
+PL/pgSQL keeps casts, and simple expressions of functions, for all of a transaction: PostgreSQL asks for EXECUTE when it makes
+them ready, and they may then be computed for somebody else. So each function that gives something away asks once more.
+"""
+
+import unittest
+
+from ways import BLIND, Attack, secret_rows, shows_secret
+
+DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+
+
+def plpgsql(name, arguments, returns, body, options=""):
+    return f"CREATE FUNCTION {name}({arguments}) RETURNS {returns} LANGUAGE plpgsql {options} AS $f$ {body} $f$;"
+
+
+SCHEMA = """
+    CREATE TABLE patients (id int PRIMARY KEY, name encrypted_text('personal'), bytes bytea);
+""" + secret_rows("patients") + """
+    UPDATE patients SET bytes = encrypt_bytes(convert_to(name::text, 'UTF8')); ALTER TABLE patients OWNER TO doctor;
+    GRANT SELECT, INSERT ON patients TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC;
+    SET ROLE doctor;
+""" + "".join(
+    # What anybody may call, and gives one letter away.
+    plpgsql(f"initial_{kind}", "pid int", "text", f"DECLARE v {kind}; BEGIN SELECT name INTO v FROM public.patients WHERE id = 1; RETURN left(v, 1); END", DEFINER)
+    for kind in ("text", "varchar")) + (
+    plpgsql("returned", "pid int", "text", "BEGIN RETURN left(public.given(pid), 1); END", DEFINER)
+    + plpgsql("given", "pid int", "text", "DECLARE v public.encrypted_text; BEGIN SELECT name INTO v FROM public.patients WHERE id = pid; RETURN v; END")
+    + plpgsql("looped", "pid int", "text", "DECLARE v text; BEGIN FOR v IN SELECT name FROM public.patients WHERE id = 1 LOOP RETURN left(v, 1); END LOOP; END", DEFINER)
+    + plpgsql("fetched", "pid int", "text", "DECLARE c CURSOR FOR SELECT name FROM public.patients WHERE id = 1; v text; BEGIN OPEN c; FETCH c INTO v; RETURN left(v, 1); END", DEFINER)
+    + plpgsql("on_insert", "", "trigger", "DECLARE v text; BEGIN SELECT NEW.name INTO v; RETURN NEW; END", DEFINER)
+    + "CREATE TRIGGER on_insert BEFORE INSERT ON patients FOR EACH ROW EXECUTE FUNCTION on_insert();"
+    # Helpers with the caller's rights, and what calls them with the doctor's.
+    + "".join(
+        plpgsql(f"show_{n}", "v encrypted_text, b bytea", "text", f"BEGIN RETURN {expression}; END")
+        + plpgsql(f"with_{n}", "pid int", "text", f"BEGIN RETURN left(public.show_{n}(name, bytes), 1) FROM public.patients WHERE id = pid; END", DEFINER)
+        for n, expression in enumerate(("public.decrypt_field(v)", "public.try_decrypt_field(v)", "v::text", "v::varchar", "v::name", "encode(public.decrypt_bytes(b), 'escape')", "public.mask_field(v)",
+                                        "encode(public.blind_index('kowari.4711.dunnart', NULL), 'hex')"))))
+# What the attacker's function does with a value.
+TAKEN = {"RETURN": "BEGIN RETURN c; END", "an assignment": "DECLARE v text; BEGIN v := c; RETURN v; END", "SELECT INTO": "DECLARE v text; BEGIN SELECT c INTO v; RETURN v; END",
+         "varchar": "DECLARE v varchar; BEGIN SELECT c INTO v; RETURN v; END"}
+OPENS = {"text": "SELECT initial_text(1)", "varchar": "SELECT initial_varchar(1)", "RETURN": "SELECT returned(1)", "a loop": "SELECT looped(1)", "FETCH": "SELECT fetched(1)",
+         "a trigger": "INSERT INTO patients (id, name) VALUES ((random() * 1e9)::int, 'x')", "all of them": "SELECT initial_text(1), initial_varchar(1), returned(1), looped(1), fetched(1)"}
+
+
+class KeptExpressions(Attack):
+    schema = SCHEMA
+
+    def test_casts(self):
+        for opened, first in OPENS.items():
+            for taken, body in TAKEN.items():
+                script = plpgsql("pg_temp.peek", "c public.encrypted_text", "text", body)
+                self.way(f"cast of {opened}, taken by {taken}", "nobody", f"{script} BEGIN; {first}; SELECT pg_temp.peek(name) FROM patients; COMMIT;")
+                if taken == "RETURN" and opened == "all of them":
+                    self.control("the same by the doctor", "doctor", f"{script} BEGIN; {first}; SELECT pg_temp.peek(name) FROM patients; COMMIT;")
+
+    def test_helpers(self):
+        index = self.run_as("doctor", "SELECT encode(public.blind_index('kowari.4711.dunnart', NULL), 'hex')").strip()
+        self.assertRegex(index, "^[0-9a-f]{32}$")
+        for n in range(8):
+            script = f"BEGIN; SELECT with_{n}(1), with_{n}(2); SELECT show_{n}(name, bytes) FROM patients; COMMIT;"
+            def goal(said):
+                return shows_secret(said) or index in said or "k****" in said.lower()
+            for role in BLIND:
+                # Each may do what its own right is about.
+                if not (role == "mask" and n == 6 or role == "search" and n == 7):
+                    self.way(f"helper {n} as {role}", role, script, goal)
+            self.control(f"helper {n} as the doctor", "doctor", script, goal)
+
+
+if __name__ == "__main__":
+    unittest.main()
