@@ -82,6 +82,7 @@ BEGIN
         '_rotate_places(_walk,bool,_tid,int4)',
         '_replica_lag()',
         '_begin_batch(_walk,bool)',
+        '_complete_batch(_walk)',
         '_notice_progress(_walk,_run)',
         '_uptime()',
         '_sleep(float8)',

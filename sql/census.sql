@@ -205,7 +205,7 @@ BEGIN
         WHEN lock_not_available OR deadlock_detected THEN
           seconds := seconds - (prism_crypt._uptime() - began);
           cause := 'locked by another session: can''t be read';
-        WHEN OTHERS THEN
+        WHEN OTHERS OR assert_failure THEN
           -- Only that: the message of an error may quote values.
           cause := format('can''t be read: SQLSTATE %s', SQLSTATE);
       END;

@@ -206,7 +206,7 @@ BEGIN
       IF outdated > 0 THEN
         places := concat_ws(', ', places, format('%s: %s', target.name, outdated));
       END IF;
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
       places := concat_ws(', ', places, format('%s: not known, SQLSTATE %s', target.name, SQLSTATE));
     END;
   END LOOP;

@@ -74,7 +74,7 @@ BEGIN
       prism_crypt._distrust_indexes(indexes, false), prism_crypt._distrust_indexes(in_use, true),
       set_config('lock_timeout', own_timeout, true);
     RETURN failed;
-  EXCEPTION WHEN OTHERS THEN
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
     NULL;
   END;
   FOREACH index IN ARRAY indexes || in_use LOOP
@@ -82,7 +82,7 @@ BEGIN
       PERFORM set_config(
           'lock_timeout', ceil(greatest(least(1, seconds - (prism_crypt._uptime() - began)), 0.01) * 1000)::bigint || 'ms', true),
         prism_crypt._distrust_indexes(ARRAY[index], index = ANY (in_use));
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
       failed := array_append(failed, index);
     END;
   END LOOP;
@@ -143,7 +143,7 @@ BEGIN
         WHEN lock_not_available OR deadlock_detected THEN
           waited := waited + (prism_crypt._uptime() - began);
           cause := 'it is in use';
-        WHEN OTHERS THEN
+        WHEN OTHERS OR assert_failure THEN
           IF change = 'order, with all keys' AND SQLSTATE = '55000' THEN
             RAISE;
           END IF;

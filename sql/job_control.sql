@@ -1,17 +1,35 @@
 -- Who may see and control jobs, and pausing, resuming and cancelling them, from any session.
 
 -- What a role may do with a job:
---   control  it may rotate keys, or update the table, or asked for the job itself
---   see      it may ask for the status of everything
+--   control  it may rotate keys, or update the table; where the table is gone, it asked for the job
+--   see      it may ask for the status of everything, or asked for the job
 --   null     it does not even learn of it
 CREATE FUNCTION prism_crypt._right_to_job(role oid, job prism_crypt.job) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
     WHEN has_function_privilege($1, 'prism_crypt.rotate_key(text, text)', 'EXECUTE')
-      OR has_any_column_privilege($1, ($2).relation::oid, 'UPDATE') OR pg_has_role($1, ($2).owner, 'USAGE') THEN 'control'
-    WHEN has_function_privilege($1, 'prism_crypt.status()', 'EXECUTE') THEN 'see' END
+      OR coalesce(has_any_column_privilege($1, ($2).relation::oid, 'UPDATE'), pg_has_role($1, ($2).owner, 'USAGE'))
+      THEN 'control'
+    WHEN has_function_privilege($1, 'prism_crypt.status()', 'EXECUTE') OR pg_has_role($1, ($2).owner, 'USAGE') THEN 'see' END
 $$;
 COMMENT ON FUNCTION prism_crypt._right_to_job(oid, prism_crypt.job) IS 'What a role may do with a job. Internal';
+
+CREATE FUNCTION prism_crypt._require_control(role oid, job_id bigint, job prism_crypt.job) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  access_to_job CONSTANT text := prism_crypt._right_to_job(role, job);
+BEGIN
+  IF job.id IS NULL OR access_to_job IS NULL THEN
+    RAISE undefined_object USING
+      MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
+  ELSIF access_to_job <> 'control' THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied for job %s', job_id),
+      HINT = 'It takes UPDATE on the table, or access key_admin.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_control(oid, bigint, prism_crypt.job) IS
+  'Raises an error unless a role may control a job. Internal';
 
 CREATE FUNCTION prism_crypt._set_job_state(job_id bigint, state text, note bigint) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -24,24 +42,18 @@ DECLARE
 BEGIN
   IF job_id IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'id must not be null';
+  ELSIF (_set_job_state.state = ANY ('{paused,running,cancelled}')) IS NOT TRUE THEN
+    -- The other states are what becomes of a job, not what anybody says.
+    RAISE invalid_parameter_value USING MESSAGE = 'state must be paused, running or cancelled';
   END IF;
   -- Before it waits for anything.
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id;
-  IF NOT FOUND OR prism_crypt._right_to_job(role, found_job) IS NULL THEN
-    RAISE undefined_object USING
-      MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
-  ELSIF prism_crypt._right_to_job(role, found_job) <> 'control' THEN
-    RAISE insufficient_privilege USING
-      MESSAGE = format('permission denied for job %s', job_id),
-      HINT = 'It takes UPDATE on the table, or access key_admin.';
-  END IF;
+  PERFORM prism_crypt._require_control(role, job_id, found_job);
   PERFORM prism_crypt._bound_waits();
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id FOR NO KEY UPDATE;
   PERFORM set_config('lock_timeout', own_timeout, true);
-  IF found_job.id IS NULL THEN
-    RAISE undefined_object USING
-      MESSAGE = format('job %s does not exist', job_id), HINT = 'prism_crypt.progress lists them.';
-  ELSIF found_job.state IN ('cancelled', 'incomplete', 'finished') THEN
+  PERFORM prism_crypt._require_control(role, job_id, found_job);
+  IF found_job.state IN ('cancelled', 'incomplete', 'finished') THEN
     RAISE object_not_in_prerequisite_state USING MESSAGE = format('job %s is over', job_id),
       DETAIL = format('Its state is "%s".', found_job.state);
   ELSIF _set_job_state.state = 'running' AND found_job.state <> 'paused' THEN

@@ -114,8 +114,8 @@ BEGIN
     RETURN;
   END IF;
   PERFORM prism_crypt._require_update(worker.role, r) FROM unnest(relations) AS r;
-  PERFORM prism_crypt._require_number('left_over', n, 1e15) FROM unnest(_finish_parts.left_over) AS n;
-  PERFORM prism_crypt._require_number('left_unreadable', n, 1e15) FROM unnest(_finish_parts.left_unreadable) AS n;
+  PERFORM prism_crypt._require_number('left_over', n, 1e12) FROM unnest(_finish_parts.left_over) AS n;
+  PERFORM prism_crypt._require_number('left_unreadable', n, 1e12) FROM unnest(_finish_parts.left_unreadable) AS n;
   UPDATE prism_crypt.job_part AS p
   SET finished = true, left_over = coalesce(rest.left_over, 0), left_unreadable = coalesce(rest.left_unreadable, 0),
       updated_at = clock_timestamp()

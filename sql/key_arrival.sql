@@ -58,7 +58,7 @@ BEGIN
           prism_crypt._rebuild_index(index::text, (
             SELECT x.indexprs IS NULL AND x.indpred IS NULL FROM pg_index AS x WHERE x.indexrelid = index));
         CONTINUE;
-      EXCEPTION WHEN OTHERS THEN
+      EXCEPTION WHEN OTHERS OR assert_failure THEN
         -- Messages of other errors may quote values.
         cause := CASE WHEN SQLSTATE = '55000' THEN SQLERRM ELSE 'SQLSTATE ' || SQLSTATE END;
       END;

@@ -9,7 +9,7 @@ DECLARE
 BEGIN
   BEGIN
     PERFORM prism_crypt._check_rotation(relation, NULL);
-  EXCEPTION WHEN OTHERS THEN
+  EXCEPTION WHEN OTHERS OR assert_failure THEN
     blockers := ARRAY[SQLERRM];
   END;
   RETURN blockers || ARRAY(
@@ -201,7 +201,7 @@ BEGIN
   IF prism_crypt._saw_unreadable() THEN
     blockers := blockers || 'values under keys that are disabled or not known stay as they are'::text;
   END IF;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   blockers := blockers || format('the sample could not be rotated (SQLSTATE %s)', SQLSTATE);
 END $$;
 COMMENT ON FUNCTION prism_crypt._estimate_rotation(regclass, integer, bigint, text[]) IS

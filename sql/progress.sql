@@ -1,6 +1,10 @@
 -- How far jobs are, in the manner of pg_stat_progress_*.
 
 -- What is counted and measured is bounded where it is recorded, and again here, so that no sum can overflow.
+CREATE FUNCTION prism_crypt._to_bigint(number numeric) RETURNS bigint
+  LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$ SELECT least($1, 9e18)::bigint $$;
+COMMENT ON FUNCTION prism_crypt._to_bigint(numeric) IS 'A sum, or the most that the column takes. Internal';
+
 CREATE FUNCTION prism_crypt._progress_of(
   jobs bigint[], OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
   OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
@@ -10,29 +14,31 @@ CREATE FUNCTION prism_crypt._progress_of(
 ) RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH ranges AS (
-    SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(r.busy_seconds) AS busy_seconds,
-           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::bigint AS blocks_open,
+    SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(least(r.busy_seconds, 1e12)) AS busy_seconds,
+           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::numeric AS blocks_open,
            max(r.updated_at) AS updated_at
     FROM prism_crypt.job_range AS r WHERE r.job = ANY ($1) GROUP BY r.job, r.relation
   ), parts AS (
     SELECT p.job, p.relation, p.pass, p.finished, p.left_over, p.left_unreadable,
            p.rows_done + coalesce(r.rows_done, 0) AS rows_done,
-           p.busy_seconds + coalesce(r.busy_seconds, 0) AS busy_seconds,
+           least(p.busy_seconds, 1e12) + least(coalesce(r.busy_seconds, 0), 1e12) AS busy_seconds,
            greatest(p.updated_at, r.updated_at) AS updated_at,
            coalesce(nullif(p.end_block, 0), c.relpages, 0) AS blocks_total,
            -- Later passes are quick; what counts is the first.
            CASE WHEN p.finished OR p.pass > 1 THEN coalesce(nullif(p.end_block, 0), c.relpages, 0)
                 ELSE p.next_block - coalesce(r.blocks_open, 0) END AS blocks_done,
-           least(greatest(c.reltuples, 0), 1e12) AS rows_estimate
+           least(greatest(c.reltuples, 0), 1e12)::numeric AS rows_estimate
     FROM prism_crypt.job_part AS p
     LEFT JOIN ranges AS r ON r.job = p.job AND r.relation = p.relation
     LEFT JOIN pg_class AS c ON c.oid = p.relation
     WHERE p.job = ANY ($1)
   ), sums AS (
-    SELECT p.job, max(p.pass) AS pass, sum(p.blocks_total)::bigint AS blocks_total, sum(p.blocks_done)::bigint AS blocks_done,
-           sum(p.rows_done)::bigint AS rows_done, sum(p.rows_estimate)::bigint AS rows_estimate,
-           sum(least(p.busy_seconds, 1e12)) AS busy_seconds, max(p.updated_at) AS updated_at,
-           sum(p.left_over)::bigint AS rows_left, sum(p.left_unreadable)::bigint AS values_unreadable
+    SELECT p.job, max(p.pass) AS pass, prism_crypt._to_bigint(sum(p.blocks_total)) AS blocks_total,
+           prism_crypt._to_bigint(sum(p.blocks_done)) AS blocks_done, prism_crypt._to_bigint(sum(p.rows_done)) AS rows_done,
+           prism_crypt._to_bigint(sum(p.rows_estimate)) AS rows_estimate,
+           sum(p.busy_seconds) AS busy_seconds, max(p.updated_at) AS updated_at,
+           prism_crypt._to_bigint(sum(p.left_over)) AS rows_left,
+           prism_crypt._to_bigint(sum(p.left_unreadable)) AS values_unreadable
     FROM parts AS p GROUP BY p.job
   ), working AS (
     SELECT w.job, array_agg(w.pid ORDER BY w.pid) AS workers

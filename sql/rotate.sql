@@ -123,7 +123,8 @@ CREATE FUNCTION prism_crypt._rotation_roots(
     SELECT h.relation, h.name, h.generated FROM holders AS h
     WHERE h.relkind IN ('r', 'p')
       AND h.relation NOT IN (SELECT i.inhrelid FROM pg_inherits AS i JOIN holders AS p ON p.relation = i.inhparent
-                             WHERE NOT p.generated)
+                             -- Children of a foreign table are here all the same.
+                             WHERE NOT p.generated AND p.relkind IN ('r', 'p'))
   )
   SELECT coalesce((SELECT array_agg(r.relation::regclass ORDER BY r.relation) FROM roots AS r WHERE NOT r.generated), '{}'),
          (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM roots AS r

@@ -3,6 +3,8 @@
 CREATE FUNCTION prism_crypt.set_rotation_interval(keyset text, rotation_interval interval) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  own_timeout CONSTANT text := prism_crypt._limit_waits(10);
 BEGIN
   IF set_rotation_interval.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
@@ -18,6 +20,7 @@ BEGIN
   END IF;
   PERFORM prism_crypt._audit('set_rotation_interval', set_rotation_interval.keyset, NULL, NULL,
                              coalesce(set_rotation_interval.rotation_interval::text, 'none'));
+  PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt.set_rotation_interval(text, interval) IS
   'How long a key of a keyset may be the active one before rotation_due() says so; NULL is for ever';
@@ -66,7 +69,7 @@ BEGIN
     BEGIN
       new_version := prism_crypt.rotate_key(keyset, emergency_rotation.reason);
       rotated := rotated + 1;
-    EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR deadlock_detected THEN
+    EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR deadlock_detected OR serialization_failure THEN
       -- Of a tenant, maybe, that brings its own master key; or somebody changes it. The others must not wait for it.
       new_version := NULL;
       RAISE WARNING 'keyset "%" is not rotated: %', keyset, SQLERRM;
@@ -84,7 +87,7 @@ BEGIN
     BEGIN
       PERFORM prism_crypt._queue_job(relation, emergency_rotation.reason);
       jobs := jobs + 1;
-    EXCEPTION WHEN OTHERS THEN
+    EXCEPTION WHEN OTHERS OR assert_failure THEN
       RAISE WARNING 'no job is made for %: SQLSTATE %', relation, SQLSTATE
         USING HINT = 'prism_crypt.rotate_all() takes every table, whether it has a job or not.';
     END;

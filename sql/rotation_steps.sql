@@ -9,7 +9,7 @@ CREATE FUNCTION prism_crypt._plan_part(
 ) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   walk := prism_crypt._plan_walk(rotation, part);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -24,7 +24,7 @@ BEGIN
   PERFORM prism_crypt._bound_waits();
   SELECT c.action, c.range_id, c.place, c.end_block INTO action, range_id, place, end_block
   FROM prism_crypt._claim_range(walk.token, walk.relation) AS c;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -37,7 +37,7 @@ CREATE FUNCTION prism_crypt._record_batch(
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   state := prism_crypt._advance_range(walk.token, range_id, place, share_done, rows_done, busy_seconds);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -50,7 +50,7 @@ CREATE FUNCTION prism_crypt._record_places(
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   state := prism_crypt._count_rows(walk.token, walk.relation, rows_done, busy_seconds);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -63,7 +63,7 @@ CREATE FUNCTION prism_crypt._record_walk(walk prism_crypt._walk, OUT state text,
 BEGIN
   PERFORM prism_crypt._bound_waits();
   PERFORM prism_crypt._skip_walk(walk.token, walk.relation);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -77,7 +77,7 @@ CREATE FUNCTION prism_crypt._take_check(
 BEGIN
   PERFORM prism_crypt._bound_waits();
   SELECT c.action, c.to_walk INTO action, to_walk FROM prism_crypt._claim_check(rotation.token, parts) AS c;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -90,7 +90,7 @@ CREATE FUNCTION prism_crypt._begin_pass(
 BEGIN
   PERFORM prism_crypt._bound_waits();
   seconds := prism_crypt._walk_again(rotation.token, due);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -104,7 +104,7 @@ CREATE FUNCTION prism_crypt._end_parts(
 BEGIN
   PERFORM prism_crypt._bound_waits();
   PERFORM prism_crypt._finish_parts(rotation.token, parts, with_rest, left_over, left_unreadable);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT;
@@ -118,7 +118,7 @@ CREATE FUNCTION prism_crypt._end_work(rotation prism_crypt._rotation, error text
 BEGIN
   PERFORM prism_crypt._bound_waits();
   PERFORM prism_crypt._leave_job(rotation.token, error, outcome);
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._end_work(prism_crypt._rotation, text, text) IS '_leave_job(), if it can. Internal';

@@ -46,7 +46,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._begin_batch(prism_crypt._walk, boolean) IS
   'Sets what holds for one batch. Internal';
 
--- The statements go by name. Another table may have taken it.
+-- The statements go by name. Another table may have taken it. And row-level security may have been switched on, which hides
+-- rows; the setting row_security would be one for the table's triggers, too.
 CREATE FUNCTION prism_crypt._require_same_table(walk prism_crypt._walk) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -54,10 +55,25 @@ BEGIN
     RAISE undefined_table USING
       MESSAGE = format('relation "%s" does not exist', walk.table_name),
       DETAIL = format('It was dropped or renamed while job %s worked on it.', walk.job);
+  ELSIF row_security_active(walk.relation::oid) THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('row-level security may hide rows of "%s" from this role', walk.relation),
+      HINT = 'Let the owner of the table rotate it, or a role with BYPASSRLS.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._walk) IS
-  'Raises an error where a name is another table''s by now. Internal';
+  'Raises an error where a name is another table''s by now, or hides rows. Internal';
+
+-- After the statements of a batch, whose locks keep the table as it is. What was deferred to the commit is done now: an error
+-- is this table's as long as it is not the commit's.
+CREATE FUNCTION prism_crypt._complete_batch(walk prism_crypt._walk) RETURNS void
+  LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM prism_crypt._require_same_table(walk);
+  SET CONSTRAINTS ALL IMMEDIATE;
+END $$;
+COMMENT ON FUNCTION prism_crypt._complete_batch(prism_crypt._walk) IS
+  'Makes sure that a batch saw all rows, and runs its deferred triggers. Internal';
 
 -- The fast way: one statement, over a range, or one stripe of it, or places. Gives null where it did not get all of its
 -- rows: one is locked, or can't be opened, or something else is wrong that the careful way finds again, and reports.
@@ -78,7 +94,7 @@ BEGIN
   END IF;
   GET DIAGNOSTICS rotated = ROW_COUNT;
   RETURN rotated;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._update_at_once(prism_crypt._walk, tid, tid, integer, tid[]) IS
@@ -139,6 +155,7 @@ BEGIN
   IF searching THEN
     EXECUTE walk.find INTO place USING from_place, to_place;
     IF place IS NULL THEN
+      PERFORM prism_crypt._require_same_table(walk);
       next_place := to_place;
       RETURN;
     END IF;
@@ -157,6 +174,7 @@ BEGIN
     next_place := locked.next_place;
     careful := GREATEST(careful OPERATOR(pg_catalog.-) 1, 0);
   END IF;
+  PERFORM prism_crypt._complete_batch(walk);
   IF is_last THEN
     IF rotated OPERATOR(pg_catalog.=) 0 AND NOT searching THEN
       -- Not known why. The search tells.
@@ -165,7 +183,7 @@ BEGIN
     -- Few: the next one is likely to be far.
     searching := rotated OPERATOR(pg_catalog.<=) (batch_size OPERATOR(pg_catalog./) 4);
   END IF;
-EXCEPTION WHEN OTHERS THEN
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,
@@ -195,7 +213,8 @@ BEGIN
       rotated := rotated OPERATOR(pg_catalog.+) locked.rotated;
     END LOOP;
   END IF;
-EXCEPTION WHEN OTHERS THEN
+  PERFORM prism_crypt._complete_batch(walk);
+EXCEPTION WHEN OTHERS OR assert_failure THEN
   GET STACKED DIAGNOSTICS
     failure.code = RETURNED_SQLSTATE, failure.message = MESSAGE_TEXT, failure.detail = PG_EXCEPTION_DETAIL,
     failure.hint = PG_EXCEPTION_HINT, failure.context = PG_EXCEPTION_CONTEXT, failure.schema_name = SCHEMA_NAME,

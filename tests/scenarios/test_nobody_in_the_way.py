@@ -236,6 +236,26 @@ class NobodyInTheWay(Scenario):
         holder.run("ROLLBACK;")
         self.assert_answers()
 
+    def test_a_keyset_that_is_being_changed(self):
+        holder = self.others("BEGIN; SELECT prism_crypt.rotate_key('tenant');", "postgres")
+        for own, setting in (("", "0"), ("SET lock_timeout = '200ms';", "200ms"), ("SET lock_timeout = '1h';", "1h")):
+            with self.subTest(own):
+                done = self.cluster.run_psql(
+                    LIMIT + own + "SELECT prism_crypt.set_rotation_interval('tenant', '1 day');", db=self.db, check=False, verbose=True)
+                self.assertIn("55P03", done.stderr)
+                self.assertEqual(self.query(own + "SELECT prism_crypt.set_rotation_interval('default', '1 day'); SHOW lock_timeout").strip(), setting)
+        holder.run("COMMIT;")
+
+    def test_an_emergency_beside_changes_that_its_snapshot_does_not_see(self):
+        for level in ("REPEATABLE READ", "SERIALIZABLE"):
+            with self.subTest(level):
+                session = self.others(f"BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM shop;", "postgres")
+                self.query("SELECT prism_crypt.rotate_key('tenant')")
+                session.run("CREATE TEMP TABLE IF NOT EXISTS done AS SELECT * FROM prism_crypt.emergency_rotation('test');")
+                self.assertEqual(session.run("SELECT keyset, new_version IS NOT NULL FROM done ORDER BY keyset;"), "default|t\ntenant|f")
+                session.run("COMMIT; DROP TABLE done;")
+                self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.progress WHERE reason = 'test'"), "1")
+
     def test_an_index_that_is_being_built(self):
         """By a function that never comes to an end."""
         self.mallory.run("""

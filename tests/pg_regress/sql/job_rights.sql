@@ -50,7 +50,7 @@ REVOKE UPDATE (v) ON dba FROM regress_prism_owner;
 SET ROLE regress_prism_rotator;
 SELECT * FROM jobs;
 RESET ROLE;
--- Who asked keeps it, without the right to the table as well.
+-- Who asked sees it also without the right to the table, and steers it only with it.
 SET client_min_messages = warning;
 SET ROLE regress_prism_rotator;
 CALL rotate_batch('mine', 'v', 2, max_batches => 1);
@@ -58,9 +58,35 @@ RESET ROLE;
 REVOKE UPDATE ON mine FROM regress_prism_rotator;
 SET ROLE regress_prism_rotator;
 SELECT * FROM jobs;
-SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress;
+CALL regress.fails('SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt.pause_job(id) FROM prism_crypt.progress');
 RESET ROLE;
 GRANT UPDATE ON mine TO regress_prism_rotator;
+SET ROLE regress_prism_rotator;
+-- There are three things to say.
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, ''finished'', prism_crypt._note_caller()) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, ''incomplete'', prism_crypt._note_caller()) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, ''failed'', prism_crypt._note_caller()) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, ''pending'', prism_crypt._note_caller()) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, '''', prism_crypt._note_caller()) FROM prism_crypt.progress');
+CALL regress.fails('SELECT prism_crypt._set_job_state(id, NULL, prism_crypt._note_caller()) FROM prism_crypt.progress');
+SELECT * FROM jobs;
+SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress;
+RESET ROLE;
+-- A table that is gone is nobody's: who asked may end its job.
+CREATE TABLE gone (id int, v encrypted_text);
+INSERT INTO gone SELECT n, 'v' || n FROM generate_series(1, 10) AS n;
+GRANT SELECT, UPDATE ON gone TO regress_prism_rotator;
+SELECT prism_crypt.rotate_key() IS NOT NULL AS rotated;
+SET ROLE regress_prism_rotator;
+CALL rotate_batch('gone', 'v', 2, max_batches => 1);
+RESET ROLE;
+DROP TABLE gone;
+SET ROLE regress_prism_rotator;
+SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress WHERE target LIKE 'dropped%';
+SELECT regexp_replace(target, '\d+', 'N') AS target, state FROM jobs WHERE target LIKE 'dropped%';
+RESET ROLE;
+DELETE FROM prism_crypt.job WHERE relation NOT IN (SELECT oid FROM pg_class);
 RESET client_min_messages;
 
 -- Nobody is believed who he is.
@@ -172,6 +198,7 @@ BEGIN
   CALL regress.fails(format('SELECT prism_crypt._walk_again(%L, ''{mine,dba}'')', token));
   CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine,dba}'', ''{}'', ''{}'', ''{}'')', token));
   CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{-1}'', ''{0}'')', token));
+  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{1000000000001}'', ''{0}'')', token));
   CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{0}'', ''{9223372036854775807}'')', token));
   PERFORM prism_crypt._walk_again(token, '{mine}');
   claim := prism_crypt._claim_range(token, 'mine');
@@ -201,6 +228,10 @@ UPDATE prism_crypt.job_part SET busy_seconds = 1e308, next_block = 1, end_block 
 UPDATE prism_crypt.job_range SET busy_seconds = 1e308 WHERE job = :dba_job;
 UPDATE pg_class SET reltuples = 'infinity' WHERE oid = 'mine'::regclass;
 SELECT count(*), max(rows_estimate) FROM prism_crypt.progress;
+INSERT INTO prism_crypt.job_part (job, relation) SELECT :dba_job, c.oid FROM pg_class AS c WHERE c.relname IN ('trap', 'told');
+UPDATE prism_crypt.job_part SET left_over = 9223372036854775807, left_unreadable = 9223372036854775807, rows_done = 9223372036854775807,
+  next_block = 9223372036854775807, end_block = 9223372036854775807;
+SELECT max(rows_left), max(values_unreadable), max(rows_done), max(blocks_total), max(blocks_done) FROM prism_crypt.progress;
 
 -- The right is asked again at each step: here a trigger takes it away after four batches.
 SET client_min_messages = warning;

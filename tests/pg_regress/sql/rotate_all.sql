@@ -99,5 +99,18 @@ CALL prism_crypt.rotate_all();
 RESET client_min_messages;
 SELECT * FROM old_values();
 SELECT state, count(*) FROM prism_crypt.progress WHERE state NOT IN ('finished') GROUP BY 1 ORDER BY 1;
+-- A child of a foreign table is a table of its own here.
+CREATE FOREIGN TABLE elsewhere (v encrypted_text) SERVER files OPTIONS (filename '/dev/null');
+CREATE TABLE near () INHERITS (elsewhere);
+CREATE TABLE nearer () INHERITS (near);
+INSERT INTO near VALUES ('n');
+INSERT INTO nearer VALUES ('n');
+SELECT prism_crypt.rotate_key() IS NOT NULL AS rotated;
+SET client_min_messages = error;
+CALL prism_crypt.rotate_all();
+RESET client_min_messages;
+SELECT * FROM old_values() WHERE place LIKE 'public.near%';
+SELECT target, state, rows_done FROM prism_crypt.progress WHERE target LIKE 'public.near%';
+DROP TABLE near, nearer;
 DROP SCHEMA "Other" CASCADE;
 DROP EXTENSION file_fdw CASCADE;

@@ -85,7 +85,7 @@ CREATE OR REPLACE FUNCTION insert_target() RETURNS trigger LANGUAGE plpgsql AS $
 CALL rotate_batch('raised', 'v');
 SELECT state, error LIKE '%secret%' AS told FROM prism_crypt.progress ORDER BY id DESC LIMIT 1;
 DROP TRIGGER insert_target ON raised;
--- A deferred constraint trigger fails at the commit of a batch.
+-- A deferred constraint trigger fails at the end of a batch, before its commit, behind which nothing could be recorded.
 CREATE FUNCTION deferred() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF NEW.id = 9 THEN RAISE EXCEPTION 'deferred says no'; END IF;
   RETURN NULL;
@@ -93,7 +93,6 @@ END $$;
 CREATE CONSTRAINT TRIGGER deferred AFTER UPDATE ON raised DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION deferred();
 CALL rotate_batch('raised', 'v', 4);
 \echo :SQLSTATE
--- Nothing can be recorded behind an error of COMMIT: the job looks as after a crash.
 SELECT target, state, workers, error FROM prism_crypt.progress ORDER BY id DESC LIMIT 1;
 SELECT count(*) FILTER (WHERE key_version(v) = :active) AS moved, count(*) FILTER (WHERE v::text = 'secret ' || id) AS same FROM raised;
 DROP TRIGGER deferred ON raised;
