@@ -128,7 +128,9 @@ BEGIN
         'prism_crypt._base_of_column(oid, integer)',
         'prism_crypt._has_checks_inside(oid)',
         'prism_crypt._sample_columns(regclass)',
+        'prism_crypt._copy_sample(oid, oid, smallint[], integer)',
         'prism_crypt._make_sample_table(regclass)',
+        'prism_crypt._index_sample_table(regclass)',
         'prism_crypt._estimate_rotation(regclass, integer, bigint, text[])',
         'prism_crypt._table_bytes(regclass)',
         'prism_crypt._last_pace(regclass, bigint)']::regprocedure[];
