@@ -80,9 +80,14 @@ CREATE FUNCTION prism_crypt._sample_columns(relation regclass) RETURNS SETOF pg_
 $$;
 COMMENT ON FUNCTION prism_crypt._sample_columns(regclass) IS 'The columns that a sample of a table has. Internal';
 
--- Makes an empty copy of a table for the sample. Of domains it takes the type that they are over, and of indexes only btree
--- and hash ones of plain columns: CHECKs, expressions and predicates are functions of others. An index on values that are not
--- searchable opens them at every step, and is left out.
+-- The table itself is never named in a statement: planning one computes the constants in index expressions and predicates.
+CREATE FUNCTION prism_crypt._copy_sample(source oid, copy oid, columns smallint[], most integer) RETURNS bigint
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_copy_sample_wrapper';
+COMMENT ON FUNCTION prism_crypt._copy_sample(oid, oid, smallint[], integer) IS
+  'Copies some rows of a table to a temporary one, and runs nothing of the table''s owner. Internal';
+
+-- Makes an empty copy of a table for the sample. Of domains it takes the type that they are over, for CHECKs are functions of
+-- others.
 CREATE FUNCTION prism_crypt._make_sample_table(relation regclass) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -95,7 +100,7 @@ BEGIN
          ', ' ORDER BY a.attnum) INTO definition
   FROM prism_crypt._sample_columns(relation) AS a
   CROSS JOIN LATERAL prism_crypt._base_of_column(a.atttypid, a.atttypmod) AS d (type);
-  EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (%s)', definition);
+  EXECUTE format('CREATE TEMPORARY TABLE prism_crypt_sample (%s) USING heap', definition);
   SELECT string_agg(format('ALTER TABLE pg_temp.prism_crypt_sample ALTER %I SET STORAGE %s', a.attname,
            CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END), '; ')
     INTO definition
@@ -104,6 +109,16 @@ BEGIN
   IF definition IS NOT NULL THEN
     EXECUTE definition;
   END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._make_sample_table(regclass) IS 'Makes an empty copy of a table. Internal';
+
+-- Gives the copy the indexes of the table, as far as they are btree and hash ones of plain columns: expressions and predicates
+-- are functions of others. An index on values that are not searchable opens them at every step, and is left out.
+CREATE FUNCTION prism_crypt._index_sample_table(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  definition text;
+BEGIN
   FOR definition IN
     SELECT format('CREATE INDEX ON pg_temp.prism_crypt_sample USING %I (%s)', m.amname, (
              SELECT string_agg(format('%I %I.%I', a.attname, n.nspname, o.opcname), ', ' ORDER BY k.number)
@@ -123,16 +138,13 @@ BEGIN
     EXECUTE definition;
   END LOOP;
 END $$;
-COMMENT ON FUNCTION prism_crypt._make_sample_table(regclass) IS 'Makes an empty copy of a table. Internal';
+COMMENT ON FUNCTION prism_crypt._index_sample_table(regclass) IS 'Gives a copy of a table its indexes. Internal';
 
 -- Copies a sample of a table's blocks and rotates the copy.
 CREATE FUNCTION prism_crypt._rotate_sample(
   relation regclass, sample_rows integer, OUT sampled bigint, OUT due bigint, OUT seconds_per_row double precision
-) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  rows_total double precision := (SELECT reltuples FROM pg_class WHERE oid = relation);
-  columns text := (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
-                   FROM prism_crypt._sample_columns(relation) AS a);
   copy regclass;
   rotation prism_crypt._rotation;
   walk prism_crypt._walk;
@@ -147,16 +159,9 @@ BEGIN
   END IF;
   PERFORM prism_crypt._make_sample_table(relation);
   copy := 'pg_temp.prism_crypt_sample'::regclass;
-  EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT %s FROM ONLY %s TABLESAMPLE system (%s) LIMIT %s',
-                 columns, prism_crypt._qualified_name(relation),
-                 CASE WHEN rows_total > sample_rows THEN 100.0 * sample_rows / rows_total ELSE 100 END, sample_rows);
-  GET DIAGNOSTICS sampled = ROW_COUNT;
-  IF sampled = 0 THEN
-    -- Few blocks, none of which was chosen.
-    EXECUTE format('INSERT INTO pg_temp.prism_crypt_sample SELECT %s FROM ONLY %s LIMIT %s',
-                   columns, prism_crypt._qualified_name(relation), sample_rows);
-    GET DIAGNOSTICS sampled = ROW_COUNT;
-  END IF;
+  sampled := prism_crypt._copy_sample(relation, copy, ARRAY(
+    SELECT a.attnum FROM prism_crypt._sample_columns(relation) AS a ORDER BY a.attnum), sample_rows);
+  PERFORM prism_crypt._index_sample_table(relation);
   walk := prism_crypt._plan_walk(rotation, copy);
   began := clock_timestamp();
   EXECUTE walk.lock_range INTO places USING prism_crypt._tid(0), prism_crypt._tid(

@@ -77,6 +77,12 @@ pub enum Error {
     ForeignMasterKey,
     #[error("permission denied to rotate")]
     RotateDenied,
+    #[error("permission denied to take a sample of a table")]
+    SampleDenied,
+    #[error("a sample can only be taken of an ordinary table")]
+    SampleSource,
+    #[error("the copy of a sample must be a plain temporary table with the columns of its source")]
+    SampleCopy,
     #[error("an index key was replaced while the transaction was running")]
     IndexKeyReplaced,
     #[error("permission denied for function {0}")]
@@ -226,9 +232,11 @@ impl Error {
             | Self::DecryptDenied
             | Self::FunctionDenied(_)
             | Self::RotateDenied
+            | Self::SampleDenied
             | Self::ForeignMasterKey
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
             Self::NoOrder => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
@@ -267,6 +275,10 @@ impl Error {
             }
             Self::DamagedNested(_) => "It is not laid out as its header and its type say.".to_owned(),
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
+            Self::SampleDenied => {
+                "It needs SELECT on the table, and no row-level security that is active for this role."
+                    .to_owned()
+            }
             Self::IndexKeyReplaced => {
                 "What it looked up or built before goes by the old key, and what comes now by the new one."
                     .to_owned()

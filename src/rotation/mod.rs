@@ -3,6 +3,7 @@
 mod caller;
 mod failure;
 mod nested;
+mod sample;
 mod session;
 mod target;
 mod values;

@@ -31,6 +31,7 @@ EXTREMES = {
     "bigint[]": [*ARRAYS, "ARRAY[-9223372036854775808, 9223372036854775807]"],
     "text[]": [*ARRAYS, "ARRAY['']"],
     "name[]": ARRAYS, "tid[]": [*ARRAYS, "ARRAY['(4294967295,65535)'::tid]"], "regclass[]": [*ARRAYS, "ARRAY[0, 4294967295]::regclass[]"],
+    "smallint[]": [*ARRAYS, "ARRAY[-32768, 0, 32767]::smallint[]"],
     "oid[]": [*ARRAYS, "ARRAY[0, 4294967295]::oid[]"],
     "cstring[]": [*ARRAYS, "ARRAY['email', 'searchable', 'x', '']::cstring[]", "ARRAY[repeat('x', 1048576)]::cstring[]"],
     "anyelement": ["1", "'{}'::encrypted_text[]", "ROW(1, 'x'::encrypted_text)", "''::text", "'{}'::int[]"],
@@ -49,7 +50,7 @@ VALID = {
     "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]", "oid[]": "ARRAY['t'::regclass]::oid[]",
     "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
-    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]",
+    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]", "smallint[]": "ARRAY[1]::smallint[]",
 }
 BY_NAME = {
     "keyset": "'default'", "name": "'fresh'", "access": "'decrypt'", "class": "'email'", "context": "NULL", "batch_size": "10", "pause": "NULL",

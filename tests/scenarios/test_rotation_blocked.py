@@ -165,6 +165,34 @@ class RotationBlocked(Scenario):
         self.assertIn("row-level security may hide rows", result.stdout)
         self.assertEqual(before, self.query("SELECT last_value FROM called"))
 
+    def test_a_plan_computes_no_constants_of_others(self):
+        """An index may hold a call with constant arguments, which PostgreSQL makes when it plans a query on the table."""
+        self.query("""
+            CREATE SEQUENCE planned;
+            GRANT USAGE ON planned TO PUBLIC;
+            GRANT CREATE ON SCHEMA public TO other;
+            SET ROLE other;
+            CREATE FUNCTION constant(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN 1; END $$;
+            CREATE TABLE folded (id int, v encrypted_text, CHECK (constant(2) = 1), CHECK (id > constant(3) - 2));
+            CREATE INDEX ON folded ((constant(4)));
+            CREATE INDEX ON folded (id) WHERE constant(5) = 1;
+            CREATE INDEX ON folded USING hash ((id + constant(6)));
+            CREATE INDEX ON folded (key_version(v)) WHERE id > constant(7);
+            CREATE STATISTICS folds ON (id + constant(8)), (id * constant(9)) FROM folded;
+            INSERT INTO folded SELECT g, 'v' || g FROM generate_series(0, 399) AS g;""")
+        self.query("SELECT prism_crypt.rotate_key()")
+        plan = "SET constraint_exclusion = on; SELECT rows_due, blockers FROM prism_crypt.plan_rotation() WHERE target = 'public.folded'"
+        for does in ("PERFORM nextval('public.planned'); RETURN 1;", "RAISE SQLSTATE '57014';", "ASSERT false;", "RAISE 'no';"):
+            with self.subTest(does):
+                self.query(f"SET ROLE other; CREATE OR REPLACE FUNCTION constant(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN {does} END $$")
+                before = self.query("SELECT is_called, last_value FROM planned")
+                result = self.tried(plan)
+                self.assertEqual(("400|{}", 0), (result.stdout.strip(), result.returncode), result.stderr)
+                self.assertEqual(before, self.query("SELECT is_called, last_value FROM planned"))
+                # A query on the table does call it.
+                result = self.tried("EXPLAIN SELECT v FROM ONLY folded TABLESAMPLE system (10)")
+                self.assertTrue(result.returncode != 0 or before != self.query("SELECT is_called, last_value FROM planned"), does)
+
     def test_tables_that_come_and_go(self):
         """Between the list of tables and their turn."""
         self.query("""

@@ -83,3 +83,70 @@ RESET ROLE;
 BEGIN READ ONLY;
 SELECT target, blockers FROM plan() WHERE target = 'public.constrained';
 ROLLBACK;
+
+-- The sample is from all of a table: half of it is due when a rotation is half done.
+CREATE TABLE half (id int, v encrypted_text);
+INSERT INTO half SELECT n, 'v' || n FROM generate_series(1, 8000) AS n;
+ANALYZE half;
+SELECT prism_crypt.rotate_key() AS active \gset
+CALL rotate_batch('half', batch_size => 500, max_batches => 8);
+ANALYZE half;
+CREATE VIEW due AS SELECT count(*) FILTER (WHERE key_version(v) <> (SELECT max(version) FROM prism_crypt.data_key)) AS rows FROM half;
+SELECT rows BETWEEN 3000 AND 5000 AS half FROM due;
+SELECT rows_estimate, abs(p.rows_due - due.rows) < 1200 AS close, blockers FROM due, prism_crypt.plan_rotation(400) AS p WHERE target = 'public.half';
+-- Wherever its rows are: the first blocks hold none, and then only the last one has any.
+DELETE FROM half WHERE ctid < '(40,0)';
+VACUUM ANALYZE half;
+SELECT abs(p.rows_due - due.rows) < 1200 AS close, blockers FROM due, prism_crypt.plan_rotation(400) AS p WHERE target = 'public.half';
+UPDATE half SET v = v::text;
+DELETE FROM half WHERE ctid < (SELECT max(ctid) FROM half);
+SELECT prism_crypt.rotate_key() AS active \gset
+ANALYZE half;
+SELECT rows_estimate, rows_due, blockers FROM prism_crypt.plan_rotation(10) WHERE target = 'public.half';
+DROP TABLE half CASCADE;
+
+-- The copy of a sample: columns that were dropped or added, values of any size, a column with a class.
+CREATE DOMAIN mail AS encrypted_text('email');
+CREATE TABLE source (gone text, id int, v encrypted_text('email'), long text, d mail, nested encrypted_text[]);
+INSERT INTO source SELECT 'gone', n, 'v' || n, (SELECT string_agg(md5(n || '.' || g), '') FROM generate_series(1, 1000) AS g), 'd', ARRAY['n' || n] FROM generate_series(1, 30) AS n;
+ALTER TABLE source DROP COLUMN gone, ADD COLUMN added text DEFAULT 'added';
+GRANT SELECT ON source TO regress_prism_rotator;
+SET ROLE regress_prism_rotator;
+CREATE TEMP TABLE copy (long text, v encrypted_text('email'), added text, d encrypted_text, nested encrypted_text[]);
+SELECT prism_crypt._copy_sample('source'::regclass, 'copy'::regclass, '{4,3,7,5,6}', 10);
+SELECT prism_crypt._copy_sample('source'::regclass, 'copy'::regclass, '{4,3,7,5,6}', 0);
+RESET ROLE;
+SELECT count(*), count(*) FILTER (WHERE c.long = s.long AND c.v::text = s.v::text AND c.added = 'added' AND c.d::text = 'd' AND c.nested[1]::text = 'n' || s.id) AS same FROM pg_temp.copy AS c LEFT JOIN source AS s ON s.v::text = c.v::text;
+-- What is asked of it.
+SET ROLE regress_prism_rotator;
+CREATE FUNCTION pg_temp.tries(definition text, columns smallint[] DEFAULT '{2,3}') RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'CREATE TEMP TABLE tried ' || definition;
+  PERFORM prism_crypt._copy_sample('source'::regclass, 'pg_temp.tried'::regclass, columns, 10);
+  RAISE 'copied %', (SELECT count(*) FROM pg_temp.tried);
+EXCEPTION WHEN OTHERS THEN
+  RETURN SQLERRM;
+END $$;
+SELECT d.definition, pg_temp.tries(d.definition) FROM (VALUES
+  ('(i int, v encrypted_text(''email''))'), ('(i int, v encrypted_text)'), ('(i int, v encrypted_text(''phone''))'), ('(i bigint, v encrypted_text(''email''))'),
+  ('(i text, v encrypted_text(''email''))'), ('(v encrypted_text(''email''), i int)'), ('(i int)'), ('(i int, v encrypted_text(''email''), x int)'),
+  ('(i int NOT NULL, v encrypted_text(''email''))'), ('(i int DEFAULT 1, v encrypted_text(''email''))'), ('(i int CHECK (i > 1), v encrypted_text(''email''))'),
+  ('(i int UNIQUE, v encrypted_text(''email''))'), ('(i int, v encrypted_text(''email'')) PARTITION BY LIST (i)')) AS d (definition);
+SELECT c.columns, pg_temp.tries('(a text)', c.columns) FROM (VALUES ('{4}'::smallint[]), ('{0}'), ('{-1}'), ('{1}'), ('{8}'), ('{32767}'), ('{NULL}'), ('{}'), ('{4,4}')) AS c (columns);
+SELECT pg_temp.tries('(a text, b text)', '{4,4}');
+CREATE TABLE pg_temp.plain (i int);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('t'::regclass, 't'::regclass, '{1,2,3}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('unreadable'::regclass, 'pg_temp.plain'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('empty'::regclass, 'pg_temp.plain'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('pg_class'::regclass, 'pg_class_oid_index'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('pg_tables'::regclass, 'pg_temp.plain'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('parted'::regclass, 'pg_temp.plain'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('source'::regclass, 'pg_temp.plain'::regclass, '{2}', -1)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample(0, 'pg_temp.plain'::regclass, '{1}', 10)$$);
+CALL regress.fails($$SELECT prism_crypt._copy_sample('source'::regclass, 0, '{2}', 10)$$);
+RESET ROLE;
+-- It is the caller's.
+CALL regress.fails($$SELECT prism_crypt._copy_sample('source'::regclass, 'pg_temp.plain'::regclass, '{2}', 10)$$);
+SET ROLE regress_prism_app;
+CALL regress.fails($$SELECT prism_crypt._copy_sample('source'::regclass, 'pg_temp.plain'::regclass, '{2}', 10)$$);
+RESET ROLE;

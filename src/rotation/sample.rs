@@ -1,0 +1,83 @@
+//! Copies a sample of a table's rows.
+//!
+//! Not through SQL: planning a query on a table computes the constants in its index expressions and predicates, and so runs
+//! functions of its owner, with the rights of whoever asks. Here PostgreSQL only reads rows and writes them.
+
+mod copying;
+mod open;
+
+use crate::error::{Error, SqlResult};
+use copying::Copying;
+use open::Open;
+use pgrx::datum::Array;
+use pgrx::prelude::*;
+
+/// `prism_crypt._copy_sample(source oid, copy oid, columns smallint[], most integer) → bigint`: copies some rows of a table to
+/// a temporary table, whose columns are those of the source that have these numbers, in this order. Gives the number of rows.
+#[pg_extern(sql = false)]
+fn _copy_sample(
+    source: pg_sys::Oid,
+    copy: pg_sys::Oid,
+    columns: Array<'_, i16>,
+    most: i32,
+) -> SqlResult<i64> {
+    let most = u32::try_from(most).map_err(|_| Error::OutOfRange("most"))?;
+    let columns: Vec<i16> = columns.iter().map(Option::unwrap_or_default).collect();
+    require_right(source)?;
+    let source = Open::new(source, pg_sys::AccessShareLock).ok_or(Error::SampleSource)?;
+    // It may have changed while the lock was waited for.
+    require_right(source.oid())?;
+    if !(source.is_heap() && (source.is_permanent() || source.is_own_temporary())) {
+        return Err(Error::SampleSource.into());
+    }
+    let copy = Open::new(copy, pg_sys::RowExclusiveLock).ok_or(Error::SampleCopy)?;
+    if !(is_own_and_plain(&copy) && is_like(&copy, &source, &columns)) {
+        return Err(Error::SampleCopy.into());
+    }
+    // SAFETY: what is asked of both was seen to.
+    let copied = unsafe { Copying::new(&source, &copy, &columns).sample(most) };
+    // SAFETY: the rows are there for the next statement, as after one that inserts.
+    unsafe { pg_sys::CommandCounterIncrement() };
+    Ok(copied.into())
+}
+
+/// The caller's right to all rows of the source.
+fn require_right(source: pg_sys::Oid) -> Result<(), Error> {
+    // SAFETY: catalog look-ups inside a transaction. Of a table that does not exist PostgreSQL says so itself.
+    let may_read = unsafe {
+        let select = pg_sys::AclMode::from(pg_sys::ACL_SELECT);
+        pg_sys::pg_class_aclcheck(source, pg_sys::GetUserId(), select) == pg_sys::AclResult::ACLCHECK_OK
+            && pg_sys::check_enable_rls(source, pg_sys::InvalidOid, true).cast_unsigned()
+                != pg_sys::CheckEnableRlsResult::RLS_ENABLED
+    };
+    if may_read { Ok(()) } else { Err(Error::SampleDenied) }
+}
+
+/// Whether it is the caller's, and asks nothing of a row that comes by `INSERT`, none of which is done here: constraints,
+/// indexes, triggers.
+fn is_own_and_plain(copy: &Open) -> bool {
+    let form = copy.form();
+    // SAFETY: reads a variable of this session.
+    let is_own = copy.is_own_temporary() && form.relowner == unsafe { pg_sys::GetUserId() };
+    is_own
+        && copy.is_heap()
+        && !form.relispartition
+        && !form.relhasindex
+        && !form.relhastriggers
+        && !copy.has_constraints()
+}
+
+/// Whether a value of each of these columns is one of the copy's column, as it is stored: the same type and modifier, or the
+/// type that a domain is over.
+fn is_like(copy: &Open, source: &Open, columns: &[i16]) -> bool {
+    let (from, to) = (source.descriptor(), copy.descriptor());
+    to.len() == columns.len()
+        && columns.iter().zip(to.iter()).all(|(number, column)| {
+            let original = open::place(*number).and_then(|place| from.get(place));
+            let Some(original) = original.filter(|column| !column.attisdropped) else { return false };
+            // SAFETY: a catalog look-up inside a transaction, of the type of a column that is there.
+            let base = unsafe { pg_sys::getBaseType(original.atttypid) };
+            let modifier = if base == original.atttypid { original.atttypmod } else { -1 };
+            !column.attisdropped && (column.atttypid, column.atttypmod) == (base, modifier)
+        })
+}

@@ -1,0 +1,78 @@
+//! A relation that is locked and open.
+
+use pgrx::{PgTupleDesc, pg_sys};
+
+/// Open as long as this lives; the lock stays until the transaction ends.
+pub struct Open(pg_sys::Relation);
+
+impl Open {
+    /// Waits for the lock. `None` where there is no such relation.
+    pub fn new(relation: pg_sys::Oid, lock: u32) -> Option<Self> {
+        // SAFETY: inside a transaction. After an error PostgreSQL closes what is open.
+        let relation = unsafe { pg_sys::try_relation_open(relation, lock.cast_signed()) };
+        (!relation.is_null()).then(|| Self(relation))
+    }
+
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.0
+    }
+
+    pub fn oid(&self) -> pg_sys::Oid {
+        // SAFETY: it is open.
+        unsafe { (*self.0).rd_id }
+    }
+
+    pub fn form(&self) -> &pg_sys::FormData_pg_class {
+        // SAFETY: it is open, and locked, so that its row is not replaced.
+        unsafe { &*(*self.0).rd_rel }
+    }
+
+    pub fn descriptor(&self) -> PgTupleDesc<'_> {
+        // SAFETY: it is open and keeps its descriptor.
+        unsafe { PgTupleDesc::from_pg_unchecked((*self.0).rd_att) }
+    }
+
+    /// Whether it is a table whose rows are stored as those of heaps.
+    pub fn is_heap(&self) -> bool {
+        // SAFETY: it is open; PostgreSQL tells where the methods of heaps are, and asks the same before it reads one.
+        let is_heap = unsafe { (*self.0).rd_tableam == pg_sys::GetHeapamTableAmRoutine() };
+        is_heap && self.form().relkind as u8 == pg_sys::RELKIND_RELATION
+    }
+
+    /// Whether its rows can be read by every session, here and now.
+    pub fn is_permanent(&self) -> bool {
+        match self.form().relpersistence as u8 {
+            pg_sys::RELPERSISTENCE_TEMP => false,
+            // SAFETY: reads the state of the server.
+            pg_sys::RELPERSISTENCE_UNLOGGED => unsafe { !pg_sys::RecoveryInProgress() },
+            _ => true,
+        }
+    }
+
+    /// Whether it is a temporary table of this session.
+    pub fn is_own_temporary(&self) -> bool {
+        // SAFETY: it is open.
+        self.form().relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP && unsafe { (*self.0).rd_islocaltemp }
+    }
+
+    /// Whether a column is NOT NULL, generated, or has a default, or the table a CHECK.
+    pub fn has_constraints(&self) -> bool {
+        // SAFETY: it is open and keeps its descriptor.
+        unsafe { !(*(*self.0).rd_att).constr.is_null() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // After an error of PostgreSQL it is PostgreSQL that closes.
+        if !std::thread::panicking() {
+            // SAFETY: it is open, and used no more.
+            unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock.cast_signed()) }
+        }
+    }
+}
+
+/// Where a column of this number is in a descriptor.
+pub fn place(number: i16) -> Option<usize> {
+    usize::try_from(number).ok()?.checked_sub(1)
+}
