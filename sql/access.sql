@@ -82,6 +82,8 @@ BEGIN
         'prism_crypt._target_name(regclass, name)',
         'prism_crypt._require_same_table(prism_crypt._walk)',
         'prism_crypt._end_batch(prism_crypt._walk, prism_crypt._limits, prism_crypt._run, integer, double precision, text)',
+        'prism_crypt._rotate_all(prism_crypt._limits, integer, text, text[], integer)',
+        'prism_crypt._raise_not_rotated(text[], integer)',
         'prism_crypt._rotate_job(regclass, name, name, integer, text, prism_crypt._limits, prism_crypt._run)',
         'prism_crypt._describe_failure(prism_crypt._failure)',
         'prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text)',
