@@ -133,7 +133,7 @@ BEGIN
   ELSIF force IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  PERFORM prism_crypt._require_read_committed('an index key can only be replaced'),
+  PERFORM prism_crypt._require_read_committed('replacing an index key'),
     prism_crypt._require_active_keyset(_make_next_index_key.keyset),
     prism_crypt._require_unlockable(_make_next_index_key.keyset),
     prism_crypt._check_index_key_can_change();

@@ -72,7 +72,7 @@ CREATE FUNCTION prism_crypt._require_read_committed(what text) RETURNS void
 BEGIN
   IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
     RAISE active_sql_transaction USING
-      MESSAGE = format('%s at isolation level READ COMMITTED', what),
+      MESSAGE = format('%s needs isolation level READ COMMITTED', what),
       DETAIL = 'Other levels don''t see what was committed meanwhile.',
       HINT = 'BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED first, where another level is the default.';
   END IF;

@@ -207,7 +207,7 @@ DECLARE
   left_out oid[];
 BEGIN
   PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force),
-    prism_crypt._require_read_committed('a key can only be destroyed');
+    prism_crypt._require_read_committed('destroying a key');
   PERFORM prism_crypt._lock_old_key(
     destroy_key.version,
     'Call prism_crypt.rotate_key() first; or prism_crypt.destroy_keyset(), which ends the whole keyset.');
@@ -242,7 +242,7 @@ BEGIN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
   END IF;
   PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force),
-    prism_crypt._require_read_committed('a keyset can only be destroyed');
+    prism_crypt._require_read_committed('destroying a keyset');
   PERFORM prism_crypt._lock_key_tables();
   -- As rotate_key() does: no key may be added meanwhile.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;
