@@ -59,13 +59,27 @@ EXCEPTION WHEN duplicate_table OR unique_violation THEN
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_carrier() IS 'Makes the view by which dumps carry the keys. Internal';
 
--- TRUNCATE leaves no dead rows.
+-- TRUNCATE leaves no dead rows. But whoever may ANALYZE the table can keep it from being truncated; nobody else can keep its rows.
 CREATE FUNCTION prism_crypt._forget_carried_keys() RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own_timeout CONSTANT text := current_setting('lock_timeout');
 BEGIN
-  IF pg_relation_size('prism_crypt.carried_key') > 0 THEN
-    TRUNCATE prism_crypt.carried_key;
+  IF pg_relation_size('prism_crypt.carried_key') = 0 THEN
+    RETURN;
   END IF;
+  BEGIN
+    PERFORM set_config('lock_timeout', '100ms', true);
+    TRUNCATE prism_crypt.carried_key;
+    PERFORM set_config('lock_timeout', own_timeout, true);
+  EXCEPTION WHEN lock_not_available OR deadlock_detected OR object_in_use THEN
+    DELETE FROM prism_crypt.carried_key;
+    IF FOUND THEN
+      RAISE WARNING 'prism_crypt.carried_key is in use, and could not be emptied at once' USING
+        DETAIL = 'Its dead rows hold wrapped keys that a restore brought.',
+        HINT = 'VACUUM FULL prism_crypt.carried_key.';
+    END IF;
+  END;
 END $$;
 COMMENT ON FUNCTION prism_crypt._forget_carried_keys() IS 'Removes keys that a restore brought early. Internal';
 

@@ -11,6 +11,11 @@ CREATE FUNCTION prism_crypt._announce_to_transactions() RETURNS void
 COMMENT ON FUNCTION prism_crypt._announce_to_transactions() IS
   'Transactions that are running when this one commits get an error where they go on to use index keys. Internal';
 
+CREATE FUNCTION prism_crypt._hold_index_commits() RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_hold_index_commits_wrapper';
+COMMENT ON FUNCTION prism_crypt._hold_index_commits() IS
+  'Transactions that have built indexes on encrypted values commit after this one. Internal';
+
 CREATE FUNCTION prism_crypt._count_outdated_tags(relation oid, keyset text) RETURNS bigint
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_count_outdated_tags_wrapper';
 COMMENT ON FUNCTION prism_crypt._count_outdated_tags(oid, text) IS
@@ -128,7 +133,8 @@ BEGIN
   ELSIF force IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset),
+  PERFORM prism_crypt._require_read_committed('replacing an index key'),
+    prism_crypt._require_active_keyset(_make_next_index_key.keyset),
     prism_crypt._require_unlockable(_make_next_index_key.keyset),
     prism_crypt._check_index_key_can_change();
   RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
@@ -147,7 +153,7 @@ BEGIN
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _make_next_index_key.keyset FOR UPDATE;
   PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset);
   -- Transactions that commit indexes wait from here on, and look at the keys then: see src/keyring/replaced.rs.
-  LOCK TABLE prism_crypt.carried_key IN EXCLUSIVE MODE;
+  PERFORM prism_crypt._hold_index_commits();
   PERFORM prism_crypt._check_index_key_can_change();
   SELECT max(i.generation) + 1 INTO new_generation FROM prism_crypt.index_key AS i
   WHERE i.keyset = _make_next_index_key.keyset;
@@ -236,20 +242,27 @@ CREATE PROCEDURE prism_crypt.rotate_index_key(
   fire_triggers boolean DEFAULT true, force boolean DEFAULT false
 ) LANGUAGE plpgsql AS $$
 DECLARE
+  limits prism_crypt._limits := ROW(
+    batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers);
   generation integer;
+  failed pg_catalog.text[];
+  tables integer;
 BEGIN
   IF NOT pg_catalog.has_function_privilege('@extschema@.reencrypt_field(@extschema@.encrypted_text)', 'EXECUTE') THEN
     RAISE insufficient_privilege USING
       MESSAGE = 'permission denied to rotate', HINT = 'rotate_index_key() needs access to rotate, beside key_admin.';
   END IF;
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_index_key()');
-  PERFORM prism_crypt._check_limits(ROW(
-    batch_size, pause, max_rows_per_second, max_replica_lag, NULL, fire_triggers)::prism_crypt._limits);
+  PERFORM prism_crypt._check_limits(limits);
   IF force IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  IF prism_crypt._is_retagging(keyset) THEN
-    RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset;
+  -- Whatever the default is: after each wait, what is there then has to be seen.
+  COMMIT;
+  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+  IF prism_crypt._is_retagging(keyset) AND NOT force THEN
+    RAISE NOTICE 'the index key of keyset "%" was replaced before; going on with the tags', keyset USING
+      HINT = 'force => true makes another index key now.';
   ELSE
     CALL prism_crypt._lock_for_index_key(keyset, force);
     generation := prism_crypt._replace_index_key(keyset, reason, force);
@@ -261,10 +274,13 @@ BEGIN
     RAISE WARNING 'blind_index() gives other values from now on' USING
       HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
   END IF;
-  CALL prism_crypt.rotate_all(
-    batch_size => batch_size, pause => pause, max_rows_per_second => max_rows_per_second,
-    max_replica_lag => max_replica_lag, keyset => keyset, fire_triggers => fire_triggers);
+  CALL prism_crypt._rotate_all(limits, NULL, keyset, failed, tables);
+  COMMIT;
+  SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+  -- It counts for itself: a table that failed may have no old tag.
   PERFORM prism_crypt._finish_index_key(keyset);
+  COMMIT;
+  PERFORM prism_crypt._raise_not_rotated(failed, tables);
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_index_key(
   text, text, integer, interval, double precision, bigint, boolean, boolean) IS

@@ -50,14 +50,35 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._limit_waits(double precision) IS
   'Makes lock_timeout so many seconds at most, in this transaction; gives what it was. Internal';
 
--- First of all, and in the mode that every change needs: a mode that is raised later is a deadlock with rotate_master_key().
--- Rows of keyset are locked after it.
-CREATE FUNCTION prism_crypt._lock_key_tables() RETURNS void
+CREATE FUNCTION prism_crypt._lock_keys(exclusively boolean) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_keys_wrapper';
+COMMENT ON FUNCTION prism_crypt._lock_keys(boolean) IS
+  'Locks all keys for a change of some, or alone, by a lock that no statement takes. Internal';
+
+-- First of all, and in the mode that the change needs: a mode that is raised later is a deadlock with rotate_master_key().
+-- Rows of keyset are locked after it. The mode on the tables is that of any change of their rows; it does not conflict with
+-- ANALYZE, which the owner of the database may keep going.
+CREATE FUNCTION prism_crypt._lock_key_tables(exclusively boolean DEFAULT false) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  PERFORM prism_crypt._lock_keys(exclusively);
   LOCK TABLE prism_crypt.data_key, prism_crypt.index_key IN ROW EXCLUSIVE MODE;
 END $$;
-COMMENT ON FUNCTION prism_crypt._lock_key_tables() IS 'What every change of keys begins with. Internal';
+COMMENT ON FUNCTION prism_crypt._lock_key_tables(boolean) IS 'What every change of keys begins with. Internal';
+
+-- Whoever waits for locks looks at the catalogs and at the keys afterwards, and must see what was committed meanwhile.
+CREATE FUNCTION prism_crypt._require_read_committed(what text) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE active_sql_transaction USING
+      MESSAGE = format('%s needs isolation level READ COMMITTED', what),
+      DETAIL = 'Other levels don''t see what was committed meanwhile.',
+      HINT = 'BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED first, where another level is the default.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_read_committed(text) IS
+  'Raises an error where a statement does not see what others commit. Internal';
 
 -- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
 CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
@@ -164,7 +185,7 @@ DECLARE
   rewrapped integer;
 BEGIN
   -- No key may be added under the old master key meanwhile.
-  LOCK TABLE prism_crypt.data_key, prism_crypt.index_key IN SHARE ROW EXCLUSIVE MODE;
+  PERFORM prism_crypt._lock_key_tables(exclusively => true);
   PERFORM prism_crypt._forget_carried_keys();
   IF rotate_master_key.keyset IS NOT NULL
      AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN

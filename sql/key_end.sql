@@ -90,11 +90,6 @@ DECLARE
   patience CONSTANT double precision := 5;
   others text;
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed' THEN
-    RAISE active_sql_transaction USING
-      MESSAGE = 'a key can only be destroyed at isolation level READ COMMITTED',
-      DETAIL = 'Other levels don''t see what was committed meanwhile.';
-  END IF;
   PERFORM prism_crypt._require_no_ciphertext(version);
   transactions := prism_crypt._open_transactions();
   began := prism_crypt._uptime();
@@ -137,7 +132,7 @@ DECLARE
 BEGIN
   PERFORM prism_crypt._forget_carried_keys();
   UPDATE prism_crypt.data_key AS k
-  SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp(), reason = _overwrite_key.reason,
+  SET state = 'destroyed', wrapped = '', destroyed_at = clock_timestamp(), reason = _overwrite_key.reason,
       retired_at = coalesce(k.retired_at, clock_timestamp())
   WHERE k.version = _overwrite_key.version
   RETURNING k.keyset INTO keyset_name;
@@ -148,7 +143,7 @@ COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrit
 CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._forget_carried_keys();
-  UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '\x', destroyed_at = clock_timestamp()
+  UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '', destroyed_at = clock_timestamp()
   WHERE i.keyset = $1 AND i.state = 'active'
 $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
@@ -211,7 +206,8 @@ DECLARE
   indexes regclass[];
   left_out oid[];
 BEGIN
-  PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force);
+  PERFORM prism_crypt._require_reason('destroying a key', destroy_key.reason, force),
+    prism_crypt._require_read_committed('destroying a key');
   PERFORM prism_crypt._lock_old_key(
     destroy_key.version,
     'Call prism_crypt.rotate_key() first; or prism_crypt.destroy_keyset(), which ends the whole keyset.');
@@ -245,7 +241,8 @@ BEGIN
   IF destroy_keyset.keyset IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'keyset must not be null';
   END IF;
-  PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force);
+  PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force),
+    prism_crypt._require_read_committed('destroying a keyset');
   PERFORM prism_crypt._lock_key_tables();
   -- As rotate_key() does: no key may be added meanwhile.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;

@@ -79,7 +79,7 @@ BEGIN
       'index_key', format('index key of keyset "%s", generation %s', NEW.keyset, NEW.generation));
   END IF;
   IF NEW.state = 'active' AND old.state IS DISTINCT FROM 'destroyed' THEN
-    UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '\x', destroyed_at = NEW.created_at
+    UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '', destroyed_at = NEW.created_at
     WHERE i.keyset = NEW.keyset AND i.state = 'active' AND i.generation < NEW.generation;
   END IF;
   IF old.keyset IS NULL THEN

@@ -136,24 +136,33 @@ CREATE FUNCTION prism_crypt._rotation_roots(
 $$;
 COMMENT ON FUNCTION prism_crypt._rotation_roots() IS 'What rotate_all() goes through, and what it leaves out. Internal';
 
-CREATE PROCEDURE prism_crypt.rotate_all(
-  batch_size integer DEFAULT 1000, pause interval DEFAULT NULL, max_rows_per_second double precision DEFAULT NULL,
-  max_replica_lag bigint DEFAULT NULL, max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL,
-  keyset text DEFAULT NULL, fire_triggers boolean DEFAULT true
+CREATE FUNCTION prism_crypt._raise_not_rotated(failed text[], tables integer) RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF cardinality(failed) > 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('tables that could not be rotated: %s of %s', cardinality(failed), tables),
+      DETAIL = array_to_string(failed, ', '),
+      HINT = 'The warnings say why.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._raise_not_rotated(text[], integer) IS
+  'Raises an error about tables that could not be rotated, if there are any. Internal';
+
+-- Every table, with a warning about each that could not be rotated; gives these, and the number of all.
+CREATE PROCEDURE prism_crypt._rotate_all(
+  limits prism_crypt._limits, from_version integer, keyset text, INOUT failed text[], INOUT tables integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  limits prism_crypt._limits := ROW(
-    batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
   run prism_crypt._run;
   held pg_catalog.record;
   relation pg_catalog.regclass;
   hint pg_catalog.text;
-  failed pg_catalog.text[] := '{}';
 BEGIN
-  PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_all()');
-  PERFORM prism_crypt._check_limits(limits);
+  failed := '{}';
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
   held := prism_crypt._rotation_roots();
+  tables := pg_catalog.cardinality(held.roots);
   run.batches := 0;
   run.patient := false;
   FOREACH relation IN ARRAY held.roots LOOP
@@ -181,13 +190,25 @@ BEGIN
   IF held.foreign_tables IS NOT NULL THEN
     RAISE WARNING 'foreign tables are not rotated: %', held.foreign_tables USING HINT = 'Rotate them on their own server.';
   END IF;
-  IF pg_catalog.cardinality(failed) OPERATOR(pg_catalog.>) 0 THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = pg_catalog.format('tables that could not be rotated: %s of %s',
-                                  pg_catalog.cardinality(failed), pg_catalog.cardinality(held.roots)),
-      DETAIL = pg_catalog.array_to_string(failed, ', '),
-      HINT = 'The warnings say why.';
-  END IF;
+END $$;
+COMMENT ON PROCEDURE prism_crypt._rotate_all(prism_crypt._limits, integer, text, text[], integer) IS
+  'What rotate_all() does, without its error in the end. Internal';
+
+CREATE PROCEDURE prism_crypt.rotate_all(
+  batch_size integer DEFAULT 1000, pause interval DEFAULT NULL, max_rows_per_second double precision DEFAULT NULL,
+  max_replica_lag bigint DEFAULT NULL, max_batches integer DEFAULT NULL, from_version integer DEFAULT NULL,
+  keyset text DEFAULT NULL, fire_triggers boolean DEFAULT true
+) LANGUAGE plpgsql AS $$
+DECLARE
+  limits prism_crypt._limits := ROW(
+    batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
+  failed pg_catalog.text[];
+  tables integer;
+BEGIN
+  PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_all()');
+  PERFORM prism_crypt._check_limits(limits);
+  CALL prism_crypt._rotate_all(limits, from_version, keyset, failed, tables);
+  PERFORM prism_crypt._raise_not_rotated(failed, tables);
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_all(
   integer, interval, double precision, bigint, integer, integer, text, boolean) IS

@@ -189,12 +189,14 @@ BEGIN
       keyset, LEAST(patience, rest), rest OPERATOR(pg_catalog.<=) patience, force);
     EXIT WHEN obstacle IS NULL;
     COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     IF NOT said THEN
       RAISE NOTICE 'waiting for tables with encrypted columns: %', obstacle;
       said := true;
     END IF;
     PERFORM prism_crypt._sleep(LEAST(0.2, rest));
     COMMIT;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     -- Longer each time, or it might never be its turn. Where an index is being built, it did not wait at all.
     patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions'
       THEN GREATEST(patience OPERATOR(pg_catalog.*) 2, 10) ELSE 0.4 END;

@@ -7,6 +7,7 @@ mod budget;
 mod cache;
 mod carried;
 mod invalidation;
+mod locks;
 mod memo;
 mod own_table;
 mod replaced;

@@ -6,7 +6,7 @@
 //! - tables and indexes that are not committed, which nobody else sees: if their index was built by the old key, that
 //!   transaction can't commit.
 
-use super::{KEYRING, own_table, with_keyring};
+use super::{KEYRING, locks, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -14,8 +14,6 @@ use std::ffi::{CStr, c_void};
 
 /// Whose change, which nobody makes otherwise, says that tables could not be locked.
 const MARKER: &CStr = c"data_key_version_seq";
-/// Locked by whoever replaces an index key, and by whoever commits indexes: so one of them sees the other.
-const COMMITS: &CStr = c"carried_key";
 
 thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
@@ -128,9 +126,8 @@ fn check_builds() -> Result<(), Error> {
     if IS_OURS.get() {
         return Ok(());
     }
-    let Some(commits) = own_table::find(COMMITS) else { return Ok(()) };
-    // SAFETY: waits for the lock as a statement does; it is kept to the end of the transaction.
-    unsafe { pg_sys::LockRelationOid(commits, pg_sys::RowShareLock as pg_sys::LOCKMODE) };
+    // Whoever replaces an index key has it, too: so one of both sees the other.
+    locks::before_index_commit();
     // Where the tables can't be read, nobody can have changed them.
     let _ = with_keyring(|keyring| keyring.rows().map(drop));
     if CHANGES.get() == as_of { Ok(()) } else { Err(Error::IndexKeyReplaced) }

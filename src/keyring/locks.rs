@@ -1,0 +1,41 @@
+//! Locks among the functions that change keys. Nobody else can hold them: they are on the extension, under numbers that PostgreSQL
+//! gives to none of its parts. A lock on a table in a mode that ANALYZE conflicts with would be in the hand of the database's
+//! owner. A wait ends as one for a table does: by `lock_timeout`, a deadlock, or a cancel.
+
+use pgrx::prelude::*;
+
+/// What is locked.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The rows of all keys.
+    Keys = 1,
+    /// Commits of indexes that were built by index keys.
+    Commits = 2,
+}
+
+/// `prism_crypt._lock_keys(exclusively boolean)`: beside others that change single keys, or alone; to the end of the transaction.
+#[pg_extern(sql = false)]
+fn _lock_keys(exclusively: bool) {
+    lock(Part::Keys, if exclusively { pg_sys::ExclusiveLock } else { pg_sys::RowExclusiveLock });
+}
+
+/// `prism_crypt._hold_index_commits()`: transactions that have built indexes on encrypted values commit after this one.
+#[pg_extern(sql = false)]
+fn _hold_index_commits() {
+    lock(Part::Commits, pg_sys::ExclusiveLock);
+}
+
+/// Waits for a transaction that replaces an index key, and lets none begin before this one has ended.
+pub fn before_index_commit() {
+    lock(Part::Commits, pg_sys::RowExclusiveLock);
+}
+
+fn lock(part: Part, mode: u32) {
+    // SAFETY: a catalog look-up inside a transaction, and a lock that is kept to its end; raises an error, if anything. An
+    // extension that is just being dropped has an invalid oid, on which there is nothing to wait for.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
+        let mode = mode as pg_sys::LOCKMODE;
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, extension, part as u16, mode);
+    }
+}
