@@ -148,7 +148,7 @@ BEGIN
         'prism_crypt.rotate_index_key(text, text, integer, interval, double precision, bigint, boolean, boolean)',
         'prism_crypt._lock_for_index_key(text, boolean)',
         'prism_crypt._patience(double precision)',
-        'prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean)',
+        'prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean, bigint)',
         'prism_crypt._replace_index_key(text, text, boolean)',
         'prism_crypt._finish_index_key(text)',
         'prism_crypt._is_retagging(text)',

@@ -139,7 +139,9 @@ BEGIN
   IF left_out <> '{}' AND NOT force THEN
     RAISE lock_not_available USING
       MESSAGE = 'tables with encrypted columns are in use',
-      DETAIL = prism_crypt._users_of_tables(left_out),
+      DETAIL = coalesce(
+        prism_crypt._users_of_tables(left_out),
+        format('Nobody else has locks on them any more, or the server has no room for locks on %s tables.', cardinality(relations))),
       HINT = 'Wait until these transactions end, or end them. force => true goes on without their tables.';
   END IF;
   PERFORM prism_crypt._lock_key_tables();
