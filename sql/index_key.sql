@@ -145,7 +145,9 @@ BEGIN
   IF left_out <> '{}' AND NOT force THEN
     RAISE lock_not_available USING
       MESSAGE = 'tables with encrypted columns are in use',
-      DETAIL = prism_crypt._users_of_tables(left_out),
+      DETAIL = coalesce(
+        prism_crypt._users_of_tables(left_out),
+        format('Nobody else has locks on them any more, or the server has no room for locks on %s tables.', cardinality(relations))),
       HINT = 'Wait until these transactions end, or end them. force => true goes on without their tables.';
   END IF;
   PERFORM prism_crypt._lock_key_tables();
@@ -248,7 +250,8 @@ DECLARE
   failed pg_catalog.text[];
   tables integer;
 BEGIN
-  IF NOT pg_catalog.has_function_privilege('@extschema@.reencrypt_field(@extschema@.encrypted_text)', 'EXECUTE') THEN
+  IF NOT pg_catalog.has_function_privilege(
+    'prism_crypt.rotate_all(integer, interval, double precision, bigint, integer, integer, pg_catalog.text, boolean)', 'EXECUTE') THEN
     RAISE insufficient_privilege USING
       MESSAGE = 'permission denied to rotate', HINT = 'rotate_index_key() needs access to rotate, beside key_admin.';
   END IF;

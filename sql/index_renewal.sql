@@ -48,12 +48,14 @@ COMMENT ON FUNCTION prism_crypt._runs_others_code(oid) IS
   'Whether building an index runs functions that an ordinary role may have made. Internal';
 
 -- Before it hands a build out to workers, PostgreSQL looks at all indexes and statistics of the table, and computes what is
--- constant in their expressions. Nor do workers know for whom they build.
+-- constant in their expressions. Nor do workers know for whom they build. This looks at all of them, too: to be asked once a table.
 CREATE FUNCTION prism_crypt._may_build_in_parallel(relation oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND prism_crypt._runs_others_code(i.indexrelid))
     AND NOT EXISTS (SELECT FROM pg_statistic_ext AS s WHERE s.stxrelid = c.oid AND s.stxexprs IS NOT NULL)
-    AND has_function_privilege(c.relowner, '@extschema@.blind_index(text, text, integer)', 'EXECUTE')
+    AND has_function_privilege(c.relowner, (
+      SELECT p.oid FROM pg_proc AS p
+      WHERE p.proname = 'blind_index' AND p.oid IN (SELECT prism_crypt._members('pg_proc'))), 'EXECUTE')
   FROM pg_class AS c WHERE c.oid = $1
 $$;
 COMMENT ON FUNCTION prism_crypt._may_build_in_parallel(oid) IS
@@ -120,9 +122,15 @@ DECLARE
   renewed integer := 0;
 BEGIN
   FOR target IN
-    SELECT x.indexrelid::regclass AS index, x.indrelid AS relation, x.indexprs IS NULL AND x.indpred IS NULL AS is_plain,
-           x.indrelid = ANY (in_use) AS is_in_use, prism_crypt._runs_others_code(x.indexrelid) AS runs_code
-    FROM pg_index AS x WHERE x.indexrelid = ANY (indexes::oid[])
+    WITH relations AS MATERIALIZED (
+      SELECT r.oid, r.is_in_use, NOT r.is_in_use AND prism_crypt._may_build_in_parallel(r.oid) AS in_parallel
+      FROM (SELECT DISTINCT x.indrelid, x.indrelid = ANY (in_use) FROM pg_index AS x
+            WHERE x.indexrelid = ANY (indexes::oid[])) AS r (oid, is_in_use)
+    )
+    SELECT x.indexrelid::regclass AS index, x.indexprs IS NULL AND x.indpred IS NULL AS is_plain,
+           r.is_in_use, r.in_parallel, NOT r.is_in_use AND prism_crypt._runs_others_code(x.indexrelid) AS runs_code
+    FROM pg_index AS x JOIN relations AS r ON r.oid = x.indrelid
+    WHERE x.indexrelid = ANY (indexes::oid[])
     ORDER BY x.indexrelid
   LOOP
     IF target.is_in_use THEN
@@ -135,7 +143,7 @@ BEGIN
       BEGIN
         PERFORM set_config('lock_timeout', ceil(greatest(least(1, seconds - waited), 0.01) * 1000)::bigint || 'ms', true),
           set_config('max_parallel_maintenance_workers',
-            CASE WHEN prism_crypt._may_build_in_parallel(target.relation) THEN own_workers ELSE '0' END, true),
+            CASE WHEN target.in_parallel THEN own_workers ELSE '0' END, true),
           prism_crypt._rebuild_index(target.index::text, target.is_plain);
         renewed := renewed + 1;
         CONTINUE;
@@ -164,9 +172,9 @@ BEGIN
   IF failed <> '{}' AND change <> 'loss' THEN
     RAISE lock_not_available USING
       MESSAGE = format('indexes can''t be marked invalid: %s', left(prism_crypt._index_names(failed), 1000)),
-      DETAIL = prism_crypt._users_of_tables(ARRAY(
+      DETAIL = coalesce(prism_crypt._users_of_tables(ARRAY(
         SELECT x.indexrelid FROM pg_index AS x WHERE x.indexrelid = ANY (failed::oid[])
-        UNION SELECT x.indrelid FROM pg_index AS x WHERE x.indexrelid = ANY (failed::oid[]))),
+        UNION SELECT x.indrelid FROM pg_index AS x WHERE x.indexrelid = ANY (failed::oid[]))), 'Nobody has locks on them any more.'),
       HINT = 'Wait until these transactions end, or end them.';
   ELSIF failed <> '{}' THEN
     RAISE WARNING 'indexes could neither be built anew nor be marked invalid: %', prism_crypt._index_names(failed) USING

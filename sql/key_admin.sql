@@ -184,6 +184,11 @@ DECLARE
   own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   rewrapped integer;
 BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE active_sql_transaction USING
+      MESSAGE = 'a master key can only be rotated at isolation level READ COMMITTED',
+      DETAIL = 'Other levels don''t see keys that were made meanwhile.';
+  END IF;
   -- No key may be added under the old master key meanwhile.
   PERFORM prism_crypt._lock_key_tables(exclusively => true);
   PERFORM prism_crypt._forget_carried_keys();

@@ -123,17 +123,25 @@ COMMENT ON FUNCTION prism_crypt._unreadable_tables() IS
 
 -- Locks all searched tables for a new index key, or gives what it would have to wait for. It waits for so many seconds, and
 -- holds nothing afterwards if that was in vain: the caller ends its transaction, so that others get on. The first time is
--- shorter than deadlock_timeout.
+-- shorter than deadlock_timeout. Whoever waits has others wait behind, so that the caller must have all that rotate_index_key()
+-- needs, and does not say for how long.
 CREATE FUNCTION prism_crypt._try_to_lock_searched_tables(
-  keyset text, seconds double precision, is_last boolean, force boolean, OUT obstacle text
+  keyset text, seconds double precision, is_last boolean, force boolean, note bigint, OUT obstacle text
 ) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+  patience CONSTANT double precision := greatest(least(seconds, 10), 0.01);
   own_timeout CONSTANT text := current_setting('lock_timeout');
   began double precision;
   relations oid[];
   relation oid;
 BEGIN
+  IF NOT has_function_privilege(
+    role, 'prism_crypt.rotate_all(integer, interval, double precision, bigint, integer, integer, pg_catalog.text, boolean)', 'EXECUTE') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = 'permission denied to rotate', HINT = 'rotate_index_key() needs access to rotate, beside key_admin.';
+  END IF;
   PERFORM prism_crypt._check_index_key_can_change();
   obstacle := prism_crypt._concurrent_builds();
   IF obstacle IS NOT NULL THEN
@@ -147,18 +155,27 @@ BEGIN
   relations := prism_crypt._searched_tables();
   began := prism_crypt._uptime();
   BEGIN
-    PERFORM set_config('lock_timeout', ceil(seconds * 1000)::bigint || 'ms', true);
+    PERFORM set_config('lock_timeout', ceil(patience * 1000)::bigint || 'ms', true);
     PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _try_to_lock_searched_tables.keyset FOR UPDATE;
     FOREACH relation IN ARRAY relations LOOP
       IF NOT prism_crypt._try_to_lock_relation(relation, true) THEN
         PERFORM set_config(
-          'lock_timeout', ceil(greatest(seconds - (prism_crypt._uptime() - began), 0.01) * 1000)::bigint || 'ms', true);
+          'lock_timeout', ceil(greatest(patience - (prism_crypt._uptime() - began), 0.01) * 1000)::bigint || 'ms', true);
         PERFORM prism_crypt._lock_relation(relation, true);
       END IF;
     END LOOP;
     PERFORM set_config('lock_timeout', own_timeout, true);
-  EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-    IF is_last AND force THEN
+  EXCEPTION WHEN lock_not_available OR deadlock_detected OR out_of_memory THEN
+    IF SQLSTATE = '53200' THEN
+      -- More tables than the server has room for in its table of locks. Waiting makes them no fewer.
+      IF force THEN
+        RETURN;
+      END IF;
+      RAISE out_of_memory USING
+        MESSAGE = 'tables with encrypted columns are too many to lock at once',
+        DETAIL = format('There are %s, and a new index key needs them all.', cardinality(relations)),
+        HINT = 'Raise max_locks_per_transaction. force => true goes on without their locks, and marks their indexes invalid.';
+    ELSIF is_last AND force THEN
       RETURN;
     ELSIF is_last THEN
       RAISE lock_not_available USING
@@ -169,7 +186,7 @@ BEGIN
     obstacle := 'locks of other sessions';
   END;
 END $$;
-COMMENT ON FUNCTION prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean) IS
+COMMENT ON FUNCTION prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean, bigint) IS
   'Locks every table that has encrypted columns, or says what is in the way. Internal';
 
 -- In the end the tables are locked, in the transaction that is open; by force, or so long waited for that they may be left out.
@@ -186,7 +203,7 @@ BEGIN
   LOOP
     rest := GREATEST(allowed OPERATOR(pg_catalog.-) (prism_crypt._uptime() OPERATOR(pg_catalog.-) began), 0.01);
     obstacle := prism_crypt._try_to_lock_searched_tables(
-      keyset, LEAST(patience, rest), rest OPERATOR(pg_catalog.<=) patience, force);
+      keyset, LEAST(patience, rest), rest OPERATOR(pg_catalog.<=) patience, force, prism_crypt._note_caller());
     EXIT WHEN obstacle IS NULL;
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -197,9 +214,8 @@ BEGIN
     PERFORM prism_crypt._sleep(LEAST(0.2, rest));
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    -- Longer each time, or it might never be its turn. Where an index is being built, it did not wait at all.
-    patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions'
-      THEN GREATEST(patience OPERATOR(pg_catalog.*) 2, 10) ELSE 0.4 END;
+    -- Longer the next time, or it might never be its turn. Where an index is being built, it did not wait at all.
+    patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions' THEN 10 ELSE 0.4 END;
   END LOOP;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._lock_for_index_key(text, boolean) IS

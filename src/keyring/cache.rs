@@ -226,8 +226,8 @@ impl Keyring {
         }
         let rows = KeyTable::read()?;
         self.budgets.keep_those_of(&rows);
-        if self.rows.as_ref().is_some_and(|before| rows.changes_order_of(before)) {
-            replaced::noticed();
+        if let Some(before) = &self.rows {
+            replaced::noticed(&rows.order_after(before));
         }
         self.rows = Some(rows);
         self.rows_are_outdated = false;

@@ -87,7 +87,6 @@ fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
             return Err(Error::NotTrigger.into());
         }
         let trigger = &*(*call).context.cast::<pg_sys::TriggerData>();
-        super::replaced::by_this_transaction();
         let relation = super::table::key_table().unwrap_or((*trigger.tg_relation).rd_id);
         pg_sys::CacheInvalidateRelcacheByRelid(relation);
     }
@@ -126,7 +125,6 @@ fn _keys_change() -> bool {
 
 /// Tells every backend, this one included, that keys changed.
 pub fn tell_sessions() {
-    super::replaced::by_this_transaction();
     if let Some(relation) = super::table::key_table() {
         // SAFETY: queues a message for the end of the command and of the transaction.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };

@@ -28,6 +28,20 @@ impl Row<'_> {
         is_null
     }
 
+    /// The transaction that wrote it, or its subtransaction.
+    pub fn written_by(&self) -> pg_sys::TransactionId {
+        // SAFETY: a tuple of a table has a header with transactions.
+        unsafe {
+            let header = &*(*self.tuple).t_data;
+            let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+            if header.t_infomask & frozen == frozen {
+                pg_sys::InvalidTransactionId
+            } else {
+                header.t_choice.t_heap.t_xmin
+            }
+        }
+    }
+
     /// A column, by its place in what was asked for; `None` where it is null.
     ///
     /// # Safety

@@ -5,7 +5,11 @@
 //!   transaction that was running then can't go on by the new one, and
 //! - tables and indexes that are not committed, which nobody else sees: if their index was built by the old key, that
 //!   transaction can't commit.
+//!
+//! What a transaction itself does with index keys is no matter: it sees to its indexes. Other changes of keys that it makes don't
+//! exempt it.
 
+use super::table::NewOrder;
 use super::{KEYRING, locks, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
@@ -18,13 +22,13 @@ const MARKER: &CStr = c"data_key_version_seq";
 thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
     static MARKER_TABLE: Cell<u32> = const { Cell::new(0) };
-    /// How often values were found to have another index key than before.
+    /// How often values were found to have another index key than before, by others.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     // What follows is about the transaction that is running.
     static IS_MARKED: Cell<bool> = const { Cell::new(false) };
     static IS_SPOILT: Cell<bool> = const { Cell::new(false) };
-    /// Whether it changed the keys itself.
-    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+    /// It, or its subtransaction that replaced an index key last.
+    static REPLACED_BY: Cell<Option<pg_sys::TransactionId>> = const { Cell::new(None) };
     /// Whether it may build an index from now on, and has not asked for an index key since.
     static MAY_BUILD: Cell<bool> = const { Cell::new(false) };
     /// [`CHANGES`] when it first did.
@@ -35,7 +39,10 @@ thread_local! {
 pub fn listen() {
     if !LISTENING.replace(true) {
         // SAFETY: registered once a backend, and the callback lives as long as the library.
-        unsafe { pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut()) }
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
+        }
     }
     let marker = own_table::find(MARKER).unwrap_or(pg_sys::InvalidOid).to_u32();
     if MARKER_TABLE.replace(marker) != marker {
@@ -49,16 +56,22 @@ pub fn listen() {
 pub fn relation_changed(relation: pg_sys::Oid) {
     let is_marker = relation == pg_sys::InvalidOid || relation.to_u32() == MARKER_TABLE.get();
     // SAFETY: reads the state of this session. A transaction that begins takes messages in before it is in that state.
-    if is_marker && !IS_OURS.get() && unsafe { pg_sys::IsTransactionState() } {
+    if is_marker && unsafe { pg_sys::IsTransactionState() } {
         IS_MARKED.set(true);
     }
 }
 
-/// Values have another index key than they had when the tables were read before.
-pub fn noticed() {
-    CHANGES.set(CHANGES.get().wrapping_add(1));
-    if IS_MARKED.get() {
-        IS_SPOILT.set(true);
+/// The tables were read again.
+pub fn noticed(order: &NewOrder) {
+    match order {
+        NewOrder::Unchanged | NewOrder::Ours(None) => {}
+        NewOrder::Ours(by) => REPLACED_BY.set(*by),
+        NewOrder::Theirs => {
+            CHANGES.set(CHANGES.get().wrapping_add(1));
+            if IS_MARKED.get() {
+                IS_SPOILT.set(true);
+            }
+        }
     }
 }
 
@@ -69,11 +82,6 @@ pub fn check() -> Result<(), Error> {
         BUILDS_AS_OF.set(Some(CHANGES.get()));
     }
     if IS_SPOILT.get() { Err(Error::IndexKeyReplaced) } else { Ok(()) }
-}
-
-/// This transaction changes keys: it sees to its indexes itself.
-pub fn by_this_transaction() {
-    IS_OURS.set(true);
 }
 
 /// A statement runs that may build an index. It may wait for a lock first: what counts is the index keys that it builds by.
@@ -93,7 +101,6 @@ pub fn before_build() {
 fn _announce_to_transactions() -> SqlResult<()> {
     let marker =
         own_table::find(MARKER).ok_or(Error::Internal("the sequence of key versions is not there"))?;
-    by_this_transaction();
     // SAFETY: queues a message for the end of the command and of the transaction.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(marker) };
     Ok(())
@@ -113,19 +120,34 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
         _ => {
             IS_MARKED.set(false);
             IS_SPOILT.set(false);
-            IS_OURS.set(false);
+            REPLACED_BY.set(None);
             MAY_BUILD.set(false);
             BUILDS_AS_OF.set(None);
         }
     }
 }
 
+/// An index key that is gone with its subtransaction may hide another one's of the same number. So what was built before it, and is
+/// there again, can't be committed. Not guarded: it calls nothing that can panic or raise an error.
+unsafe extern "C-unwind" fn subtransaction_event(
+    event: pg_sys::SubXactEvent::Type,
+    _this: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+        && let Some(by) = REPLACED_BY.get()
+        // SAFETY: looks at the state of this session's transaction. One that is being aborted is not a current one.
+        && !unsafe { pg_sys::TransactionIdIsCurrentTransactionId(by) }
+    {
+        REPLACED_BY.set(None);
+        CHANGES.set(CHANGES.get().wrapping_add(1));
+    }
+}
+
 /// An error where indexes of this transaction may have been built by a key that was replaced since.
 fn check_builds() -> Result<(), Error> {
     let Some(as_of) = BUILDS_AS_OF.get() else { return Ok(()) };
-    if IS_OURS.get() {
-        return Ok(());
-    }
     // Whoever replaces an index key has it, too: so one of both sees the other.
     locks::before_index_commit();
     // Where the tables can't be read, nobody can have changed them.

@@ -47,6 +47,8 @@ pub struct KeyRow {
     pub master_fingerprint: String,
     /// The generation of the keyset's index key; `None` where it has none, or where nothing is left to make a tag of.
     pub index_generation: Option<u8>,
+    /// The transaction that made it so.
+    generation_set_by: pg_sys::TransactionId,
 }
 
 impl KeyRow {
@@ -62,6 +64,15 @@ pub struct IndexKeyRow {
     pub state: KeyState,
     pub wrapped: Vec<u8>,
     pub master_fingerprint: String,
+    written_by: pg_sys::TransactionId,
+}
+
+/// Whose change gave values another index key: then indexes have another order.
+pub enum NewOrder {
+    Unchanged,
+    /// Of the transaction that is running, or of a subtransaction of it. Which one, where a key took another's place.
+    Ours(Option<pg_sys::TransactionId>),
+    Theirs,
 }
 
 /// All rows.
@@ -93,11 +104,30 @@ impl KeyTable {
         self.usage_table
     }
 
-    /// Whether values have another index key by these rows than by those that were read before: then indexes have another order.
-    pub fn changes_order_of(&self, before: &Self) -> bool {
-        before.rows.iter().any(|(version, row)| {
-            self.rows.get(version).is_some_and(|now| now.index_generation != row.index_generation)
-        })
+    /// Whether values have another index key by these rows than by those that were read before.
+    ///
+    /// Rows that the running transaction wrote are its own change. Whoever writes one locks it, and has read the table since others
+    /// could change it; or builds the indexes anew.
+    pub fn order_after(&self, before: &Self) -> NewOrder {
+        let mut order = NewOrder::Unchanged;
+        for (version, row) in &before.rows {
+            let Some(now) = self.rows.get(version) else { continue };
+            // Only a rollback brings a destroyed key back.
+            if now.index_generation == row.index_generation || row.state == KeyState::Destroyed {
+                continue;
+            }
+            // SAFETY: looks at the state of this session's transaction.
+            if !unsafe { pg_sys::TransactionIdIsCurrentTransactionId(now.generation_set_by) } {
+                return NewOrder::Theirs;
+            }
+            let replaced = row.index_generation.is_some() && now.index_generation.is_some();
+            match (replaced, &order) {
+                (true, _) => order = NewOrder::Ours(Some(now.generation_set_by)),
+                (false, NewOrder::Unchanged) => order = NewOrder::Ours(None),
+                (false, _) => {}
+            }
+        }
+        order
     }
 
     /// The row of a version.
@@ -133,23 +163,28 @@ impl KeyTable {
     }
 
     fn insert(&mut self, row: &Row<'_>) -> Option<()> {
+        let written_by = row.written_by();
         // SAFETY: the columns have the types of the install script: integer, text and bytea.
         let (version, row) = unsafe {
             let version: i32 = row.get(0)?;
             let keyset: String = row.get(1)?;
             let state = KeyState::from_name(&row.get::<String>(2)?)?;
             // A value that is gone keeps the tag that it has: nobody can make it another, and indexes must stay in order.
-            let index_generation = self
-                .index_keys
-                .get(&keyset)
-                .filter(|_| state != KeyState::Destroyed)
-                .map(|key| key.generation);
+            let is_destroyed = state == KeyState::Destroyed;
+            let index_key = self.index_keys.get(&keyset).filter(|_| !is_destroyed);
+            let index_generation = index_key.map(|key| key.generation);
+            let generation_set_by = match index_key {
+                Some(key) => key.written_by,
+                None if is_destroyed => written_by,
+                None => pg_sys::InvalidTransactionId,
+            };
             let row = KeyRow {
                 keyset,
                 state,
                 wrapped: row.get(3)?,
                 master_fingerprint: row.get(4)?,
                 index_generation,
+                generation_set_by,
             };
             (KeyVersion::new(u32::try_from(version).ok()?)?, row)
         };
@@ -161,6 +196,7 @@ impl KeyTable {
     }
 
     fn insert_index_key(&mut self, row: &Row<'_>) -> Option<()> {
+        let written_by = row.written_by();
         // SAFETY: the columns have the types of the install script: text, integer and bytea.
         let (keyset, row) = unsafe {
             let keyset: String = row.get(0)?;
@@ -169,6 +205,7 @@ impl KeyTable {
                 state: KeyState::from_name(&row.get::<String>(2)?)?,
                 wrapped: row.get(3)?,
                 master_fingerprint: row.get(4)?,
+                written_by,
             };
             (keyset, row)
         };
