@@ -69,6 +69,7 @@ BEGIN
         'prism_crypt._saw_unreadable()',
         'prism_crypt._update_at_once(prism_crypt._walk, tid, tid, integer, tid[])',
         'prism_crypt._complete_batch(prism_crypt._walk)',
+        'prism_crypt._end_deferral()',
         'prism_crypt._update_locked(prism_crypt._walk, tid, tid, integer)',
         'prism_crypt._rotate_window(prism_crypt._walk, boolean, tid, tid, integer, integer, boolean, integer, boolean)',
         'prism_crypt._walk_range(prism_crypt._walk, prism_crypt._limits, prism_crypt._run, bigint, tid, tid)',
