@@ -64,12 +64,16 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._walk) IS
   'Raises an error where a name is another table''s by now, or hides rows. Internal';
 
+CREATE FUNCTION prism_crypt._end_deferral() RETURNS void
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_end_deferral_wrapper';
+COMMENT ON FUNCTION prism_crypt._end_deferral() IS 'Nothing can be deferred to the end of this transaction any more. Internal';
+
 -- After the statements of a batch, whose locks keep the table as it is. What was deferred to the commit is done now: an error
 -- is this table's as long as it is not the commit's.
 CREATE FUNCTION prism_crypt._complete_batch(walk prism_crypt._walk) RETURNS void
   LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM prism_crypt._require_same_table(walk);
+  PERFORM prism_crypt._require_same_table(walk), prism_crypt._end_deferral();
   SET CONSTRAINTS ALL IMMEDIATE;
 END $$;
 COMMENT ON FUNCTION prism_crypt._complete_batch(prism_crypt._walk) IS

@@ -125,6 +125,8 @@ pub enum Error {
     NotTrigger,
     #[error("{what} can't run inside a transaction block or a function")]
     TransactionBlock { what: String },
+    #[error("constraints can't be deferred at the end of a batch")]
+    DeferralOver,
     #[error("the caller of this function is not known")]
     UnknownCaller,
     #[error("internal error: {0}")]
@@ -214,6 +216,7 @@ impl Error {
             | Self::Disabled(_)
             | Self::Destroyed(_)
             | Self::KeysNotReady { .. }
+            | Self::DeferralOver
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
             Self::KeyCommand { .. } | Self::KeyCommandTimeout { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,

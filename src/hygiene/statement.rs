@@ -1,7 +1,9 @@
 //! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
 
 use super::{alter_type, asked, copy, setting};
+use crate::rotation::deferral;
 use crate::search::{index_warning, readiness};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -112,6 +114,9 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
         let blanked = asked::blanked(text, location, length, setting::is_named_by(node));
         readiness::before_utility(node);
+        if let Err(error) = deferral::check(node) {
+            ErrorReport::from(error).report(PgLogLevel::ERROR);
+        }
         Before {
             // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
             text: if blanked.is_null() { text } else { blanked },

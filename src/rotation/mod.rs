@@ -1,6 +1,7 @@
 //! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
 
 mod caller;
+pub mod deferral;
 mod failure;
 mod nested;
 mod sample;

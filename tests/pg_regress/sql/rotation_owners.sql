@@ -71,6 +71,24 @@ SELECT prism_crypt.rotate_key() AS active \gset
 CALL prism_crypt.rotate_all();
 \echo :SQLSTATE
 SELECT * FROM jobs LIMIT 3;
+-- Nor can a deferred one defer another.
+CREATE TABLE other (id int);
+CREATE FUNCTION defer() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  SET CONSTRAINTS ALL DEFERRED;
+  INSERT INTO public.other VALUES (1);
+  RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER defer AFTER UPDATE ON c DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION defer();
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON other DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
+SELECT prism_crypt.rotate_key() AS active \gset
+CALL prism_crypt.rotate_all();
+\echo :SQLSTATE
+SELECT * FROM jobs LIMIT 1;
+DROP TRIGGER defer ON c;
+BEGIN;
+SET CONSTRAINTS ALL DEFERRED;
+COMMIT;
 -- By an index as well.
 CREATE INDEX ON a (key_version(v));
 CREATE INDEX ON b (key_version(v));
