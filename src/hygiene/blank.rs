@@ -1,18 +1,20 @@
 //! What is taken out of a statement that names the key setting, and what stays. Taken out are: strings after the name, a value
-//! given to it without quotes, and wherever they stand, words that may be a key. All else can be read, and so can the other
-//! statements of the text.
+//! that a SET gives it without quotes, and wherever they stand, words that may be a key. All else can be read, and so can the
+//! other statements of the text.
 
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
-use super::naming::DEEPEST;
+use super::naming::{DEEPEST, SCHEMA};
 use super::redact::key_like_words;
 use super::view::View;
 use memchr::memchr2;
 use std::ops::Range;
 
 /// A statement of a text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Statement {
     pub start: usize,
+    /// Whether it is what a string begins with: then it may go on from another one.
+    pub is_beginning_of_string: bool,
     /// Where it has named the setting.
     pub first: Option<usize>,
     /// The tokens that complete the name, by their beginning.
@@ -41,12 +43,14 @@ pub fn statement(
     let mut lexer = Lexer::new(text, dialect);
     lexer.at = statement.start;
     let mut value = Value::No;
+    let mut lead = Lead::of(statement);
     while let Some(token) = lexer.next() {
         let is_name = statement.names.binary_search(&token.start).is_ok();
         let is_after = token.start >= first;
+        let may_have_colon = may_have_colon(text, token.start, dialect, depth);
         match token.kind {
             Kind::Quoted { quote, open, close } => {
-                let is_value = value == Value::Next;
+                let is_value = matches!(value, Value::Next | Value::NextQuoted);
                 // In a message an open quote may be an apostrophe.
                 let is_quote = !dialect.prose || close < view.bytes().len();
                 if is_quote && !is_name && (is_value || (is_after && !quote.is_identifier())) {
@@ -59,13 +63,24 @@ pub fn statement(
                     encoded_words(&quoted, dialect.quoted(), depth + 1, target);
                 }
                 value = match is_name && quote.is_identifier() {
-                    true => Value::Named,
+                    true if lead.is_of_set() => Value::Named,
+                    true if may_have_colon => Value::Key,
                     false if is_value => Value::Given,
+                    _ => Value::No,
+                };
+                let quoted = view.quoted(quote, open, close);
+                lead = if quote.is_identifier() { lead.after_word(quoted.bytes()) } else { Lead::No };
+            }
+            _ if is_name => {
+                value = match lead.is_of_set() {
+                    true => Value::Named,
+                    false if may_have_colon => Value::Key,
                     false => Value::No,
                 };
+                lead = Lead::No;
             }
-            _ if is_name => value = Value::Named,
             _ => {
+                lead = lead.after(&text[token.start..token.end], token.kind);
                 value = value.after(text, token);
                 if value == Value::Here {
                     lexer.at = value_end(text, token.start);
@@ -85,6 +100,10 @@ enum Value {
     Next,
     Here,
     Given,
+    /// The name, of what only a colon gives a value.
+    Key,
+    /// A value with quotes.
+    NextQuoted,
 }
 
 impl Value {
@@ -94,12 +113,79 @@ impl Value {
         match (self, token.kind) {
             (Self::Named, Kind::Word) if read.eq_ignore_ascii_case(b"to") => Self::Next,
             (Self::Named | Self::Next, Kind::Other) if read == b"=" => Self::Next,
-            (Self::Named, Kind::Other) if read == b":" && !is_doubled => Self::Next,
+            (Self::Named | Self::Key, Kind::Other) if read == b":" && !is_doubled => Self::NextQuoted,
             (Self::Given, Kind::Other) if read == b"," => Self::Next,
             (Self::Next, Kind::Word) if read.eq_ignore_ascii_case(b"default") => Self::No,
             (Self::Next, Kind::Other) if read == b"," => Self::Next,
             (Self::Next, Kind::Other) if read == b"(" || read == b")" => Self::No,
             (Self::Next, _) => Self::Here,
+            _ => Self::No,
+        }
+    }
+}
+
+/// Whether a colon and a value may follow the name that begins here, as in JSON and in messages. In SQL it is a bound of an
+/// array.
+fn may_have_colon(text: &[u8], start: usize, dialect: Dialect, depth: usize) -> bool {
+    let before = text[..start].iter().rfind(|byte| !is_blank(**byte));
+    dialect.prose || dialect.json || depth > 0 && matches!(before, None | Some(b'{' | b','))
+}
+
+/// What stands before the name: whether it is that of a SET, whose value may be without quotes. That of an UPDATE sets columns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lead {
+    No,
+    /// A string begins, and may go on from another one, in which there was a SET.
+    Start,
+    Set,
+    /// `SET SESSION`, `SET LOCAL`.
+    Scope,
+    Schema,
+    Point,
+    /// Of `-c`, as in the options of a connection.
+    Dash,
+    /// All of the statement: it updates.
+    Never,
+}
+
+impl Lead {
+    fn of(statement: &Statement) -> Self {
+        if statement.is_beginning_of_string { Self::Start } else { Self::No }
+    }
+
+    fn is_of_set(self) -> bool {
+        matches!(self, Self::Start | Self::Set | Self::Scope | Self::Point)
+    }
+
+    fn after(self, read: &[u8], kind: Kind) -> Self {
+        match (self, kind) {
+            (Self::Never, _) => Self::Never,
+            (_, Kind::Word) if read.eq_ignore_ascii_case(b"update") => Self::Never,
+            (Self::Dash, Kind::Word) if read == b"c" => Self::Set,
+            (Self::Start | Self::No | Self::Dash, Kind::Word) if read.eq_ignore_ascii_case(b"set") => {
+                Self::Set
+            }
+            (Self::Set, Kind::Word)
+                if read.eq_ignore_ascii_case(b"session") || read.eq_ignore_ascii_case(b"local") =>
+            {
+                Self::Scope
+            }
+            (_, Kind::Word) => self.after_word(read),
+            (Self::Start | Self::Schema, Kind::Other) if read == b"." => Self::Point,
+            (_, Kind::Other) if read == b"-" => Self::Dash,
+            _ => Self::No,
+        }
+    }
+
+    /// A word that may be the first part of the name; of a string that goes on, the end of it.
+    fn after_word(self, word: &[u8]) -> Self {
+        let is_end = || {
+            SCHEMA.len().checked_sub(word.len()).is_some_and(|at| word.eq_ignore_ascii_case(&SCHEMA[at..]))
+        };
+        match self {
+            Self::Never => Self::Never,
+            Self::Set | Self::Scope if word.eq_ignore_ascii_case(SCHEMA) => Self::Schema,
+            Self::Start if is_end() => Self::Schema,
             _ => Self::No,
         }
     }

@@ -8,7 +8,7 @@ use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
 use super::view::View;
 use std::collections::BTreeSet;
 
-const SCHEMA: &[u8] = b"prism_crypt";
+pub const SCHEMA: &[u8] = b"prism_crypt";
 const NAME: &[u8] = b"master_key";
 /// The name, as the parse tree has it.
 pub const SETTING: &[u8] = b"prism_crypt.master_key";
@@ -22,7 +22,7 @@ pub fn names(text: &[u8], dialect: Dialect) -> bool {
         return false;
     }
     let mut walk = Walk::new(None, &|_| false);
-    walk.text(&View::of(text), dialect, 0);
+    walk.text(&View::of(text), dialect, 0, false);
     walk.found > 0
 }
 
@@ -30,7 +30,7 @@ pub fn names(text: &[u8], dialect: Dialect) -> bool {
 /// prepared statement which does. Tells whether there are any.
 pub fn blank(text: &[u8], target: &mut [u8], dialect: Dialect, is_prepared: &dyn Fn(&[u8]) -> bool) -> bool {
     let mut walk = Walk::new(Some(target), is_prepared);
-    walk.text(&View::of(text), dialect, 0);
+    walk.text(&View::of(text), dialect, 0, false);
     walk.found > 0 || walk.executes
 }
 
@@ -52,9 +52,10 @@ impl<'a> Walk<'a> {
         Self { name, found: 0, executes: false, target, is_prepared, prepared }
     }
 
-    fn text(&mut self, view: &View<'_>, dialect: Dialect, depth: usize) {
+    /// `is_string` is whether the text is, or is in, a string.
+    fn text(&mut self, view: &View<'_>, dialect: Dialect, depth: usize, is_string: bool) {
         let text = view.bytes();
-        let mut statement = Statement::default();
+        let mut statement = Statement { is_beginning_of_string: is_string, ..Statement::default() };
         let mut prepares = Prepares::default();
         let mut colons = 0;
         for token in Lexer::new(text, dialect) {
@@ -74,6 +75,7 @@ impl<'a> Walk<'a> {
                         begins: is_quoted && token.start == 0,
                         ends: is_quoted && token.end == text.len(),
                         is_glue: colons == 2 || is_called(text, token.end),
+                        is_string,
                     };
                     if self.name.word(word, &piece) {
                         self.found += 1;
@@ -82,11 +84,12 @@ impl<'a> Walk<'a> {
                 Kind::Quoted { quote, open, close } => {
                     self.name.is_glued = true;
                     if depth < DEEPEST {
-                        self.text(&view.quoted(quote, open, close), dialect.quoted(), depth + 1);
+                        let is_string = is_string || !quote.is_identifier();
+                        self.text(&view.quoted(quote, open, close), dialect.quoted(), depth + 1, is_string);
                     }
                     self.name.is_glued = true;
                 }
-                Kind::Other => self.name.other(text[token.start]),
+                Kind::Other => self.name.other(text[token.start], is_string),
                 Kind::Number => {}
             }
             let is_colon = token.kind == Kind::Other && text[token.start] == b':';
@@ -146,7 +149,7 @@ impl<'a> Walk<'a> {
         let Some(target) = self.target.as_deref_mut() else { return };
         if prepares.executes {
             self.executes = true;
-            let all = Statement { start: statement.start, first: Some(0), names: statement.names.clone() };
+            let all = Statement { first: Some(0), ..statement.clone() };
             blank::statement(view, &all, end, dialect, depth, target);
         } else if statement.first.is_some() {
             blank::statement(view, statement, end, dialect, depth, target);
@@ -184,6 +187,8 @@ struct Name {
     matched: usize,
     /// Whether something that may stand between its words came after the last one.
     is_glued: bool,
+    /// Whether the last one was in a string.
+    is_string: bool,
 }
 
 /// How a word stands in what is quoted.
@@ -192,6 +197,7 @@ struct Piece {
     ends: bool,
     /// Whether it is a function that is called, or a type after `::`.
     is_glue: bool,
+    is_string: bool,
 }
 
 impl Name {
@@ -212,6 +218,7 @@ impl Name {
             {
                 self.matched = from + word.len();
                 self.is_glued = false;
+                self.is_string = piece.is_string;
                 let is_whole = self.matched == SCHEMA.len() + NAME.len();
                 if is_whole {
                     self.matched = 0;
@@ -226,9 +233,11 @@ impl Name {
         false
     }
 
-    /// Reads what is no word. Points, and what puts strings together, may stand inside the name.
-    fn other(&mut self, byte: u8) {
-        if b".,|()+:\\".contains(&byte) {
+    /// Reads what is no word. Points, and what puts strings together, may stand inside the name; a comma between other words
+    /// is one of a list, of tables for example.
+    fn other(&mut self, byte: u8, is_string: bool) {
+        let is_of_list = byte == b',' && !self.is_string && !is_string;
+        if b".,|()+:\\".contains(&byte) && !is_of_list {
             self.is_glued = true;
         } else {
             self.matched = 0;
@@ -259,6 +268,9 @@ mod tests {
             "select set_config('prism_crypt.mas'\n'ter_key', $1, false)",
             "select set_config('prism_crypt'::text || chr(46) || quote_ident('master_key'), $1, false)",
             "select set_config(concat_ws('.', 'prism_crypt', 'master_key'), $1, false)",
+            "select set_config(array_to_string('{prism_crypt,master_key}'::text[], '.'), $1, false)",
+            "select set_config(a || '.' || b, $1, false) FROM (SELECT 'prism_crypt', 'master_key') AS v(a, b)",
+            "DO $$ BEGIN EXECUTE format('SET %I.%I = %L', $1, $2, $3) USING 'prism_crypt', 'master_key', 'x'; END $$",
             "DO $$ BEGIN EXECUTE format('SET %I.%I = %L', 'prism_crypt', 'master_key', 'x'); END $$",
             "DO $$ BEGIN EXECUTE 'SET \"prism_crypt\".' || '\"master_key\" = ''x'''; END $$",
             "DO 'BEGIN EXECUTE ''SET U&\"prism_crypt\".U&\"\\006daster_key\" = ''''x''''''; END'",
@@ -298,6 +310,10 @@ mod tests {
             "/* /* */ prism_crypt.master_key */ DROP TABLE x",
             "DO $$ BEGIN /* prism_crypt.master_key */ EXECUTE '-- prism_crypt.master_key'; END $$",
             "SELECT prism_crypt; SELECT master_key",
+            "GRANT ALL ON prism_crypt, master_key TO other, monit",
+            "GRANT ALL ON \"prism_crypt\", \"master_key\" TO other",
+            "SELECT * FROM s.prism_crypt, master_key",
+            "INSERT INTO t(prism_crypt, master_key) VALUES (1, 2)",
             "prism_crypt /* master_key",
             "prism_crypt.",
             "\\",

@@ -7,6 +7,7 @@ use crate::keyring::search;
 use crate::privilege::{self, require_search};
 use pgrx::pg_sys;
 use prism_envelope::SearchTag;
+use std::ffi::{CStr, c_char};
 
 /// Whether two values are equal. The same bytes are, for everybody: that tells no more than they show, as two tags do. Opens
 /// only what has no search tag, which takes the right to search, or one of an earlier index key. `fcinfo` is the running
@@ -58,11 +59,17 @@ pub fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
         && left.value().bytes() == right.value().bytes()
 }
 
-/// Whether ANALYZE compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would fail
-/// for ever; and nothing that it calls may tell more than the search tags do.
+/// Where ANALYZE computes the statistics of a column, also of an index, and of an expression of extended statistics. Functions
+/// of users that it calls run in the memory of the executor, of SPI or of a language.
+const MEMORY_OF_ANALYZE: [&CStr; 2] = [c"Analyze Column", c"Analyze Expression"];
+
+/// Whether ANALYZE itself compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would
+/// fail for ever; and nothing that it calls may tell more than the search tags do. Statements of functions that it calls are
+/// answered as any others: an exclusion constraint compares in them, too.
 fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: PostgreSQL passes a valid call. What this process is doing is null or shown in its own entry, unless
-    // track_activities is off; PostgreSQL keeps that right also where the command fails.
+    // track_activities is off; PostgreSQL keeps that right also where the command fails. There always is a current memory
+    // context, and its name is null or a constant.
     unsafe {
         let function = (*fcinfo).flinfo;
         let is_element = !function.is_null() && (*function).fn_expr.is_null();
@@ -71,7 +78,15 @@ fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
         is_element
             && (pg_sys::MyBackendType == pg_sys::BackendType::B_AUTOVAC_WORKER
                 || !entry.is_null() && (*entry).st_progress_command == analyze)
+            && is_memory_of_analyze((*pg_sys::CurrentMemoryContext).name)
     }
+}
+
+/// # Safety
+/// The name is null or terminated.
+unsafe fn is_memory_of_analyze(name: *const c_char) -> bool {
+    // SAFETY: as promised by the caller.
+    !name.is_null() && MEMORY_OF_ANALYZE.contains(&unsafe { CStr::from_ptr(name) })
 }
 
 /// The tags of two values under the last index keys of their keysets.

@@ -171,6 +171,11 @@ HIDING = (
     "DO $$ BEGIN SET prism_crypt.master_key = ''; PERFORM 'hidden {}'; END $$",
     "DO $$ BEGIN PERFORM 'hidden {}'; /* prism_crypt.master_key */ EXECUTE 'SELECT 1 -- prism_crypt.master_key'; END $$",
     "GRANT EXECUTE ON FUNCTION nothing() TO CURRENT_USER; SELECT 'hidden {}'",
+    # The name's words as two tables, and as a column: no key is given to these.
+    "CREATE TEMP TABLE IF NOT EXISTS prism_crypt (master_key int, t int); CREATE TEMP TABLE IF NOT EXISTS master_key (); GRANT SELECT ON prism_crypt, master_key TO CURRENT_USER, pg_monitor; SELECT 'hidden {}'",
+    "SELECT 'hidden {}' FROM prism_crypt WHERE prism_crypt.master_key = pg_backend_pid()",
+    "SELECT 'hidden {}' FROM prism_crypt JOIN pg_class ON prism_crypt.master_key = 1, pg_catalog.pg_am, pg_catalog.pg_proc",
+    "DO $$ BEGIN PERFORM 'hidden {}' FROM prism_crypt WHERE prism_crypt.master_key = pg_backend_pid(); GRANT SELECT ON prism_crypt, master_key TO CURRENT_USER, pg_monitor; END $$",
 )
 
 # What every key begins with, so that a look for this finds them all.

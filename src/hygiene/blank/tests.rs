@@ -79,6 +79,32 @@ fn takes_out_the_key_and_leaves_the_rest() {
             ("SET prism_crypt.master_key = 'b", "SET prism_crypt.master_key = '~"),
             ("SET prism_crypt.master_key = 'b' -- #", "SET prism_crypt.master_key = '~' -- #"),
             ("SET prism_crypt.master_key = $a$b$a$", "SET prism_crypt.master_key = $a$~$a$"),
+            (
+                "ALTER ROLE r IN DATABASE d SET prism_crypt.master_key = abc",
+                "ALTER ROLE r IN DATABASE d SET prism_crypt.master_key = ~~~",
+            ),
+            ("SET LOCAL \"prism_crypt.master_key\" = abc", "SET LOCAL \"prism_crypt.master_key\" = ~~~"),
+            (
+                "set /* a */ session -- b\n prism_crypt . \"master_key\" to abc",
+                "set /* a */ session -- b\n prism_crypt . \"master_key\" to ~~~",
+            ),
+            (
+                "DO $$ BEGIN EXECUTE 'SET ' || 'prism_crypt.master_key TO abc'; END $$",
+                "DO $$ BEGIN EXECUTE 'SET ' || 'prism_crypt.master_key TO ~~~'; END $$",
+            ),
+            (
+                "DO $$ BEGIN EXECUTE 'SET prism_' || 'crypt.master_key TO abc'; END $$",
+                "DO $$ BEGIN EXECUTE 'SET prism_' || 'crypt.master_key TO ~~~'; END $$",
+            ),
+            (
+                "DO $$ BEGIN EXECUTE 'SET prism_crypt' || '.master_key TO abc'; END $$",
+                "DO $$ BEGIN EXECUTE 'SET prism_crypt' || '.master_key TO ~~~'; END $$",
+            ),
+            ("SELECT '{\"prism_crypt.master_key\": \"b\"}'", "SELECT '{\"prism_crypt.master_key\": \"~\"}'"),
+            (
+                "UPDATE t SET prism_crypt.master_key = f(a, '#')",
+                "UPDATE t SET prism_crypt.master_key = f(a, '#')",
+            ),
             ("-c prism_crypt.master_key=hunter2 -c a=b", "-c prism_crypt.master_key=~~~~~~~ -c a=b"),
             (
                 "PREPARE p(text) AS SELECT set_config('prism_crypt.master_key', $1, false); EXECUTE p('b'); EXECUTE q('c')",
@@ -90,7 +116,6 @@ fn takes_out_the_key_and_leaves_the_rest() {
                 "SQL statement \"SET \"prism_crypt\".\"master_key\" = 'b'\"",
                 "SQL statement \"SET \"prism_crypt\".\"master_key\" = '~'\"",
             ),
-            ("\"prism_crypt.master_key\": \"b\"", "\"prism_crypt.master_key\": \"~\""),
         ],
     );
 }
@@ -106,8 +131,33 @@ fn nobody_hides_another_statement() {
         "SELECT 'a' FROM t; SELECT prism_crypt.master_key",
         "DO $$ BEGIN EXECUTE 'DROP TABLE x /* prism_crypt.master_key */ -- '; RAISE NOTICE 'a'; END $$",
         "GRANT EXECUTE ON FUNCTION f TO a; EXECUTE f('b')",
+        // The two words in a list.
+        "GRANT ALL ON prism_crypt, master_key TO other, monit WHERE a = 'b'",
+        "GRANT ALL ON \"prism_crypt\", \"master_key\" TO other, \"monit\"",
+        // A column of that name, and what it is compared with or set to.
+        "SELECT FROM prism_crypt JOIN a ON prism_crypt.master_key = 1, s.salaries, s.t",
+        "SELECT prism_crypt.master_key = pg_backend_pid(), prism_crypt.master_key = \"f\"()",
+        "SELECT set.prism_crypt.master_key = f() FROM set.prism_crypt",
+        "SELECT \"set\" . session . prism_crypt . master_key = f() FROM set.prism_crypt",
+        "SELECT x AS set, prism_crypt.master_key = f()",
+        "UPDATE t SET prism_crypt.master_key = f()",
+        "UPDATE t SET a = 1, prism_crypt.master_key = f(), b = g()",
+        "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET prism_crypt.master_key = f()",
+        "GRANT ALL ON prism_crypt.master_key TO other, monit",
+        "ALTER TABLE prism_crypt.master_key RENAME a TO b",
+        "ALTER TABLE prism_crypt.master_key OWNER TO b",
+        "ALTER TABLE t SET (prism_crypt.master_key = f)",
+        "SELECT a[prism_crypt.master_key:f()], b[\"prism_crypt.master_key\":\"f\"()]",
+        "DO $$ BEGIN PERFORM prism_crypt.master_key = f(); GRANT ALL ON prism_crypt, master_key TO a, b; END $$",
+        "DO $$ BEGIN PERFORM a[\"prism_crypt.master_key\":\"f\"()]; END $$",
     ] {
         assert_eq!(blanked(text, Dialect::default()), text);
+    }
+    for text in [
+        "SQL statement \"GRANT ALL ON prism_crypt, master_key TO other, monit\"",
+        "SQL statement \"SELECT prism_crypt.master_key = pg_backend_pid()\"",
+    ] {
+        assert_eq!(blanked(text, Dialect { prose: true, ..Dialect::default() }), text);
     }
 }
 
@@ -149,6 +199,11 @@ fn reads_messages() {
             (
                 "unterminated string \"SET prism_crypt.master_key = 'a-#\"",
                 "unterminated string \"SET prism_crypt.master_key = '~~#\"",
+            ),
+            ("\"prism_crypt.master_key\": \"b\"", "\"prism_crypt.master_key\": \"~\""),
+            (
+                "invalid value for parameter \"prism_crypt.master_key\": \"b\"",
+                "invalid value for parameter \"prism_crypt.master_key\": \"~\"",
             ),
         ],
     );

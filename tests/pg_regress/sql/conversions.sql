@@ -145,3 +145,16 @@ INSERT INTO t (id, v) VALUES (5, :'form');
 CALL regress.fails($$INSERT INTO t (id, v) VALUES (6, 'prism:v1:x')$$);
 SELECT v FROM t WHERE id = 5;
 RESET prism_crypt.output;
+
+-- A call that is stored in a view looks like one that the planner makes: it is one way to seal, and seals no ciphertext.
+CREATE VIEW sealed AS SELECT encrypted_text_in('a text', 0, -1) AS v;
+SELECT v::text FROM sealed;
+SELECT format('CREATE VIEW sealed_again AS SELECT encrypted_text_in(%L, 0, -1) AS v', :'form') AS stored \gset
+:stored;
+GRANT SELECT ON sealed_again TO regress_prism_app;
+CALL regress.fails('SELECT * FROM sealed_again');
+CALL regress.fails('CREATE TABLE sealed_twice AS SELECT * FROM sealed_again');
+SET ROLE regress_prism_app;
+CALL regress.fails('SELECT * FROM sealed_again');
+CALL regress.fails(format('SELECT encrypted_text_in(%L, 0, -1)', :'form'));
+RESET ROLE;

@@ -128,3 +128,29 @@ INSERT INTO hashed VALUES ('7', 2);
 \set VERBOSITY default
 INSERT INTO hashed AS h SELECT n, 10 FROM generate_series(11, 25) AS n ON CONFLICT (email) DO UPDATE SET n = h.n + excluded.n;
 SELECT n, count(*) FROM hashed GROUP BY n ORDER BY n;
+
+-- What ANALYZE compares for itself needs no key; what functions of indexes run in it is compared as ever: nobody gets a row
+-- past an exclusion constraint.
+CREATE TABLE accounts (id int, email encrypted_text, EXCLUDE USING hash (email WITH =));
+CREATE TABLE profiles (id int, emails encrypted_text[], EXCLUDE USING hash (emails WITH =));
+INSERT INTO accounts VALUES (1, 'taken@x.org');
+INSERT INTO profiles VALUES (1, '{taken@x.org}');
+CREATE TABLE analyzed (a int, emails encrypted_text[]);
+INSERT INTO analyzed SELECT n, ARRAY['e' || n % 2]::text[]::encrypted_text[] FROM generate_series(1, 4) AS n;
+CREATE TABLE told (what text);
+CREATE FUNCTION meddle(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE INDEX ON analyzed (meddle(a));
+CREATE STATISTICS meddled ON (meddle(a) + 1) FROM analyzed;
+CREATE OR REPLACE FUNCTION meddle(int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+DECLARE one public.encrypted_text[] = ARRAY['e'::text]; two public.encrypted_text[] = ARRAY['e'::text];
+BEGIN
+    IF one OPERATOR(pg_catalog.=) two THEN INSERT INTO public.told VALUES ('equal'); ELSE INSERT INTO public.told VALUES ('not equal'); END IF;
+    BEGIN INSERT INTO public.accounts VALUES (2, 'taken@x.org'); EXCEPTION WHEN exclusion_violation THEN INSERT INTO public.told VALUES ('refused by accounts'); END;
+    BEGIN INSERT INTO public.profiles VALUES (2, '{taken@x.org}'); EXCEPTION WHEN exclusion_violation THEN INSERT INTO public.told VALUES ('refused by profiles'); END;
+    RETURN $1;
+END $$;
+DELETE FROM analyzed WHERE a > 1;
+ANALYZE analyzed;
+SELECT DISTINCT what FROM told ORDER BY what;
+SELECT id FROM accounts;
+SELECT id FROM profiles;
