@@ -83,6 +83,7 @@ BEGIN
         '_replica_lag()',
         '_begin_batch(_walk,bool)',
         '_complete_batch(_walk)',
+        '_end_deferral()',
         '_notice_progress(_walk,_run)',
         '_uptime()',
         '_sleep(float8)',

@@ -30,9 +30,16 @@ thread_local! {
     /// It, or its subtransaction that replaced an index key last.
     static REPLACED_BY: Cell<Option<pg_sys::TransactionId>> = const { Cell::new(None) };
     /// Whether it may build an index from now on, and has not asked for an index key since.
-    static MAY_BUILD: Cell<bool> = const { Cell::new(false) };
-    /// [`CHANGES`] when it first did.
-    static BUILDS_AS_OF: Cell<Option<u64>> = const { Cell::new(None) };
+    /// In which subtransaction: what it built is gone with it.
+    static MAY_BUILD: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
+    /// [`CHANGES`] when it first did, likewise.
+    static BUILDS: Cell<Option<Builds>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy)]
+struct Builds {
+    as_of: u64,
+    within: pg_sys::SubTransactionId,
 }
 
 /// The tables of keys are about to be read.
@@ -78,15 +85,17 @@ pub fn noticed(order: &NewOrder) {
 /// An index key is asked for, and the tables have been read: raises an error in a transaction that may not go by the index keys
 /// that there are now.
 pub fn check() -> Result<(), Error> {
-    if MAY_BUILD.replace(false) {
-        BUILDS_AS_OF.set(Some(CHANGES.get()));
+    if let Some(within) = MAY_BUILD.take() {
+        BUILDS.set(Some(Builds { as_of: CHANGES.get(), within }));
     }
     if IS_SPOILT.get() { Err(Error::IndexKeyReplaced) } else { Ok(()) }
 }
 
 /// A statement runs that may build an index. It may wait for a lock first: what counts is the index keys that it builds by.
 pub fn before_build() {
-    if BUILDS_AS_OF.get().is_none() && !MAY_BUILD.replace(true) {
+    if BUILDS.get().is_none() && MAY_BUILD.get().is_none() {
+        // SAFETY: reads the state of this session's transaction.
+        MAY_BUILD.set(Some(unsafe { pg_sys::GetCurrentSubTransactionId() }));
         KEYRING.with(|keyring| {
             if let Ok(mut keyring) = keyring.try_borrow_mut() {
                 keyring.forget_index_keys();
@@ -121,21 +130,33 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
             IS_MARKED.set(false);
             IS_SPOILT.set(false);
             REPLACED_BY.set(None);
-            MAY_BUILD.set(false);
-            BUILDS_AS_OF.set(None);
+            MAY_BUILD.set(None);
+            BUILDS.set(None);
         }
     }
 }
 
-/// An index key that is gone with its subtransaction may hide another one's of the same number. So what was built before it, and is
-/// there again, can't be committed. Not guarded: it calls nothing that can panic or raise an error.
+/// What was built in a subtransaction is gone with it, or its parent's. An index key that is gone may hide another one's of the same
+/// number: so what was built before it, and is there again, can't be committed. Not guarded: it calls nothing that can panic or raise an error.
 unsafe extern "C-unwind" fn subtransaction_event(
     event: pg_sys::SubXactEvent::Type,
-    _this: pg_sys::SubTransactionId,
-    _parent: pg_sys::SubTransactionId,
+    this: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
     _argument: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
+    let heir = match event {
+        SUBXACT_EVENT_COMMIT_SUB => Some(parent),
+        SUBXACT_EVENT_ABORT_SUB => None,
+        _ => return,
+    };
+    if MAY_BUILD.get() == Some(this) {
+        MAY_BUILD.set(heir);
+    }
+    if let Some(builds) = BUILDS.get().filter(|builds| builds.within == this) {
+        BUILDS.set(heir.map(|within| Builds { within, ..builds }));
+    }
+    if event == SUBXACT_EVENT_ABORT_SUB
         && let Some(by) = REPLACED_BY.get()
         // SAFETY: looks at the state of this session's transaction. One that is being aborted is not a current one.
         && !unsafe { pg_sys::TransactionIdIsCurrentTransactionId(by) }
@@ -147,7 +168,7 @@ unsafe extern "C-unwind" fn subtransaction_event(
 
 /// An error where indexes of this transaction may have been built by a key that was replaced since.
 fn check_builds() -> Result<(), Error> {
-    let Some(as_of) = BUILDS_AS_OF.get() else { return Ok(()) };
+    let Some(Builds { as_of, .. }) = BUILDS.get() else { return Ok(()) };
     // Whoever replaces an index key has it, too: so one of both sees the other.
     locks::before_index_commit();
     // Where the tables can't be read, nobody can have changed them.

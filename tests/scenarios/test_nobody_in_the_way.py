@@ -173,6 +173,57 @@ class NobodyInTheWay(Scenario):
         # Its own changes are no matter, nor is a change that was there when it began.
         late.run("BEGIN; CREATE TABLE later (v encrypted_text); SELECT prism_crypt._replace_index_key('default', 'test') > 0; COMMIT;")
 
+    def test_indexes_of_transactions_that_change_keys(self):
+        """Other keys that a transaction changes don't exempt its indexes; what it does with index keys itself is no matter."""
+        self.query("SELECT prism_crypt.rotate_key('tenant')")
+        keyset = iter(range(100))
+        build = """CREATE TABLE late (v encrypted_text('searchable')); CREATE UNIQUE INDEX late_v ON late (v encrypted_text_unique_ops);
+                   INSERT INTO late SELECT 'note' || g FROM generate_series(1, 50) AS g;"""
+        look_up = "SET enable_seqscan = off; SELECT count(*) FROM late WHERE v = 'note7'; RESET enable_seqscan; DROP TABLE late;"
+        replace = "SELECT prism_crypt._replace_index_key('default', 'test') > 0;"
+        late = self.others("SET client_min_messages = error;", "postgres")
+        changes = [lambda: f"SELECT prism_crypt.create_keyset('new_{next(keyset)}') > 0;",
+                   lambda: "SELECT prism_crypt.disable_key(2), prism_crypt.enable_key(2);",
+                   lambda: "SELECT prism_crypt.rotate_key('tenant') > 0;",
+                   lambda: "SELECT prism_crypt.rotate_master_key() > 0;",
+                   lambda: f"SAVEPOINT s; {replace} ROLLBACK TO s;"]
+        for number, change in enumerate(changes):
+            with self.subTest(change()):
+                late.run("BEGIN;" + build)
+                self.query("SET statement_timeout = '30s'; CALL prism_crypt.rotate_index_key()")
+                error = late.error(change() + "COMMIT;")
+                self.assertEqual((error.sqlstate, error.message), ("40001", "an index key was replaced while the transaction was running"))
+                late.run("ROLLBACK;")
+                if number < 4:
+                    for own in (change() + build, build + change()):
+                        late.run("BEGIN;" + own + "COMMIT;")
+                        self.assertEqual(late.run(look_up), "1")
+        for own in (replace + build, build + replace, build + "SELECT prism_crypt.destroy_key(2, 'test', true);",
+                    f"SAVEPOINT s; {replace} ROLLBACK TO s;" + build, changes[0]() + build + replace + changes[0](),
+                    build + f"SAVEPOINT s; {changes[0]()} ROLLBACK TO s;"):
+            with self.subTest(own):
+                late.run("BEGIN;" + own + "COMMIT;")
+                self.assertEqual(late.run(look_up), "1")
+
+    def test_key_changes_do_not_exempt_what_was_looked_up(self):
+        """As test_transactions_that_go_on, where the transaction made a key meanwhile."""
+        look_up = "SELECT id FROM shop WHERE note = 'note7';"
+        session = self.others("SET enable_seqscan = off; SET client_min_messages = error;", "postgres")
+        session.run("BEGIN;" + look_up)
+        self.warned("SET lock_timeout = '1s'; CALL prism_crypt.rotate_index_key(reason => 'test', force => true)")
+        self.assertEqual(session.error("SELECT prism_crypt.create_keyset('mine') > 0;" + look_up).sqlstate, "40001")
+
+    def test_many_indexes_of_one_table(self):
+        """Each is looked at once."""
+        self.mallory.run("""
+            CREATE TABLE many (v encrypted_text, n int);
+            DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE INDEX ON many USING hash (v) WHERE n = %s', i); END LOOP; END $$;""")
+        self.query("SELECT prism_crypt.rotate_key('tenant')")
+        self.query(LIMIT + "SELECT prism_crypt.destroy_key(2, 'test', true)")
+        self.query(LIMIT + "SELECT prism_crypt._replace_index_key('default', 'test')")
+        self.assertEqual(self.query(INVALID), "")
+        self.assert_answers()
+
     def test_an_owner_without_the_right_to_search(self):
         self.mallory.run("CREATE TABLE own (v encrypted_text); INSERT INTO own SELECT 'x' || g FROM generate_series(1, 50) AS g; "
                          "SET client_min_messages = error; CREATE UNIQUE INDEX own_v ON own (v encrypted_text_unique_ops); CREATE INDEX own_h ON own USING hash (v);")
@@ -268,6 +319,31 @@ class NobodyInTheWay(Scenario):
             self.all_calls(over=lambda: (
                 self.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'; SELECT pg_sleep(0.5)"),
                 self.query("DROP INDEX IF EXISTS stall_slow")))
+
+
+class MoreTablesThanLocks(Scenario):
+    conf = {"max_connections": "12", "max_locks_per_transaction": "10", "max_prepared_transactions": "0"}
+
+    def test_too_many_tables(self):
+        """The server can't keep locks on all of them at once."""
+        db = self.database("many")
+        query = lambda sql: self.cluster.psql(LIMIT + sql, db=db)
+        query("CREATE TABLE first (id int, v encrypted_text('searchable')); INSERT INTO first SELECT g, 'v' || g FROM generate_series(1, 20) AS g; "
+              "CREATE UNIQUE INDEX first_v ON first (v encrypted_text_unique_ops)")
+        query("""DO $$ BEGIN FOR i IN 1..3000 LOOP
+                   EXECUTE format('CREATE TABLE t%s (v encrypted_text)', i); IF i % 50 = 0 THEN COMMIT; END IF; END LOOP; END $$""")
+        for call in ("CALL prism_crypt.rotate_index_key()", "SELECT prism_crypt._replace_index_key('default', 'test')"):
+            error = self.cluster.error(LIMIT + call, db=db)
+            self.assertEqual(error.sqlstate, "53200" if call.startswith("CALL") else "55P03", error)
+        self.assertEqual(query("SELECT max(generation) FROM prism_crypt.index_key_status"), "1")
+        error = self.cluster.error(LIMIT + "CALL prism_crypt.rotate_index_key()", db=db)
+        self.assertEqual(error.message, "tables with encrypted columns are too many to lock at once")
+        self.assertIn("max_locks_per_transaction", error.hint)
+        said = self.cluster.run_psql("SET statement_timeout = '10min'; CALL prism_crypt.rotate_index_key(reason => 'test', force => true)", db=db, verbose=True).stderr
+        self.assertEqual(re.findall("WARNING:.*indexes on encrypted values are invalid now: (.*)", said), ["public.first_v"])
+        self.assertEqual(query("SELECT max(generation) FROM prism_crypt.index_key_status"), "2")
+        query("REINDEX INDEX first_v")
+        self.assertEqual(query("SET enable_seqscan = off; SELECT id FROM first WHERE v = 'v7'"), "7")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ SELECT state();
 SELECT prism_crypt.grant_access('regress_prism_admin', 'key_admin'), prism_crypt.grant_access('regress_prism_rotator', 'rotate');
 GRANT ALL ON t, by_version TO regress_prism_admin;
 SET ROLE regress_prism_admin;
+-- Nor does it lock the tables, or wait for them.
+SELECT prism_crypt._try_to_lock_searched_tables('default', 600, true, false, prism_crypt._note_caller());
+SELECT prism_crypt._try_to_lock_searched_tables('default', 600, true, false, 1);
 CALL prism_crypt.rotate_index_key();
 SET ROLE regress_prism_rotator;
 CALL prism_crypt.rotate_index_key();
