@@ -117,10 +117,10 @@ unsafe extern "C-unwind" fn check_secret(
     // SAFETY: PostgreSQL passes a valid pointer to a null or terminated string.
     let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };
     // The statement that set it stays in pg_stat_activity until the next one begins.
-    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
-        if let Some(observe) = KEY_OBSERVER.get() {
-            observe(value);
-        }
+    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE
+        && let Some(observe) = KEY_OBSERVER.get()
+    {
+        observe(value);
     }
     if value.is_empty() {
         return true;
