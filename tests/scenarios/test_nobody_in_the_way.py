@@ -330,8 +330,8 @@ class MoreTablesThanLocks(Scenario):
         query = lambda sql: self.cluster.psql(LIMIT + sql, db=db)
         query("CREATE TABLE first (id int, v encrypted_text('searchable')); INSERT INTO first SELECT g, 'v' || g FROM generate_series(1, 20) AS g; "
               "CREATE UNIQUE INDEX first_v ON first (v encrypted_text_unique_ops)")
-        query("""DO $$ BEGIN FOR i IN 1..3000 LOOP
-                   EXECUTE format('CREATE TABLE t%s (v encrypted_text)', i); IF i % 50 = 0 THEN COMMIT; END IF; END LOOP; END $$""")
+        self.cluster.psql("""DO $$ BEGIN FOR i IN 1..3000 LOOP
+                   EXECUTE format('CREATE TABLE t%s (v encrypted_text)', i); IF i % 50 = 0 THEN COMMIT; END IF; END LOOP; END $$""", db=db)
         for call in ("CALL prism_crypt.rotate_index_key()", "SELECT prism_crypt._replace_index_key('default', 'test')"):
             error = self.cluster.error(LIMIT + call, db=db)
             self.assertEqual(error.sqlstate, "53200" if call.startswith("CALL") else "55P03", error)
