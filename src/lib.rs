@@ -31,6 +31,7 @@ pub extern "C-unwind" fn _PG_init() {
     // pgrx would otherwise send stack traces to clients, as detail of their errors, where RUST_BACKTRACE is set.
     // SAFETY: a PostgreSQL process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+    hygiene::observe_keys();
     settings::init();
     datatype::init();
     search::init();

@@ -18,9 +18,13 @@ mod worker;
 
 pub use statement::is_outermost;
 
+/// Has keys noted that settings are given. To be called before they are declared: a session may have set one before.
+pub fn observe_keys() {
+    crate::settings::observe_keys(asked::note_key);
+}
+
 /// Installs the hooks.
 pub fn init() {
-    crate::settings::observe_keys(asked::note_key);
     log::init();
     copy::init();
     statement::init();
