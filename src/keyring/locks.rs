@@ -16,6 +16,8 @@ enum Part {
 /// `prism_crypt._lock_keys(exclusively boolean)`: beside others that change single keys, or alone; to the end of the transaction.
 #[pg_extern(sql = false)]
 fn _lock_keys(exclusively: bool) {
+    // SAFETY: raises an error on a standby, which could not take the lock.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"changes of keys".as_ptr()) };
     lock(Part::Keys, if exclusively { pg_sys::ExclusiveLock } else { pg_sys::RowExclusiveLock });
 }
 
