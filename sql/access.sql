@@ -1,5 +1,11 @@
 -- Rights are plain EXECUTE privileges; these functions only grant the sets that belong together.
 
+CREATE FUNCTION prism_crypt._access_kinds() RETURNS text[]
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']
+$$;
+COMMENT ON FUNCTION prism_crypt._access_kinds() IS 'The kinds of access that grant_access() knows. Internal';
+
 -- By name and types of arguments, in whatever schema of the extension: its own may be renamed.
 CREATE FUNCTION prism_crypt._access_functions(access text) RETURNS regprocedure[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -268,7 +274,7 @@ BEGIN
   PERFORM prism_crypt._check_role(role);
   -- Some functions belong to several kinds.
   SELECT coalesce(array_agg(kind), '{}') INTO kept
-  FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  FROM unnest(prism_crypt._access_kinds()) AS kind
   WHERE kind <> access AND NOT EXISTS (
     SELECT FROM unnest(prism_crypt._access_functions(kind)) AS f (oid)
     WHERE NOT EXISTS (
@@ -278,7 +284,7 @@ BEGIN
   END LOOP;
   PERFORM prism_crypt.grant_access(role, kind) FROM unnest(kept) AS kind;
   SELECT coalesce(array_agg(kind), '{}') INTO remaining
-  FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+  FROM unnest(prism_crypt._access_kinds()) AS kind
   WHERE EXISTS (
     SELECT FROM pg_proc AS p, aclexplode(p.proacl) AS granted
     WHERE p.oid = ANY (prism_crypt._access_functions(kind)::oid[]) AND granted.grantee = role);

@@ -24,7 +24,7 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     CROSS JOIN aclexplode(n.nspacl) AS a WHERE a.grantee <> n.nspowner
   ), functions AS (
     SELECT kind, f.oid, count(*) OVER (PARTITION BY kind) AS number
-    FROM unnest(ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']) AS kind
+    FROM unnest(prism_crypt._access_kinds()) AS kind
     CROSS JOIN unnest(prism_crypt._access_functions(kind)::oid[]) AS f (oid)
   ), held AS MATERIALIZED (
     -- Kinds of access that a role has whole, by grants of its own.

@@ -1,5 +1,16 @@
 -- What workers record of their steps.
 
+CREATE FUNCTION prism_crypt._add_to_part(job bigint, relation regclass, rows_done bigint, busy_seconds double precision)
+  RETURNS void
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE prism_crypt.job_part AS p
+  SET rows_in_pass = p.rows_in_pass + $3, rows_done = p.rows_done + $3, busy_seconds = p.busy_seconds + $4,
+      updated_at = clock_timestamp()
+  WHERE p.job = $1 AND p.relation = $2
+$$;
+COMMENT ON FUNCTION prism_crypt._add_to_part(bigint, regclass, bigint, double precision) IS
+  'Counts rows for one table of a job. Internal';
+
 -- Records a batch in its own transaction; gives the state of the job. A range that is done counts for its part. The place
 -- goes forward only, and no more rows can be done than fit into what is left of the range.
 CREATE FUNCTION prism_crypt._advance_range(
@@ -41,10 +52,7 @@ BEGIN
     WHERE r.id = range.id;
   ELSE
     DELETE FROM prism_crypt.job_range AS r WHERE r.id = range.id;
-    UPDATE prism_crypt.job_part AS p
-    SET rows_in_pass = p.rows_in_pass + range.rows_done, rows_done = p.rows_done + range.rows_done,
-        busy_seconds = p.busy_seconds + range.busy_seconds, updated_at = clock_timestamp()
-    WHERE p.job = range.job AND p.relation = range.relation;
+    PERFORM prism_crypt._add_to_part(range.job, range.relation, range.rows_done, range.busy_seconds);
   END IF;
   RETURN prism_crypt._state_of_job(range.job);
 END $$;
@@ -63,10 +71,7 @@ BEGIN
     PERFORM prism_crypt._require_update(worker.role, _count_rows.relation),
       prism_crypt._require_number('rows_done', _count_rows.rows_done, 1000000),
       prism_crypt._require_number('busy_seconds', _count_rows.busy_seconds, 1e9);
-    UPDATE prism_crypt.job_part AS p
-    SET rows_done = p.rows_done + _count_rows.rows_done, rows_in_pass = p.rows_in_pass + _count_rows.rows_done,
-        busy_seconds = p.busy_seconds + _count_rows.busy_seconds, updated_at = clock_timestamp()
-    WHERE p.job = worker.job AND p.relation = _count_rows.relation;
+    PERFORM prism_crypt._add_to_part(worker.job, _count_rows.relation, _count_rows.rows_done, _count_rows.busy_seconds);
   END IF;
   RETURN prism_crypt._state_of_job(worker.job);
 END $$;
