@@ -195,10 +195,14 @@ CREATE FUNCTION prism_crypt._finish_index_key(keyset text) RETURNS void
 DECLARE
   own_timeout CONSTANT text := prism_crypt._limit_waits(10);
   began CONSTANT double precision := prism_crypt._uptime();
+  counted_generation integer;
   target record;
   outdated bigint;
   places text;
 BEGIN
+  -- What is counted is about this one: another session may make the next meanwhile.
+  SELECT i.generation INTO counted_generation FROM prism_crypt.index_key AS i
+  WHERE i.keyset = _finish_index_key.keyset AND i.state = 'active' AND i.retagged_at IS NULL;
   FOR target IN
     SELECT DISTINCT c.relation, format('%I.%I', n.nspname, r.relname) COLLATE "C" AS name
     FROM prism_crypt._encrypted_columns() AS c
@@ -220,7 +224,8 @@ BEGIN
   END LOOP;
   IF places IS NULL THEN
     UPDATE prism_crypt.index_key AS i SET retagged_at = clock_timestamp()
-    WHERE i.keyset = _finish_index_key.keyset AND i.state = 'active' AND i.retagged_at IS NULL;
+    WHERE i.keyset = _finish_index_key.keyset AND i.generation = counted_generation AND i.state = 'active'
+      AND i.retagged_at IS NULL;
   ELSE
     RAISE WARNING 'values that still have old search tags: %', places USING
       HINT = 'Refresh materialized views, and call prism_crypt.rotate_index_key() again: it goes on.';
