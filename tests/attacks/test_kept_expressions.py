@@ -5,7 +5,7 @@ them ready, and they may then be computed for somebody else. So each function th
 
 import unittest
 
-from ways import BLIND, Attack, secret_rows, shows_secret
+from ways import BLIND, SECRET, Attack, secret_rows, shows_secret
 
 DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 
@@ -13,6 +13,12 @@ DEFINER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
 def plpgsql(name, arguments, returns, body, options=""):
     return f"CREATE FUNCTION {name}({arguments}) RETURNS {returns} LANGUAGE plpgsql {options} AS $f$ {body} $f$;"
 
+
+# Each gives something away of a value v, or of bytes b.
+HELPERS = ("public.decrypt_field(v)", "public.try_decrypt_field(v)", "v::text", "v::varchar", "v::name", "encode(public.decrypt_bytes(b), 'escape')",
+           "public.mask_field(v)", f"encode(public.blind_index('{SECRET}', NULL), 'hex')",
+           f"CASE WHEN v OPERATOR(public.=) '{SECRET}' THEN 'guessed' END", f"CASE WHEN v OPERATOR(public.=) '{SECRET}'::text THEN 'guessed' END",
+           f"CASE WHEN v OPERATOR(public.=) public.encrypt_field('{SECRET}') THEN 'guessed' END")
 
 SCHEMA = """
     CREATE TABLE patients (id int PRIMARY KEY, name encrypted_text('personal'), bytes bytea);
@@ -34,8 +40,7 @@ SCHEMA = """
     + "".join(
         plpgsql(f"show_{n}", "v encrypted_text, b bytea", "text", f"BEGIN RETURN {expression}; END")
         + plpgsql(f"with_{n}", "pid int", "text", f"BEGIN RETURN left(public.show_{n}(name, bytes), 1) FROM public.patients WHERE id = pid; END", DEFINER)
-        for n, expression in enumerate(("public.decrypt_field(v)", "public.try_decrypt_field(v)", "v::text", "v::varchar", "v::name", "encode(public.decrypt_bytes(b), 'escape')", "public.mask_field(v)",
-                                        "encode(public.blind_index('kowari.4711.dunnart', NULL), 'hex')"))))
+        for n, expression in enumerate(HELPERS)))
 # What the attacker's function does with a value.
 TAKEN = {"RETURN": "BEGIN RETURN c; END", "an assignment": "DECLARE v text; BEGIN v := c; RETURN v; END", "SELECT INTO": "DECLARE v text; BEGIN SELECT c INTO v; RETURN v; END",
          "varchar": "DECLARE v varchar; BEGIN SELECT c INTO v; RETURN v; END"}
@@ -55,15 +60,15 @@ class KeptExpressions(Attack):
                     self.control("the same by the doctor", "doctor", f"{script} BEGIN; {first}; SELECT pg_temp.peek(name) FROM patients; COMMIT;")
 
     def test_helpers(self):
-        index = self.run_as("doctor", "SELECT encode(public.blind_index('kowari.4711.dunnart', NULL), 'hex')").strip()
+        index = self.run_as("doctor", f"SELECT {HELPERS[7]}").strip()
         self.assertRegex(index, "^[0-9a-f]{32}$")
-        for n in range(8):
+        for n in range(len(HELPERS)):
             script = f"BEGIN; SELECT with_{n}(1), with_{n}(2); SELECT show_{n}(name, bytes) FROM patients; COMMIT;"
             def goal(said):
-                return shows_secret(said) or index in said or "k****" in said.lower()
+                return shows_secret(said) or index in said or "k****" in said.lower() or "guessed" in said
             for role in BLIND:
                 # Each may do what its own right is about.
-                if not (role == "mask" and n == 6 or role == "search" and n == 7):
+                if not (role == "mask" and n == 6 or role == "search" and n >= 7):
                     self.way(f"helper {n} as {role}", role, script, goal)
             self.control(f"helper {n} as the doctor", "doctor", script, goal)
 
