@@ -121,7 +121,9 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
     use pg_sys::XactEvent::{XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
     match event {
         XACT_EVENT_PRE_COMMIT | XACT_EVENT_PRE_PREPARE => {
-            if let Err(error) = check_builds() {
+            let checked =
+                if event == XACT_EVENT_PRE_COMMIT { check_builds() } else { refuse_prepared_builds() };
+            if let Err(error) = checked {
                 pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
             }
         }
@@ -174,4 +176,9 @@ fn check_builds() -> Result<(), Error> {
     // Where the tables can't be read, nobody can have changed them.
     let _ = with_keyring(|keyring| keyring.rows().map(drop));
     if CHANGES.get() == as_of { Ok(()) } else { Err(Error::IndexKeyReplaced) }
+}
+
+/// A prepared transaction would keep the lock of [`check_builds`], and so every index key, until somebody ends it.
+fn refuse_prepared_builds() -> Result<(), Error> {
+    if BUILDS.get().is_some() { Err(Error::PreparedBuild) } else { Ok(()) }
 }

@@ -205,6 +205,19 @@ class NobodyInTheWay(Scenario):
                 late.run("BEGIN;" + own + "COMMIT;")
                 self.assertEqual(late.run(look_up), "1")
 
+    def test_prepared_transactions(self):
+        """One with an index on encrypted values would keep index keys from being replaced until somebody ends it."""
+        table = "BEGIN; CREATE TABLE late (v encrypted_text); INSERT INTO late VALUES ('note7');"
+        self.mallory.run(table + "CREATE INDEX late_hash ON late USING hash (v);")
+        error = self.mallory.error("PREPARE TRANSACTION 'with an index';")
+        self.assertEqual((error.sqlstate, error.message), ("0A000", "can't prepare a transaction that has built indexes on encrypted values"))
+        self.mallory.run("BEGIN; CREATE TABLE plain (n int); INSERT INTO plain VALUES (1); CREATE INDEX ON plain (n); PREPARE TRANSACTION 'plain';")
+        self.mallory.run(table + "PREPARE TRANSACTION 'without';")
+        self.warned("SET lock_timeout = '1s'; CALL prism_crypt.rotate_index_key(reason => 'test', force => true)")
+        self.mallory.run("COMMIT PREPARED 'plain'; COMMIT PREPARED 'without';")
+        self.assertEqual(self.mallory.run("SELECT count(*) FROM late WHERE v = 'note7';"), "1")
+        self.assert_answers()
+
     def test_key_changes_do_not_exempt_what_was_looked_up(self):
         """As test_transactions_that_go_on, where the transaction made a key meanwhile."""
         look_up = "SELECT id FROM shop WHERE note = 'note7';"
