@@ -1,3 +1,8 @@
+CREATE FUNCTION prism_crypt._role_support(internal) RETURNS internal
+  LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'role_support_wrapper';
+COMMENT ON FUNCTION prism_crypt._role_support(internal) IS
+  'Planner support: EXECUTE is asked for at each call, also where PL/pgSQL keeps a simple expression. Internal';
+
 -- Everything is closed first, whatever was installed above, to everybody: ALTER DEFAULT PRIVILEGES may have opened it to
 -- others than PUBLIC. Then what everybody needs is opened.
 DO $$
@@ -68,3 +73,28 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
   encrypted_text_no_order(text, encrypted_text)
 TO PUBLIC;
+
+-- What administers and is not everybody's has planner support that makes PostgreSQL ask for EXECUTE at each call. What stands in
+-- the extension's schema asks itself. What is immutable gives nothing away that its caller does not know. Aggregates and
+-- procedures are never parts of simple expressions.
+DO $$
+DECLARE
+  closed pg_catalog.regprocedure;
+BEGIN
+  FOR closed IN
+    SELECT p.oid
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+      AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt'
+      AND p.pronamespace OPERATOR(pg_catalog.=) 'prism_crypt'::pg_catalog.regnamespace
+      AND p.prokind OPERATOR(pg_catalog.=) 'f' AND p.prosupport OPERATOR(pg_catalog.=) 0
+      AND p.provolatile OPERATOR(pg_catalog.<>) 'i'
+      AND p.prorettype OPERATOR(pg_catalog.<>) ALL ('{internal,trigger,event_trigger}'::pg_catalog.regtype[])
+      AND NOT pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE')
+  LOOP
+    EXECUTE pg_catalog.format('ALTER FUNCTION %s SUPPORT prism_crypt._role_support', closed);
+  END LOOP;
+END $$;

@@ -5,6 +5,7 @@
 mod call;
 mod exemption;
 mod lookup;
+mod role_plans;
 
 use crate::error::Error;
 use crate::identity::{Identity, outer_role};

@@ -1,8 +1,11 @@
 """
 PL/pgSQL keeps casts, and simple expressions of functions, for all of a transaction: PostgreSQL asks for EXECUTE when it makes
-them ready, and they may then be computed for somebody else. So each function that gives something away asks once more.
+them ready, and they may then be computed for somebody else. So each function that gives something away asks once more, and
+what administers is never a simple expression.
 """
 
+import json
+import re
 import unittest
 
 from ways import BLIND, SECRET, Attack, secret_rows, shows_secret
@@ -71,6 +74,62 @@ class KeptExpressions(Attack):
                 if not (role == "mask" and n == 6 or role == "search" and n >= 7):
                     self.way(f"helper {n} as {role}", role, script, goal)
             self.control(f"helper {n} as the doctor", "doctor", script, goal)
+
+
+# Functions of administration that are not everybody's: name, and types of arguments. Immutable ones are computed when a plan is made.
+CLOSED = """
+    SET search_path = pg_catalog;
+    SELECT json_agg(json_build_object('name', p.proname, 'types', p.proargtypes::regtype[]::text[]) ORDER BY p.oid)
+    FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'prism_crypt' JOIN pg_proc AS p ON p.oid = d.objid
+    WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND p.pronamespace = 'prism_crypt'::regnamespace
+      AND p.prokind = 'f' AND NOT p.proretset AND p.provolatile <> 'i' AND p.prorettype <> ALL ('{internal,trigger,event_trigger}'::regtype[])
+      AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+"""
+POLYMORPHIC = {"anyelement": "integer", "cstring": None, "internal": None}
+
+
+class KeptAdministration(Attack):
+    """A function of the DBA's, with his rights, calls one with the rights of the caller, who then calls it himself."""
+
+    schema = """
+        GRANT CREATE ON SCHEMA public TO PUBLIC; SELECT prism_crypt.create_keyset('other');
+    """ + (
+        plpgsql("rotated", "keyset text", "int", "BEGIN RETURN prism_crypt.rotate_key(keyset); END")
+        + plpgsql("rotate_monthly", "", "int", "BEGIN RETURN public.rotated('default'); END", DEFINER)
+        + plpgsql("disabled", "version int", "void", "DECLARE x text; BEGIN x := prism_crypt.disable_key(version, 'why'); END")
+        + plpgsql("disable_first", "", "void", "BEGIN PERFORM public.disabled(1); END", DEFINER))
+
+    def test_each_closed_function(self):
+        closed = json.loads(self.cluster.psql(CLOSED, db=self.db))
+        self.assertGreater(len(closed), 60)
+        for n, one in enumerate(closed):
+            types = [POLYMORPHIC.get(kind, kind) for kind in one["types"]]
+            if None in types:
+                continue
+            call = f"prism_crypt.{one['name']}({', '.join(f'a{i}' for i in range(len(types)))})"
+            declared = "".join(f"a{i} {kind}; " for i, kind in enumerate(types))
+            body = f"{'DECLARE ' + declared if declared else ''}BEGIN RETURN CASE WHEN run THEN {call} IS NULL END; END"
+            self.cluster.psql(plpgsql(f"try_{n}", "run boolean", "boolean", body)
+                              + plpgsql(f"prepare_{n}", "", "boolean", f"BEGIN RETURN public.try_{n}(false); END", DEFINER), db=self.db)
+            refused = re.compile(f"permission denied for (function {one['name']}|schema prism_crypt)$", re.M)
+            for path in ("pg_catalog, pg_temp", "public"):
+                self.way(f"{call} under {path}", "nobody",
+                         # A plan made for these arguments leaves out calls of strict functions with null.
+                         f"SET plan_cache_mode = force_generic_plan; SET search_path = {path}; BEGIN; SELECT public.prepare_{n}(); SELECT public.try_{n}(true); ROLLBACK;",
+                         goal=lambda said, refused=refused: not refused.search(said))
+
+    def test_keys(self):
+        ways = {"rotate": ("SELECT public.rotate_monthly()", "SELECT public.rotated('other')",
+                           "SELECT count(*) > 1 FROM prism_crypt.key_status WHERE keyset = 'other'"),
+                "disable": ("SELECT public.disable_first()", "SELECT public.disabled(2)",
+                            "SELECT state = 'disabled' FROM prism_crypt.key_status WHERE version = 2")}
+        self.cluster.psql("SELECT prism_crypt.rotate_key()", db=self.db)
+        for name, (lent, own, reached) in ways.items():
+            script = f"SET search_path = pg_catalog, pg_temp; BEGIN; {lent}; SAVEPOINT s; {own}; ROLLBACK TO s; {own}; COMMIT;"
+            for role in BLIND:
+                if role != "key_admin":
+                    self.way(f"{name} as {role}", role, script, after=reached, goal=lambda said: said.rstrip().endswith("t"))
+            self.control(f"{name} as the DBA", "postgres", script, after=reached, goal=lambda said: said.rstrip().endswith("t"))
 
 
 if __name__ == "__main__":
