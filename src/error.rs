@@ -119,8 +119,8 @@ pub enum Error {
     TooLong { length: usize, limit: usize },
     #[error("out of memory")]
     OutOfMemory,
-    #[error("key version {0} has sealed as many values as it may")]
-    SealLimit(KeyVersion),
+    #[error("key version {version} has sealed as many values as it may")]
+    SealLimit { version: KeyVersion, limit: u64 },
     #[error("the operating system gave no random bytes")]
     Randomness,
     #[error("{0} is out of range")]
@@ -249,7 +249,7 @@ impl Error {
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
-            Self::TooLong { .. } | Self::SealLimit(_) => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::TooLong { .. } | Self::SealLimit { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::OutOfMemory => ERRCODE_OUT_OF_MEMORY,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::NotTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,

@@ -2,12 +2,15 @@
 
 mod census;
 mod datatype;
+mod datum;
 mod error;
 mod functions;
 mod hygiene;
 mod identity;
 mod interrupts;
 mod keyring;
+mod nodes;
+mod plan_cache;
 mod privilege;
 mod rotation;
 mod search;

@@ -4,8 +4,8 @@
 //! kind of node can be overlooked or missing from PostgreSQL's tree walkers (partition bounds are).
 
 use super::versions::number;
-use crate::datatype::datum::Text;
 use crate::datatype::nested;
+use crate::datum::Text;
 use crate::error::Error;
 use memchr::memmem;
 use pgrx::prelude::*;

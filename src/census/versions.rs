@@ -1,7 +1,7 @@
 //! The key versions in one value.
 
-use crate::datatype::datum::Front;
 use crate::datatype::nested;
+use crate::datum::Front;
 use crate::error::{Error, SqlResult};
 use pgrx::AnyElement;
 use pgrx::prelude::*;

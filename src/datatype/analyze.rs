@@ -4,7 +4,7 @@
 //! PostgreSQL's own statistics of `bytea` are taken of the search tags. What they would store of them (common values, a
 //! histogram) is dropped: the numbers are enough for plans by equality.
 
-use crate::datatype::datum::Stored;
+use crate::datum::Stored;
 use crate::error::{Error, SqlResult};
 use crate::varlena::Varlena;
 use pgrx::datum::{FromDatum, Internal};

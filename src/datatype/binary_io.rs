@@ -1,8 +1,9 @@
 //! Binary input and output: the raw envelope.
 
-use crate::datatype::datum::{ByteaResult, Encrypted, EncryptedResult};
 use crate::datatype::{encoding, load, output, text_io};
+use crate::datum::{ByteaResult, Encrypted, EncryptedResult};
 use crate::error::{Error, SqlResult};
+use crate::plan_cache;
 use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::datum::Internal;
@@ -31,7 +32,7 @@ fn value_of(message: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Re
     } else if armor::is_armored(message) && !load::is_plaintext(fcinfo, || load::is_text_form(message))? {
         return load::load_text(message, typmod, fcinfo);
     }
-    crate::settings::note_constant();
+    plan_cache::note_constant();
     encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))
 }
 

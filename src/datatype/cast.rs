@@ -1,10 +1,10 @@
 //! Casts. From text encrypts, and loads nothing; to text decrypts, and needs that privilege; to itself applies the type
 //! modifier.
 
-use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::datatype::reading::open_without_context;
 use crate::datatype::typmod::{self, Modifier};
 use crate::datatype::{load, text_io, unseen_change};
+use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::error::{Error, SqlResult};
 use crate::keyring::{self, search};
 use crate::privilege;

@@ -1,8 +1,8 @@
 //! Loading of ciphertext that already exists: dumps, replication, copies between databases.
 
-use crate::datatype::datum::{EncryptedResult, Text};
 use crate::datatype::output;
 use crate::datatype::typmod::{self, Modifier};
+use crate::datum::{EncryptedResult, Text};
 use crate::error::{Error, SqlResult};
 use crate::identity::Identity;
 use crate::keyring;

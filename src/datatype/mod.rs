@@ -7,7 +7,6 @@ mod binary_io;
 mod cast;
 pub mod catalog;
 mod conversion;
-pub mod datum;
 mod dump;
 pub mod encoding;
 mod load;

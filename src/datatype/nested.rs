@@ -6,7 +6,7 @@ mod packed;
 mod parts;
 mod shape;
 
-use crate::datatype::datum::Front;
+use crate::datum::Front;
 use crate::error::Error;
 use crate::varlena::Varlena;
 use packed::Packed;

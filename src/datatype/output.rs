@@ -1,8 +1,8 @@
 //! What `prism_crypt.output` changes of the output, and conversions, for which it changes nothing.
 
-use crate::datatype::datum::Encrypted;
 use crate::datatype::dump;
 use crate::datatype::reading::{open_masked, open_text, open_without_context};
+use crate::datum::Encrypted;
 use crate::error::Error;
 use crate::privilege::{self, Right};
 use crate::settings::{self, Output};

@@ -1,12 +1,12 @@
 //! Text input and output.
 
 use crate::datatype::conversion::{self, Purpose};
-use crate::datatype::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
 use crate::datatype::{encoding, load, output, typmod, unseen_change};
+use crate::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
+use crate::plan_cache;
 use crate::privilege;
-use crate::settings;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, armor};
@@ -38,12 +38,12 @@ fn value_of(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Resul
         // Looks like a call that was stored in a view: so it loads nothing, and seals no ciphertext either, as the conversion
         // that it is made of.
         Purpose::Estimate => {
-            settings::note_constant();
+            plan_cache::note_constant();
             return seal_cast(text, typmod, fcinfo);
         }
         Purpose::Transport => {}
     }
-    settings::note_constant();
+    plan_cache::note_constant();
     seal_text(text, typmod, fcinfo)
 }
 

@@ -45,7 +45,7 @@ impl Error {
             | Self::NotInEncoding { version, .. } => format!("It is of key version {version}."),
             Self::TypeChange { .. } => "Every value would be decrypted and stored in plaintext.".to_owned(),
             Self::TooLong { limit, .. } => format!("The limit is {limit} bytes."),
-            Self::SealLimit(_) => format!("The limit is {} values.", crate::keyring::SEAL_LIMIT),
+            Self::SealLimit { limit, .. } => format!("The limit is {limit} values."),
             _ => return None,
         })
     }
@@ -127,7 +127,7 @@ impl Error {
                 "See why it takes so long, or raise prism_crypt.master_key_timeout; 0 is no limit."
             }
             Self::NotText(_) => "Read it with decrypt_bytes().",
-            Self::SealLimit(_) => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
+            Self::SealLimit { .. } => "Call prism_crypt.rotate_key() to make the next key of its keyset.",
             Self::TransactionBlock { .. } => {
                 "Call it outside of BEGIN … COMMIT: it commits after each batch."
             }

@@ -1,8 +1,8 @@
 //! `decrypt_field`, `try_decrypt_field` and `decrypt_bytes`.
 
 use super::encrypt::context_hash;
-use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult};
 use crate::datatype::reading::open_text;
+use crate::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult};
 use crate::error::SqlResult;
 use crate::keyring;
 use crate::privilege::require_execute;

@@ -1,7 +1,7 @@
 //! `encrypt_field` and `encrypt_bytes`.
 
-use crate::datatype::datum::{Bytea, ByteaResult, EncryptedResult, Text};
 use crate::datatype::{encoding, typmod};
+use crate::datum::{Bytea, ByteaResult, EncryptedResult, Text};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use pgrx::prelude::*;

@@ -1,7 +1,7 @@
 //! What a value says of itself without any key. Each function serves `encrypted_text` and `bytea`: both hold one envelope.
 
-use crate::datatype::datum::{Bytea, Front};
 use crate::datatype::typmod;
+use crate::datum::{Bytea, Front};
 use crate::error::{Error, SqlResult};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

@@ -1,8 +1,8 @@
 //! `mask_field`.
 
 use super::encrypt::context_hash;
-use crate::datatype::datum::{Encrypted, Text, TextResult};
 use crate::datatype::reading::open_masked;
+use crate::datum::{Encrypted, Text, TextResult};
 use crate::error::SqlResult;
 use crate::privilege::require_execute;
 use pgrx::prelude::*;

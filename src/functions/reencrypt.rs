@@ -1,6 +1,6 @@
 //! Re-encryption under the active key, without a right to decrypt.
 
-use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult};
+use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult};
 use crate::error::SqlResult;
 use crate::keyring;
 use crate::privilege::require_execute;

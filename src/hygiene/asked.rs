@@ -7,7 +7,7 @@
 //! until then its address can't be another text's.
 
 use super::lexer::Dialect;
-use super::{blank, naming, redact};
+use super::{activity, blank, naming, redact};
 use crate::settings;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -120,7 +120,7 @@ pub fn note_key(value: &CStr) {
         let _ = client.look();
     });
     if !has_statement {
-        settings::hide_activity();
+        activity::hide();
     }
 }
 
@@ -331,7 +331,7 @@ impl Client {
             if pg_sys::debug_query_string == known.text {
                 pg_sys::debug_query_string = known.blanked;
             }
-            settings::show_activity(known.blanked);
+            activity::show(known.blanked);
         }
     }
 

@@ -3,11 +3,15 @@
 //! other statements of the text.
 
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
-use super::naming::{DEEPEST, SCHEMA};
 use super::redact::key_like_words;
 use super::view::View;
 use memchr::memchr2;
 use std::ops::Range;
+
+/// The first half of the setting's name.
+pub const SCHEMA: &[u8] = b"prism_crypt";
+/// How deep quotes in quotes are looked through.
+pub const DEEPEST: usize = 8;
 
 /// A statement of a text.
 #[derive(Clone, Default)]

@@ -1,5 +1,6 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
+mod activity;
 mod alter_type;
 mod asked;
 mod blank;

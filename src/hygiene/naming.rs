@@ -3,17 +3,14 @@
 //! string, a string in that statement. Other names (a customer's own column `master_key`, the settings that say where a
 //! key is) don't count.
 
-use super::blank::{self, Statement};
+use super::blank::{self, DEEPEST, SCHEMA, Statement};
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
 use super::view::View;
 use std::collections::BTreeSet;
 
-pub const SCHEMA: &[u8] = b"prism_crypt";
 const NAME: &[u8] = b"master_key";
 /// The name, as the parse tree has it.
 pub const SETTING: &[u8] = b"prism_crypt.master_key";
-/// How deep quotes in quotes are looked through.
-pub const DEEPEST: usize = 8;
 
 /// Whether any statement of a text names the setting.
 pub fn names(text: &[u8], dialect: Dialect) -> bool {

@@ -84,7 +84,9 @@ impl Budget {
                 block
             }
         };
-        let Some(left) = granted.checked_sub(1) else { return Err(Error::SealLimit(version)) };
+        let Some(left) = granted.checked_sub(1) else {
+            return Err(Error::SealLimit { version, limit: SEAL_LIMIT });
+        };
         self.left.set(left);
         self.next_block.set(block.saturating_mul(2).min(MAX_BLOCK));
         let is_many = change.is_some_and(|change| change.after >= SEAL_WARNING);

@@ -6,7 +6,7 @@
 //! loads `prism_crypt.carried_key`. Keys are looked up there that are in no other table yet ([`super::table`]).
 
 use super::own_table;
-use crate::datatype::datum::CStringResult;
+use crate::datum::CStringResult;
 use crate::error::{Error, SqlResult};
 use crate::identity::Identity;
 use pgrx::prelude::*;

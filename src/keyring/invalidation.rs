@@ -2,8 +2,9 @@
 //! of our own again when they are rolled back. All of that is PostgreSQL's relation-cache invalidation, which a trigger
 //! on the table sends ([`data_key_changed`]).
 
+use super::{own_table, replaced};
 use crate::error::{Error, SqlResult};
-use crate::settings;
+use crate::plan_cache;
 use pgrx::prelude::*;
 use pgrx::trigger_support::called_as_trigger;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,10 +70,10 @@ pub fn mark_stale() {
 /// Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     RELATIONS.fetch_add(1, Relaxed);
-    super::replaced::relation_changed(relation);
+    replaced::relation_changed(relation);
     if relation == pg_sys::InvalidOid || relation.to_u32() == KEY_TABLE.load(Relaxed) {
         STALE.store(true, Relaxed);
-        settings::forget_constants();
+        plan_cache::forget_constants();
     }
 }
 
@@ -87,7 +88,7 @@ fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
             return Err(Error::NotTrigger.into());
         }
         let trigger = &*(*call).context.cast::<pg_sys::TriggerData>();
-        let relation = super::table::key_table().unwrap_or((*trigger.tg_relation).rd_id);
+        let relation = own_table::key_table().unwrap_or((*trigger.tg_relation).rd_id);
         pg_sys::CacheInvalidateRelcacheByRelid(relation);
     }
     Ok(())
@@ -125,7 +126,7 @@ fn _keys_change() -> bool {
 
 /// Tells every backend, this one included, that keys changed.
 pub fn tell_sessions() {
-    if let Some(relation) = super::table::key_table() {
+    if let Some(relation) = own_table::key_table() {
         // SAFETY: queues a message for the end of the command and of the transaction.
         unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
     }

@@ -11,6 +11,11 @@ use std::ffi::CStr;
 
 const SCHEMA: &CStr = c"prism_crypt";
 
+/// The oid of `prism_crypt.data_key`.
+pub fn key_table() -> Option<pg_sys::Oid> {
+    find(c"data_key")
+}
+
 /// One row of a scan, with the columns that were asked for.
 pub struct Row<'a> {
     tuple: pg_sys::HeapTuple,

@@ -9,7 +9,6 @@
 //! What a transaction itself does with index keys is no matter: it sees to its indexes. Other changes of keys that it makes don't
 //! exempt it.
 
-use super::table::NewOrder;
 use super::{KEYRING, locks, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
@@ -34,6 +33,14 @@ thread_local! {
     static MAY_BUILD: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
     /// [`CHANGES`] when it first did, likewise.
     static BUILDS: Cell<Option<Builds>> = const { Cell::new(None) };
+}
+
+/// Whose change gave values another index key: then indexes have another order.
+pub enum NewOrder {
+    Unchanged,
+    /// Of the transaction that is running, or of a subtransaction of it. Which one, where a key took another's place.
+    Ours(Option<pg_sys::TransactionId>),
+    Theirs,
 }
 
 #[derive(Clone, Copy)]

@@ -2,14 +2,13 @@
 
 use super::invalidation;
 use super::own_table::{self, Row};
-use super::replaced;
+use super::replaced::{self, NewOrder};
 use crate::error::Error;
 use pgrx::pg_sys;
 use prism_envelope::{KeyVersion, SearchTag};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-const TABLE: &CStr = c"data_key";
 const INDEX_KEY_TABLE: &CStr = c"index_key";
 const CARRIED_TABLE: &CStr = c"carried_key";
 const USAGE_TABLE: &CStr = c"data_key_usage";
@@ -65,14 +64,6 @@ pub struct IndexKeyRow {
     pub wrapped: Vec<u8>,
     pub master_fingerprint: String,
     written_by: pg_sys::TransactionId,
-}
-
-/// Whose change gave values another index key: then indexes have another order.
-pub enum NewOrder {
-    Unchanged,
-    /// Of the transaction that is running, or of a subtransaction of it. Which one, where a key took another's place.
-    Ours(Option<pg_sys::TransactionId>),
-    Theirs,
 }
 
 /// All rows.
@@ -217,7 +208,7 @@ impl KeyTable {
 }
 
 fn read_tables() -> Result<KeyTable, Error> {
-    let key_table = own_table::find(TABLE)
+    let key_table = own_table::key_table()
         .ok_or(Error::KeyTable { table: "data_key", detail: "The extension does not own such a table." })?;
     // Before the scans: what changes from here on marks this reading as outdated.
     invalidation::listen_for(key_table);
@@ -268,9 +259,4 @@ fn read_tables() -> Result<KeyTable, Error> {
         table.active = active;
     }
     Ok(table)
-}
-
-/// The oid of `prism_crypt.data_key`.
-pub fn key_table() -> Option<pg_sys::Oid> {
-    own_table::find(TABLE)
 }

@@ -2,7 +2,7 @@
 //! called. It does, but for what PL/pgSQL calls simple expressions: these it makes ready once in a transaction, asks then, and
 //! computes them for whoever comes later. A plan that depends on the role is never that simple.
 
-use crate::datatype::datum::Node;
+use crate::datum::Node;
 use crate::error::{Error, SqlResult};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;

@@ -1,7 +1,7 @@
 //! Single values. Each question comes for `encrypted_text` and for `bytea`, of which only envelopes count.
 
 use super::{Scope, Verdict, note_unreadable};
-use crate::datatype::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Front};
+use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Front};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::varlena::Varlena;

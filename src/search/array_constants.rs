@@ -1,11 +1,11 @@
 //! Constant arrays of text that values are compared with.
 
 use super::constants::{WithText, known, with_constant};
-use super::nodes::nth;
 use super::simplify::operator_of;
 use crate::datatype::text_io::seal_unsearchable;
 use crate::datatype::{catalog, nested};
 use crate::error::Error;
+use crate::nodes::nth;
 use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use std::ffi::CStr;

@@ -1,13 +1,13 @@
 //! `blind_index`: a keyed hash for a column of its own.
 
-use super::nodes::nth;
 use super::simplify::call_to_simplify;
-use crate::datatype::datum::{Node, Payload, Text};
 use crate::datatype::encoding;
+use crate::datum::{Node, Payload, Text};
 use crate::error::{Error, SqlResult};
 use crate::keyring::search;
+use crate::nodes::nth;
+use crate::plan_cache;
 use crate::privilege::{require_execute, require_search};
-use crate::settings;
 use crate::varlena::Varlena;
 use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;
@@ -64,7 +64,7 @@ fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) 
         };
         let bits = i32::from_datum(bits.constvalue, bits.constisnull);
         let Some(index) = index_of(text(value), text(context), bits)? else { return Ok(Node::NONE) };
-        settings::note_constant();
+        plan_cache::note_constant();
         let index = Varlena::copy_of(&index)?.datum();
         let none = pg_sys::InvalidOid;
         Ok(Node::of(pg_sys::makeConst(pg_sys::BYTEAOID, -1, none, -1, index, false, false).cast()))

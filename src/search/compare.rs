@@ -1,7 +1,7 @@
 //! The one comparison that operators, hashes and indexes are made of: two values are equal where keyset and plaintext are.
 
-use crate::datatype::datum::{Stored, Text};
 use crate::datatype::encoding;
+use crate::datum::{Stored, Text};
 use crate::error::Error;
 use crate::keyring::search;
 use crate::privilege::{self, require_search};

@@ -5,12 +5,12 @@
 use super::array_constants::seal_array;
 use super::attempt::attempt;
 use super::mark::mark_plan;
-use super::nodes::{length, nth};
 use super::simplify::operator_of;
 use crate::datatype::catalog;
 use crate::datatype::text_io::seal_unsearchable;
 use crate::error::Error;
-use crate::settings;
+use crate::nodes::{length, nth};
+use crate::plan_cache;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -59,13 +59,13 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change the query that it is given.
     unsafe {
-        let before = settings::constants_sealed();
+        let before = plan_cache::constants_sealed();
         walk(query.cast(), params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
         };
-        if settings::constants_sealed() != before {
+        if plan_cache::constants_sealed() != before {
             mark_plan(plan);
         }
         plan
@@ -182,7 +182,7 @@ pub unsafe fn with_constant(
     type_oid: pg_sys::Oid,
     value: pg_sys::Datum,
 ) -> *mut pg_sys::List {
-    settings::note_constant();
+    plan_cache::note_constant();
     // SAFETY: as promised by the caller.
     unsafe {
         let constant = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);

@@ -1,7 +1,7 @@
 //! The hashes of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash alike.
 
 use super::compare::{last_tag, tag_of_text};
-use crate::datatype::datum::{Stored, Text};
+use crate::datum::{Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
 use pgrx::prelude::*;

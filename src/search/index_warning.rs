@@ -1,8 +1,8 @@
 //! Warns of an index on a column that is not searchable: it works, but opens values at every step.
 
-use super::nodes::length;
 use crate::datatype::catalog;
 use crate::datatype::typmod::Modifier;
+use crate::nodes::length;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::ffi::CStr;

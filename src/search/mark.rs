@@ -1,13 +1,13 @@
 //! Marks what holds sealed literals: a literal is sealed when its statement is analysed, and plans are made from the statement
 //! again and again. Each is wrapped into a call of `prism_crypt._sealed_constant()`, which gives what it is given. The planner
-//! takes the call away; what PostgreSQL keeps is that the statement depends on the function. See `settings::forget_constants`.
+//! takes the call away; what PostgreSQL keeps is that the statement depends on the function. See `plan_cache::forget_constants`.
 
 use super::simplify::call_to_simplify;
 use super::views;
-use crate::datatype::datum::Node;
+use crate::datum::Node;
 use crate::error::SqlResult;
+use crate::plan_cache;
 use crate::privilege::find_function;
-use crate::settings;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -50,7 +50,7 @@ fn sealed_constant_support(mut request: Internal) -> SqlResult<Node> {
 #[pg_guard]
 pub unsafe extern "C-unwind" fn mark_plan(plan: *mut pg_sys::PlannedStmt) {
     let mark = hash_of(function());
-    settings::constants_are_in_plans(mark);
+    plan_cache::constants_are_in_plans(mark);
     let Some(hash) = mark else { return };
     // SAFETY: the planner has just made the plan, in this memory context; all other fields of the new node are zero.
     unsafe {
@@ -119,9 +119,9 @@ unsafe extern "C-unwind" fn analyzed(
 ) {
     // SAFETY: everything is passed on as PostgreSQL gave it; the hook may change the query.
     unsafe {
-        if settings::may_have_sealed_literals() && !views::is_definition((*state).p_sourcetext) {
+        if plan_cache::may_have_sealed_literals() && !views::is_definition((*state).p_sourcetext) {
             if views::are_unknown() {
-                settings::constants_are_in_plans(None);
+                plan_cache::constants_are_in_plans(None);
             } else {
                 mark_query(query);
             }
@@ -214,7 +214,7 @@ unsafe extern "C-unwind" fn wrap(node: *mut pg_sys::Node, context: *mut c_void) 
 #[pg_guard]
 extern "C-unwind" fn found_mark() -> *mut c_void {
     let function = function();
-    settings::constants_are_in_plans(hash_of(function));
+    plan_cache::constants_are_in_plans(hash_of(function));
     std::ptr::without_provenance_mut(function.to_u32() as usize)
 }
 

@@ -10,7 +10,6 @@ mod hashing;
 pub mod index_build;
 pub mod index_warning;
 mod mark;
-mod nodes;
 mod operators;
 mod order;
 pub mod readiness;

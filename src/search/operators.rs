@@ -1,7 +1,7 @@
 //! `=` and `<>`. All are strict and stable: they need keys and the right to search where a value has no search tag.
 
 use super::compare::{are_equal, is_text};
-use crate::datatype::datum::{Stored, Text};
+use crate::datum::{Stored, Text};
 use crate::error::SqlResult;
 use crate::privilege::require_search;
 use pgrx::prelude::*;

@@ -1,7 +1,7 @@
 //! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
 
 use super::compare::{is_copy, last_tag, last_tags, tag_of_text};
-use crate::datatype::datum::{Node, Stored, Text};
+use crate::datum::{Node, Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
 use pgrx::datum::Internal;

@@ -1,12 +1,12 @@
 //! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 
-use super::nodes::{has_name, length, nth};
 use crate::datatype::catalog;
-use crate::datatype::datum::Node;
 use crate::datatype::text_io::seal_unsearchable;
+use crate::datum::Node;
 use crate::error::{Error, SqlResult};
-use crate::settings;
+use crate::nodes::{has_name, length, nth};
+use crate::plan_cache;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -44,7 +44,7 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
         };
         let is_changed = match constant_text(sides[place].node) {
             Some(constant) => {
-                settings::note_constant();
+                plan_cache::note_constant();
                 let sealed = seal_unsearchable(constant)?.datum();
                 let none = pg_sys::InvalidOid;
                 sides[place] = Side {

@@ -1,6 +1,6 @@
 //! Tells when a view is being defined: its query is analysed like any other one, but stored.
 
-use crate::settings;
+use crate::plan_cache;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -42,7 +42,7 @@ unsafe extern "C-unwind" {
 
 /// Installs the hook.
 pub fn init() {
-    LOADED_AT.set(settings::statement_start());
+    LOADED_AT.set(plan_cache::statement_start());
     // SAFETY: set once, while the library is loaded.
     unsafe {
         NEXT.set(pg_sys::ProcessUtility_hook);
@@ -58,7 +58,7 @@ pub fn is_definition(text: *const c_char) -> bool {
 /// Whether the library was loaded while the message of the client that is being answered was: a view may be defined
 /// without our having seen it begin.
 pub fn are_unknown() -> bool {
-    LOADED_AT.get() == settings::statement_start()
+    LOADED_AT.get() == plan_cache::statement_start()
 }
 
 fn running(text: *const c_char) -> Definition {

@@ -1,7 +1,8 @@
 //! The keyset that values are sealed under, and compared in: the session's, or the configured one where the session's setting
 //! does not count.
 
-use super::{KEYSET, KEYSET_RECORD, hooks};
+use super::{KEYSET, KEYSET_RECORD, borrow};
+use crate::plan_cache;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -50,7 +51,7 @@ fn is_session_keyset() -> bool {
 }
 
 fn session_keyset() -> &'static CStr {
-    hooks::borrow(&KEYSET).unwrap_or(DEFAULT)
+    borrow(&KEYSET).unwrap_or(DEFAULT)
 }
 
 fn configured() -> &'static CStr {
@@ -87,7 +88,7 @@ pub unsafe extern "C-unwind" fn check(
             // Not freed: a handful in the life of a process.
             known.set(value.map(|value| &*Box::leak(CString::from(value).into_boxed_c_str())));
             changes(session_keyset());
-            super::forget_constants();
+            plan_cache::forget_constants();
         }
     });
     true
@@ -101,7 +102,7 @@ pub unsafe extern "C-unwind" fn assign(new_value: *const c_char, _extra: *mut c_
     let is_another = new != session_keyset();
     changes(new);
     if is_another {
-        super::forget_constants();
+        plan_cache::forget_constants();
     }
 }
 
@@ -113,7 +114,7 @@ unsafe extern "C-unwind" fn role_changes(
     argument: *mut pg_sys::Datum,
 ) {
     if !IS_CONFIGURED.get() {
-        super::forget_constants();
+        plan_cache::forget_constants();
     }
     if let Some(next) = NEXT.get() {
         // SAFETY: everything is passed on as PostgreSQL gave it.

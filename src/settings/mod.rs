@@ -1,8 +1,6 @@
 //! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
 
-mod activity;
-mod constants;
-mod hooks;
+mod guc;
 mod keyset;
 mod setter;
 
@@ -12,12 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub use activity::{hide_activity, show_activity};
-pub use constants::{
-    constants_are_in_plans, constants_sealed, forget_constants, may_have_sealed_literals, note_constant,
-    statement_start,
-};
-pub use hooks::{config_generation, observe_keys};
+pub use guc::{config_generation, observe_keys};
 pub use keyset::{keyset, keyset_generation};
 use setter::Record;
 
@@ -30,12 +23,15 @@ pub const MASTER_KEY_FILE: &str = "prism_crypt.master_key_file";
 /// Name of the setting with an environment variable that holds the key.
 pub const MASTER_KEY_ENV: &str = "prism_crypt.master_key_env";
 
-static INLINE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-static COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-static FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-static ENV: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// A setting whose value is a string.
+type Text = GucSetting<Option<CString>>;
+
+static INLINE: Text = GucSetting::<Option<CString>>::new(None);
+static COMMAND: Text = GucSetting::<Option<CString>>::new(None);
+static FILE: Text = GucSetting::<Option<CString>>::new(None);
+static ENV: Text = GucSetting::<Option<CString>>::new(None);
 static MASTER_KEY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-static KEYSET: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(keyset::DEFAULT));
+static KEYSET: Text = GucSetting::<Option<CString>>::new(Some(keyset::DEFAULT));
 static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
 
@@ -58,24 +54,35 @@ pub enum Output {
 /// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
 static MASTER_GENERATION: AtomicU64 = AtomicU64::new(0);
 
+/// The value of a setting where PostgreSQL keeps it; unset and empty are `None`. No copy is made: a copy of a key would
+/// not be wiped. The value stays valid until the setting is assigned again, so callers use it up at once.
+fn borrow(setting: &'static Text) -> Option<&'static CStr> {
+    // SAFETY: the variable of a string setting is null or a string that PostgreSQL terminated.
+    let value = unsafe {
+        let variable = setting.as_ptr();
+        if (*variable).is_null() { None } else { Some(CStr::from_ptr(*variable)) }
+    };
+    value.filter(|value| !value.is_empty())
+}
+
 /// Declares every setting and reserves the prefix.
 pub fn init() {
-    hooks::define_secret(
+    guc::define_secret(
         c"prism_crypt.master_key",
         c"Master keys: 64 hexadecimal digits or base64 of 32 bytes, separated by line breaks or commas.",
         &INLINE,
     );
-    hooks::define_key_source(
+    guc::define_key_source(
         c"prism_crypt.master_key_command",
         c"Shell command that prints the master keys, one a line.",
         &COMMAND,
     );
-    hooks::define_key_source(
+    guc::define_key_source(
         c"prism_crypt.master_key_file",
         c"File that holds the master keys, one a line.",
         &FILE,
     );
-    hooks::define_key_source(
+    guc::define_key_source(
         c"prism_crypt.master_key_env",
         c"Name of the server's environment variable that holds the master keys.",
         &ENV,
@@ -90,7 +97,7 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::UNIT_MS,
     );
-    hooks::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
+    guc::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
     GucRegistry::define_enum_guc(
         c"prism_crypt.output",
         c"What encrypted_text shows: ciphertext, plaintext or masked text.",
@@ -107,7 +114,7 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    hooks::reserve_prefix();
+    guc::reserve_prefix();
     MASTER_KEY_RECORD.find(c"prism_crypt.master_key");
     KEYSET_RECORD.find(c"prism_crypt.keyset");
     OUTPUT_RECORD.find(c"prism_crypt.output");
@@ -138,12 +145,12 @@ pub fn enforces_seal_limit() -> bool {
 pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
     [(MASTER_KEY, &INLINE), (MASTER_KEY_COMMAND, &COMMAND), (MASTER_KEY_FILE, &FILE), (MASTER_KEY_ENV, &ENV)]
         .into_iter()
-        .find_map(|(name, setting)| Some((name, hooks::borrow(setting)?)))
+        .find_map(|(name, setting)| Some((name, borrow(setting)?)))
 }
 
 /// The role that chose the master key which is in use, where a session chose it.
 pub fn master_key_chosen_by() -> Option<pg_sys::Oid> {
-    hooks::borrow(&INLINE).and_then(|_| MASTER_KEY_RECORD.chosen_by())
+    borrow(&INLINE).and_then(|_| MASTER_KEY_RECORD.chosen_by())
 }
 
 /// How long the command that gives the master keys may take; `None` is no limit.
@@ -153,7 +160,7 @@ pub fn master_key_timeout() -> Option<Duration> {
 
 /// The inline master key as it was set. For redaction only.
 pub fn inline_master_key() -> Option<&'static CStr> {
-    hooks::borrow(&INLINE)
+    borrow(&INLINE)
 }
 
 /// Changes whenever a master-key setting was assigned.

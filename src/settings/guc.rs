@@ -1,18 +1,15 @@
 //! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
 
-use super::MASTER_GENERATION;
-use super::keyset;
+use super::{MASTER_GENERATION, Text, keyset};
 use pgrx::prelude::*;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry};
 use prism_envelope::parse_keys;
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::Ordering::Relaxed;
 
 const INVALID: &str = "invalid value for parameter \"prism_crypt.master_key\"";
 const MASK: &CStr = c"********";
-
-type Text = GucSetting<Option<CString>>;
 
 thread_local! {
     static KEY_OBSERVER: Cell<Option<fn(&CStr)>> = const { Cell::new(None) };
@@ -89,17 +86,6 @@ pub fn reserve_prefix() {
         #[cfg(not(feature = "pg14"))]
         pg_sys::MarkGUCPrefixReserved(c"prism_crypt".as_ptr());
     }
-}
-
-/// The value of a setting where PostgreSQL keeps it; unset and empty are `None`. No copy is made: a copy of a key would
-/// not be wiped. The value stays valid until the setting is assigned again, so callers use it up at once.
-pub fn borrow(setting: &'static Text) -> Option<&'static CStr> {
-    // SAFETY: the variable of a string setting is null or a string that PostgreSQL terminated.
-    let value = unsafe {
-        let variable = setting.as_ptr();
-        if (*variable).is_null() { None } else { Some(CStr::from_ptr(*variable)) }
-    };
-    value.filter(|value| !value.is_empty())
 }
 
 /// Changes whenever the server configuration was reloaded.

@@ -7,14 +7,14 @@ use std::ffi::c_char;
 ///
 /// # Safety
 /// `text` is a terminated string.
-pub unsafe fn show_activity(text: *const c_char) {
+pub unsafe fn show(text: *const c_char) {
     // SAFETY: copies the string into this backend's own status slot, if it has one.
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text) }
 }
 
 /// The same where the statement is not known.
-pub fn hide_activity() {
+pub fn hide() {
     const WITHHELD: &std::ffi::CStr = c"<statement withheld: it sets prism_crypt.master_key>";
     // SAFETY: a string constant.
-    unsafe { show_activity(WITHHELD.as_ptr()) }
+    unsafe { show(WITHHELD.as_ptr()) }
 }
