@@ -5,6 +5,7 @@ mod datatype;
 mod datum;
 mod error;
 mod functions;
+mod hooks;
 mod hygiene;
 mod identity;
 mod interrupts;
@@ -12,39 +13,31 @@ mod keyring;
 mod nodes;
 mod plan_cache;
 mod privilege;
+mod query_constants;
 mod rotation;
 mod search;
 mod settings;
 mod sqlstate;
+mod status;
 mod varlena;
 
 use pgrx::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 ::pgrx::pg_module_magic!(name, version);
-
-static PRELOADED: AtomicBool = AtomicBool::new(false);
 
 /// Runs once, when PostgreSQL loads the library.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    // SAFETY: a global that PostgreSQL sets while it loads libraries.
-    let preloaded = unsafe { pg_sys::process_shared_preload_libraries_in_progress };
-    PRELOADED.store(preloaded, Ordering::Relaxed);
     // pgrx would otherwise send stack traces to clients, as detail of their errors, where RUST_BACKTRACE is set.
     // SAFETY: a PostgreSQL process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     hygiene::observe_keys();
     settings::init();
     datatype::init();
+    query_constants::init();
     search::init();
-    // The last to be set is the first to see a statement.
     hygiene::init();
-}
-
-/// Whether the library came in through `shared_preload_libraries`.
-fn was_preloaded() -> bool {
-    PRELOADED.load(Ordering::Relaxed)
+    hooks::init();
 }
 
 // The scripts run in this order. They are written by hand, so that what is installed can be read in one place.

@@ -5,7 +5,6 @@
 mod analyze;
 mod binary_io;
 mod cast;
-pub mod catalog;
 mod conversion;
 mod dump;
 pub mod encoding;
@@ -16,6 +15,7 @@ mod output;
 mod portal;
 pub mod reading;
 pub mod text_io;
+pub mod type_lookup;
 mod types_over;
 pub mod typmod;
 mod unseen_change;

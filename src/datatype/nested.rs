@@ -18,7 +18,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 
 pub use packed::convert_array;
-pub use shape::{holds, is_leaf};
+pub use shape::{has_encrypted_column, holds, is_leaf};
 
 /// One value found, of which only the front is fetched.
 pub struct Leaf<'a> {

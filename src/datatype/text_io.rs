@@ -2,14 +2,14 @@
 
 use crate::datatype::conversion::{self, Purpose};
 use crate::datatype::{encoding, load, output, typmod, unseen_change};
-use crate::datum::{CStringResult, Encrypted, EncryptedResult, Payload};
+use crate::datum::{CStringResult, Encrypted, EncryptedResult};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
 use crate::plan_cache;
 use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::{Attributes, armor};
+use prism_envelope::armor;
 use std::ffi::CStr;
 
 /// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads. As the
@@ -64,16 +64,6 @@ pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> 
         privilege::require_search(fcinfo)?;
     }
     encoding::with_utf8(text, |text| keyring::seal(None, &attributes, text))
-}
-
-/// Seals a `text` for a comparison: without a class, and without a search tag.
-///
-/// # Safety
-/// The datum is a non-null `text`.
-pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
-    // SAFETY: as promised by the caller.
-    let text = unsafe { Payload::from_datum(text, false) }.ok_or(Error::Internal("no text"))?;
-    encoding::with_utf8(text.bytes(), |text| keyring::seal(None, &Attributes::default(), text))
 }
 
 /// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.

@@ -1,7 +1,7 @@
 //! Every type that holds a given one. One pass over each catalog that says what types are made of, and a walk that goes over
 //! each step once: whatever types others make, and however many.
 
-use super::catalog::{Makeup, column_types};
+use super::type_lookup::{Makeup, column_types};
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;

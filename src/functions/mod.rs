@@ -5,4 +5,3 @@ mod encrypt;
 mod inspect;
 mod mask;
 mod reencrypt;
-mod status;

@@ -5,6 +5,7 @@
 //! here; every way out of a statement, by an error too, passes [`run`], which sets the height of before.
 
 use super::{copied, level};
+use crate::datatype::nested;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -29,6 +30,31 @@ unsafe extern "C-unwind" {
     fn FlushErrorState();
     fn ReThrowError(error: *mut pg_sys::ErrorData) -> !;
     fn IsLogicalWorker() -> bool;
+}
+
+/// Whether a statement is a COPY into encrypted columns.
+///
+/// # Safety
+/// `node` is null or a utility statement.
+pub unsafe fn is_into_encrypted_column(node: *mut pg_sys::Node) -> bool {
+    // SAFETY: the node's tag says what it is; catalog look-ups happen inside the statement's transaction.
+    unsafe {
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) {
+            return false;
+        }
+        let copy = &*node.cast::<pg_sys::CopyStmt>();
+        if !copy.is_from || copy.relation.is_null() || !pg_sys::IsTransactionState() {
+            return false;
+        }
+        let relation = pg_sys::RangeVarGetRelidExtended(
+            copy.relation,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        );
+        relation != pg_sys::InvalidOid && nested::has_encrypted_column(relation)
+    }
 }
 
 /// Whether a COPY into encrypted columns is running.

@@ -1,23 +1,19 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 
 mod activity;
-mod alter_type;
-mod asked;
+pub mod alter_type;
+pub mod asked;
 mod blank;
 mod copied;
-mod copy;
+pub mod copy;
 mod level;
 mod lexer;
 mod log;
 mod naming;
 mod ordering;
 mod redact;
-mod setting;
-mod statement;
+pub mod setting;
 mod view;
-mod worker;
-
-pub use statement::is_outermost;
 
 /// Has keys noted that settings are given. To be called before they are declared: a session may have set one before.
 pub fn observe_keys() {
@@ -28,6 +24,4 @@ pub fn observe_keys() {
 pub fn init() {
     log::init();
     copy::init();
-    statement::init();
-    worker::init();
 }

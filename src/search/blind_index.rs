@@ -1,6 +1,5 @@
 //! `blind_index`: a keyed hash for a column of its own.
 
-use super::simplify::call_to_simplify;
 use crate::datatype::encoding;
 use crate::datum::{Node, Payload, Text};
 use crate::error::{Error, SqlResult};
@@ -8,6 +7,7 @@ use crate::keyring::search;
 use crate::nodes::nth;
 use crate::plan_cache;
 use crate::privilege::{require_execute, require_search};
+use crate::query_constants::call_to_simplify;
 use crate::varlena::Varlena;
 use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;

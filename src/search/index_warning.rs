@@ -1,7 +1,7 @@
 //! Warns of an index on a column that is not searchable: it works, but opens values at every step.
 
-use crate::datatype::catalog;
 use crate::datatype::typmod::Modifier;
+use crate::datatype::{nested, type_lookup};
 use crate::nodes::length;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -43,7 +43,7 @@ pub unsafe fn before(node: *mut pg_sys::Node) -> Before {
         let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
         let relation =
             pg_sys::RangeVarGetRelidExtended(table, pg_sys::NoLock as i32, missing_ok, None, null_mut());
-        if relation == pg_sys::InvalidOid || !catalog::has_encrypted_column(relation) {
+        if relation == pg_sys::InvalidOid || !nested::has_encrypted_column(relation) {
             return NOTHING;
         }
         Before { relation, indexes: indexes_of(relation) }
@@ -110,7 +110,7 @@ unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
         let columns = std::slice::from_raw_parts(form.indkey.values.as_ptr(), keys);
         let families = std::slice::from_raw_parts((*index).rd_opfamily, keys);
         let needs_keys = columns.iter().zip(families).any(|(column, family)| {
-            catalog::is_of_extension(pg_sys::OperatorFamilyRelationId, *family)
+            type_lookup::is_of_extension(pg_sys::OperatorFamilyRelationId, *family)
                 && !is_searchable(form.indrelid, *column)
         });
         pg_sys::relation_close(index, lock);

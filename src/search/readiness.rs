@@ -14,25 +14,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_int;
 
-unsafe extern "C-unwind" {
-    // pgrx's own binding would catch errors and raise poorer ones.
-    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
-}
-
 thread_local! {
-    static NEXT: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
     static IS_LOOKED_UP: Cell<bool> = const { Cell::new(false) };
     /// Whether relations have columns that hold encrypted values, and as of when that is known.
     static RELATIONS: RefCell<(u32, Option<HashMap<pg_sys::Oid, bool>>)> = const { RefCell::new((0, None)) };
-}
-
-/// Installs the hook.
-pub fn init() {
-    // SAFETY: set once, while the library is loaded.
-    unsafe {
-        NEXT.set(pg_sys::ExecutorStart_hook);
-        pg_sys::ExecutorStart_hook = Some(executor_start);
-    }
 }
 
 /// PostgreSQL looks up a function that indexes are ordered by. It does so once a session.
@@ -88,14 +73,15 @@ fn builds_indexes(tag: pg_sys::NodeTag) -> bool {
     )
 }
 
-/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
-unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
-    // SAFETY: everything is passed on as PostgreSQL gave it.
+/// A query is about to be run: it was made ready with these flags. Not guarded, and without anything to drop: errors pass through as
+/// PostgreSQL raised them.
+///
+/// # Safety
+/// PostgreSQL's own query, after `ExecutorStart`.
+#[inline]
+pub unsafe fn before_query(query: *const pg_sys::QueryDesc, flags: c_int) {
+    // SAFETY: as promised by the caller.
     unsafe {
-        match NEXT.get() {
-            Some(next) => next(query, flags),
-            None => standard_ExecutorStart(query, flags),
-        }
         let relations = (*(*query).plannedstmt).relationOids;
         if is_needed() && !relations.is_null() && flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY == 0
         {

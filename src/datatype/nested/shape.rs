@@ -1,7 +1,7 @@
 //! What a type is made of. Types may be nested as deeply, and used as often, as their owner likes: each is looked at once,
 //! without recursion, and a cancel ends it.
 
-use crate::datatype::catalog::{self, Makeup};
+use crate::datatype::type_lookup::{self, Makeup};
 use crate::keyring;
 use pgrx::{check_for_interrupts, pg_sys};
 use std::cell::{Cell, RefCell};
@@ -68,6 +68,15 @@ pub fn holds(type_oid: pg_sys::Oid) -> Holds {
     }
 }
 
+/// Whether a relation has a column whose values can hold the type, in any depth of arrays, composites, domains, ranges and
+/// multiranges. Partitions have the columns of their table, so they are not looked at. Inside a transaction.
+pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
+    // What initdb made holds nothing of ours.
+    type_lookup::column_types(relation)
+        .into_iter()
+        .any(|one| one.to_u32() >= pg_sys::FirstNormalObjectId && holds(one).encrypted)
+}
+
 thread_local! {
     static SHAPES: RefCell<HashMap<pg_sys::Oid, Shape>> = RefCell::new(HashMap::new());
     /// Of composite types, and as of when: of which generation of types and of relations.
@@ -108,7 +117,7 @@ fn look_into(composite: pg_sys::Oid) -> Holds {
     let mut to_see = vec![composite];
     while let Some(composite) = to_see.pop() {
         let Makeup::Row(relation) = Makeup::of(composite) else { continue };
-        for column in catalog::column_types(relation) {
+        for column in type_lookup::column_types(relation) {
             check_for_interrupts!();
             let core = shape(column).core;
             match shape(core).kind {
@@ -183,7 +192,7 @@ fn kind_of(type_oid: pg_sys::Oid, makeup: Makeup) -> Kind {
         // Arrays in the catalogs (pg_attribute.attmissingval) are of the type `anyarray`, and tell what of themselves.
         _ if type_oid == pg_sys::ANYARRAYOID => Kind::Array,
         _ if type_oid == pg_sys::BYTEAOID => Kind::Bytes,
-        _ if catalog::is_encrypted_text(type_oid) => Kind::Encrypted,
+        _ if type_lookup::is_encrypted_text(type_oid) => Kind::Encrypted,
         _ => Kind::Other,
     }
 }

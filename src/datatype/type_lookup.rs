@@ -1,16 +1,6 @@
-//! Where the type is used: catalog look-ups. None locks anything, so nobody can keep them waiting.
+//! What the catalogs say of types, and of what is ours. None of these look-ups locks anything, so nobody can keep them waiting.
 
-use crate::datatype::nested;
 use pgrx::pg_sys;
-
-/// Whether a relation has a column whose values can hold the type, in any depth of arrays, composites, domains, ranges and
-/// multiranges. Partitions have the columns of their table, so they are not looked at. Inside a transaction.
-pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
-    // What initdb made holds nothing of ours.
-    column_types(relation)
-        .into_iter()
-        .any(|one| one.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(one).encrypted)
-}
 
 /// What a type is made of, one step deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,8 @@
-//! Parallel workers show the text of their leader's client, and have it from the plan: as it was sent.
+//! `ExecutorStart_hook`: what indexes of the query may need is fetched before it runs. Parallel workers show the text of their
+//! leader's client, and have it from the plan, as it was sent: so keys are taken out of it first.
 
-use super::asked;
+use crate::hygiene::asked;
+use crate::search::readiness;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -33,6 +35,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             Some(next) => next(query, flags),
             None => standard_ExecutorStart(query, flags),
         }
+        readiness::before_query(query, flags);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 
-use crate::datatype::catalog;
-use crate::datatype::text_io::seal_unsearchable;
+use super::with_text::{operator_of, seal_unsearchable};
+use crate::datatype::type_lookup;
 use crate::datum::Node;
 use crate::error::{Error, SqlResult};
 use crate::nodes::{has_name, length, nth};
@@ -90,7 +90,7 @@ pub unsafe fn call_to_simplify(
             return Ok(None);
         }
         let call = &*(*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>()).fcall;
-        let is_ours = catalog::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
+        let is_ours = type_lookup::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
             && length(call.args) == arguments;
         Ok(is_ours.then_some(call))
     }
@@ -129,7 +129,7 @@ impl Side {
             // Any function that gives the type may stand here, also one without arguments.
             let text = nth(cast.args, 0);
             if text.is_null()
-                || !catalog::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
+                || !type_lookup::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
                 || !has_name(pg_sys::get_func_name(cast.funcid), c"encrypted_text")
             {
                 return;
@@ -169,23 +169,5 @@ unsafe fn constant_text(node: *mut pg_sys::Node) -> Option<pg_sys::Datum> {
         }
         let constant = &*node.cast::<pg_sys::Const>();
         (!constant.constisnull).then_some(constant.constvalue)
-    }
-}
-
-/// The operator of this name in the schema of a function, between values of these types.
-///
-/// # Safety
-/// Inside a transaction.
-pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operands: [pg_sys::Oid; 2]) -> pg_sys::Oid {
-    // SAFETY: the keys are of the types that this cache has: name, oid, oid, oid.
-    unsafe {
-        pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::OPERNAMENSP as i32,
-            pg_sys::Anum_pg_operator_oid as pg_sys::AttrNumber,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(operands[0]),
-            pg_sys::Datum::from(operands[1]),
-            pg_sys::Datum::from(pg_sys::get_func_namespace(function)),
-        )
     }
 }

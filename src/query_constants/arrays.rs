@@ -1,9 +1,8 @@
 //! Constant arrays of text that values are compared with.
 
-use super::constants::{WithText, known, with_constant};
-use super::simplify::operator_of;
-use crate::datatype::text_io::seal_unsearchable;
-use crate::datatype::{catalog, nested};
+use super::evaluation::known;
+use super::with_text::{WithText, operator_of, seal_unsearchable, with_constant};
+use crate::datatype::{nested, type_lookup};
 use crate::error::Error;
 use crate::nodes::nth;
 use pgrx::PgMemoryContexts;
@@ -103,7 +102,7 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
         let texts = coercion.arg;
         let name = pg_sys::get_opname(comparison.opno);
-        if left != right || name.is_null() || !catalog::is_encrypted_text(left) {
+        if left != right || name.is_null() || !type_lookup::is_encrypted_text(left) {
             return;
         }
         let name = CStr::from_ptr(name);

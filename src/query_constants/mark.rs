@@ -2,30 +2,16 @@
 //! again and again. Each is wrapped into a call of `prism_crypt._sealed_constant()`, which gives what it is given. The planner
 //! takes the call away; what PostgreSQL keeps is that the statement depends on the function. See `plan_cache::forget_constants`.
 
-use super::simplify::call_to_simplify;
-use super::views;
+use super::eq_support::call_to_simplify;
+use super::view_definition;
 use crate::datum::Node;
 use crate::error::SqlResult;
 use crate::plan_cache;
 use crate::privilege::find_function;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
-use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr::null_mut;
-
-thread_local! {
-    static NEXT: Cell<pg_sys::post_parse_analyze_hook_type> = const { Cell::new(None) };
-}
-
-/// Installs the hook.
-pub fn init() {
-    // SAFETY: set once, while the library is loaded.
-    unsafe {
-        NEXT.set(pg_sys::post_parse_analyze_hook);
-        pg_sys::post_parse_analyze_hook = Some(analyzed);
-    }
-}
 
 /// `prism_crypt._sealed_constant(anyelement) → anyelement`: what it is given.
 #[pg_extern(sql = false)]
@@ -111,24 +97,20 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::Query;
 }
 
-/// Not guarded, and without anything to drop, as all of the walk: errors pass through as PostgreSQL raised them.
-unsafe extern "C-unwind" fn analyzed(
-    state: *mut pg_sys::ParseState,
-    query: *mut pg_sys::Query,
-    jumble: *mut pg_sys::JumbleState,
-) {
-    // SAFETY: everything is passed on as PostgreSQL gave it; the hook may change the query.
-    unsafe {
-        if plan_cache::may_have_sealed_literals() && !views::is_definition((*state).p_sourcetext) {
-            if views::are_unknown() {
-                plan_cache::constants_are_in_plans(None);
-            } else {
-                mark_query(query);
-            }
-        }
-        if let Some(next) = NEXT.get() {
-            next(state, query, jumble);
-        }
+/// Marks the sealed literals of a statement that was just analysed, if it may have any; `text` is its source. Not guarded, and
+/// without anything to drop, as all of the walk: errors pass through as PostgreSQL raised them.
+///
+/// # Safety
+/// What PostgreSQL passed to the hook, which may change the query.
+pub unsafe fn mark_literals(query: *mut pg_sys::Query, text: *const c_char) {
+    if !plan_cache::may_have_sealed_literals() || view_definition::is_running(text) {
+        return;
+    }
+    if view_definition::are_unknown() {
+        plan_cache::constants_are_in_plans(None);
+    } else {
+        // SAFETY: as promised by the caller.
+        unsafe { mark_query(query) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! `prism_crypt.status()`: one row a check. A problem is a row, never an error.
 
 use crate::error::Error;
-use crate::hygiene;
+use crate::hooks;
 use crate::keyring;
 use crate::settings;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -129,13 +129,13 @@ fn hardware() -> Check {
 
 /// Without preloading, a key that is set before the first use is an unprotected placeholder for so long.
 fn preload() -> Check {
-    let preloaded = crate::was_preloaded();
+    let preloaded = hooks::were_preloaded();
     ("preloaded", if preloaded { "yes" } else { "no" }.to_owned(), preloaded)
 }
 
 /// A library that comes before this one, because it was loaded later, keeps the text of statements that set a key.
 fn sees_statements_first() -> Check {
-    let first = hygiene::is_outermost();
+    let first = hooks::is_outermost();
     let setting = if first { "yes" } else { "no: list prism_crypt last in shared_preload_libraries" };
     ("sees_statements_first", setting.to_owned(), first)
 }

@@ -1,6 +1,8 @@
-//! Watches utility statements: those that name the key setting, and COPY into encrypted columns.
+//! `ProcessUtility_hook`: what is done before and after a utility statement. It is run without the keys in its text; a COPY into
+//! encrypted columns, with its input kept out of errors.
 
-use super::{alter_type, asked, copy, setting};
+use crate::hygiene::{alter_type, asked, copy, setting};
+use crate::query_constants::view_definition;
 use crate::rotation::deferral;
 use crate::search::{index_warning, readiness};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -55,20 +57,31 @@ unsafe extern "C-unwind" fn process_utility(
     unsafe {
         let before = before(statement, text);
         let types = alter_type::before((*statement).utilityStmt);
-        let call_next = || match NEXT.get() {
-            Some(next) => {
-                next(statement, before.text, read_only_tree, context, params, query_env, receiver, completion)
+        let call_next = || {
+            let outer = view_definition::begin(statement, before.text);
+            match NEXT.get() {
+                Some(next) => next(
+                    statement,
+                    before.text,
+                    read_only_tree,
+                    context,
+                    params,
+                    query_env,
+                    receiver,
+                    completion,
+                ),
+                None => standard_ProcessUtility(
+                    statement,
+                    before.text,
+                    read_only_tree,
+                    context,
+                    params,
+                    query_env,
+                    receiver,
+                    completion,
+                ),
             }
-            None => standard_ProcessUtility(
-                statement,
-                before.text,
-                read_only_tree,
-                context,
-                params,
-                query_env,
-                receiver,
-                completion,
-            ),
+            view_definition::end(outer);
         };
         if before.copies || copy::is_running() {
             copy::run(call_next)
@@ -120,7 +133,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
         Before {
             // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
             text: if blanked.is_null() { text } else { blanked },
-            copies: is_copy_into_encrypted_column(node),
+            copies: copy::is_into_encrypted_column(node),
             indexes: index_warning::before(node),
         }
     }
@@ -130,27 +143,4 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
 unsafe extern "C-unwind" fn indexes_after(before: index_warning::Before) {
     // SAFETY: the statement has just been run, in this transaction.
     unsafe { index_warning::after(before) }
-}
-
-/// # Safety
-/// `node` is null or a utility statement.
-unsafe fn is_copy_into_encrypted_column(node: *mut pg_sys::Node) -> bool {
-    // SAFETY: the node's tag says what it is; catalog look-ups happen inside the statement's transaction.
-    unsafe {
-        if !pgrx::is_a(node, pg_sys::NodeTag::T_CopyStmt) {
-            return false;
-        }
-        let copy = &*node.cast::<pg_sys::CopyStmt>();
-        if !copy.is_from || copy.relation.is_null() || !pg_sys::IsTransactionState() {
-            return false;
-        }
-        let relation = pg_sys::RangeVarGetRelidExtended(
-            copy.relation,
-            pg_sys::NoLock as i32,
-            pg_sys::RVROption::RVR_MISSING_OK,
-            None,
-            std::ptr::null_mut(),
-        );
-        relation != pg_sys::InvalidOid && crate::datatype::catalog::has_encrypted_column(relation)
-    }
 }

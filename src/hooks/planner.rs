@@ -1,0 +1,51 @@
+//! `planner_hook`: the constants of a query are sealed before it is planned, and its plan is marked if it holds any.
+
+use crate::plan_cache;
+use crate::query_constants;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::{c_char, c_int};
+
+thread_local! {
+    static NEXT: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
+}
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding would catch errors and raise poorer ones.
+    fn standard_planner(
+        query: *mut pg_sys::Query,
+        text: *const c_char,
+        options: c_int,
+        params: pg_sys::ParamListInfo,
+    ) -> *mut pg_sys::PlannedStmt;
+}
+
+pub fn init() {
+    // SAFETY: set once, while the library is loaded.
+    unsafe {
+        NEXT.set(pg_sys::planner_hook);
+        pg_sys::planner_hook = Some(plan);
+    }
+}
+
+/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: c_int,
+    params: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change the query that it is given.
+    unsafe {
+        let before = plan_cache::constants_sealed();
+        query_constants::seal_in(query, params);
+        let plan = match NEXT.get() {
+            Some(next) => next(query, text, options, params),
+            None => standard_planner(query, text, options, params),
+        };
+        if plan_cache::constants_sealed() != before {
+            query_constants::mark_plan(plan);
+        }
+        plan
+    }
+}

@@ -1,0 +1,100 @@
+//! Before a statement is planned: seals the texts in `value = ANY (array)`, `value IS DISTINCT FROM text` and
+//! `NULLIF(value, text)`, where the text is a constant or a parameter that the plan is made for. The operators themselves
+//! see to `=` and `<>` (`eq_support`), but about these PostgreSQL asks no function.
+
+use super::arrays::seal_array;
+use super::evaluation::known;
+use super::with_text::{WithText, seal_unsearchable, with_constant};
+use crate::error::Error;
+use crate::nodes::nth;
+use pgrx::prelude::*;
+use std::ffi::{c_int, c_void};
+
+type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+
+unsafe extern "C-unwind" {
+    // pgrx has them for some versions only, and with an error boundary at each node.
+    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_walker_impl")]
+    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
+    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "query_tree_walker_impl")]
+    fn query_tree_walker(
+        query: *mut pg_sys::Query,
+        walker: Walker,
+        context: *mut c_void,
+        flags: c_int,
+    ) -> bool;
+    fn check_stack_depth();
+}
+
+/// Seals the constants of a query that is about to be planned. Not guarded, and without anything to drop: errors pass through as
+/// PostgreSQL raised them.
+///
+/// # Safety
+/// PostgreSQL's own query, which a planner may change, and the parameters that it is planned with, or null.
+pub unsafe fn seal_in(query: *mut pg_sys::Query, params: pg_sys::ParamListInfo) {
+    // SAFETY: as promised by the caller.
+    unsafe { walk(query.cast(), params.cast()) };
+}
+
+/// Finds the comparisons. Not guarded: see [`seal_in`].
+unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, params: *mut c_void) -> bool {
+    // SAFETY: the node's tag says what it is.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        match (*node).type_ {
+            pg_sys::NodeTag::T_Query => {
+                check_stack_depth();
+                return query_tree_walker(node.cast(), walk, params, 0);
+            }
+            pg_sys::NodeTag::T_ScalarArrayOpExpr
+            | pg_sys::NodeTag::T_DistinctExpr
+            | pg_sys::NodeTag::T_NullIfExpr => seal(node, params.cast()),
+            _ => {}
+        }
+        expression_tree_walker(node, walk, params)
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
+    // SAFETY: PostgreSQL passes one of the nodes that `walk` lets through.
+    let sealed = unsafe {
+        match (*node).type_ {
+            pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),
+            kind => seal_text(&mut *node.cast(), kind == pg_sys::NodeTag::T_DistinctExpr, params),
+        }
+    };
+    if let Err(error) = sealed {
+        pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
+    }
+}
+
+/// Seals the text that a value is compared with. `NULLIF` gives its left side, which so must stay what it is.
+///
+/// # Safety
+/// The parameters are null or what PostgreSQL plans with.
+unsafe fn seal_text(
+    comparison: &mut pg_sys::OpExpr,
+    both_sides: bool,
+    params: pg_sys::ParamListInfo,
+) -> Result<(), Error> {
+    let Some(operator) =
+        WithText::of(comparison.opno).filter(|operator| both_sides || !operator.is_text_left)
+    else {
+        return Ok(());
+    };
+    let place = i32::from(!operator.is_text_left);
+    // SAFETY: the nodes are those of the query; the comparison has two arguments.
+    unsafe {
+        let text = known(nth(comparison.args, place), pg_sys::TEXTOID, params);
+        let Some(text) = text else { return Ok(()) };
+        let sealed = seal_unsearchable(text)?.datum();
+        comparison.args = with_constant(comparison.args, place, operator.encrypted, sealed);
+        comparison.opno = operator.sealed;
+        comparison.opfuncid = pg_sys::get_opcode(operator.sealed);
+        comparison.inputcollid = pg_sys::InvalidOid;
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The operators between `encrypted_text` and text, and the sealed constant that takes the text's place.
+
+use crate::datatype::{encoding, type_lookup};
+use crate::datum::Payload;
+use crate::error::Error;
+use crate::nodes::nth;
+use crate::varlena::Varlena;
+use crate::{keyring, plan_cache};
+use pgrx::{FromDatum, pg_sys};
+use prism_envelope::Attributes;
+use std::ffi::CStr;
+
+/// An operator between `encrypted_text` and text, in whatever order.
+pub struct WithText {
+    pub is_text_left: bool,
+    pub encrypted: pg_sys::Oid,
+    /// That of the same name between two values.
+    pub sealed: pg_sys::Oid,
+}
+
+impl WithText {
+    /// Inside a transaction.
+    pub fn of(operator: pg_sys::Oid) -> Option<Self> {
+        if operator.to_u32() < pg_sys::FirstNormalObjectId {
+            return None;
+        }
+        // SAFETY: catalog look-ups; an operator that a query names exists.
+        unsafe {
+            let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+            pg_sys::op_input_types(operator, &mut left, &mut right);
+            let (is_text_left, encrypted) = match (left, right) {
+                (pg_sys::TEXTOID, encrypted) => (true, encrypted),
+                (encrypted, pg_sys::TEXTOID) => (false, encrypted),
+                _ => return None,
+            };
+            if !type_lookup::is_encrypted_text(encrypted) {
+                return None;
+            }
+            let name = pg_sys::get_opname(operator);
+            if name.is_null() {
+                return None;
+            }
+            let sealed =
+                operator_of(pg_sys::get_opcode(operator), CStr::from_ptr(name), [encrypted, encrypted]);
+            (sealed != pg_sys::InvalidOid).then_some(Self { is_text_left, encrypted, sealed })
+        }
+    }
+}
+
+/// The operator of this name in the schema of a function, between values of these types.
+///
+/// # Safety
+/// Inside a transaction.
+pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operands: [pg_sys::Oid; 2]) -> pg_sys::Oid {
+    // SAFETY: the keys are of the types that this cache has: name, oid, oid, oid.
+    unsafe {
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::OPERNAMENSP as i32,
+            pg_sys::Anum_pg_operator_oid as pg_sys::AttrNumber,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(operands[0]),
+            pg_sys::Datum::from(operands[1]),
+            pg_sys::Datum::from(pg_sys::get_func_namespace(function)),
+        )
+    }
+}
+
+/// Seals a `text` for a comparison: without a class, and without a search tag.
+///
+/// # Safety
+/// The datum is a non-null `text`.
+pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
+    // SAFETY: as promised by the caller.
+    let text = unsafe { Payload::from_datum(text, false) }.ok_or(Error::Internal("no text"))?;
+    encoding::with_utf8(text.bytes(), |text| keyring::seal(None, &Attributes::default(), text))
+}
+
+/// Two arguments, one of them replaced by a constant.
+///
+/// # Safety
+/// The list has two nodes; the value is of the type.
+pub unsafe fn with_constant(
+    arguments: *mut pg_sys::List,
+    place: i32,
+    type_oid: pg_sys::Oid,
+    value: pg_sys::Datum,
+) -> *mut pg_sys::List {
+    plan_cache::note_constant();
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let constant = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);
+        let other = nth(arguments, 1 - place).cast();
+        let (first, second) = if place == 0 { (constant.cast(), other) } else { (other, constant.cast()) };
+        pg_sys::list_make2_impl(
+            pg_sys::NodeTag::T_List,
+            pg_sys::ListCell { ptr_value: first },
+            pg_sys::ListCell { ptr_value: second },
+        )
+    }
+}
