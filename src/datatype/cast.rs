@@ -6,7 +6,7 @@ use crate::datatype::typmod::{self, Modifier};
 use crate::datatype::{load, text_io, unseen_change};
 use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
 use crate::error::{Error, SqlResult};
-use crate::keyring::{self, search};
+use crate::keyring::{self, search_tags};
 use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
@@ -68,7 +68,7 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
     }
     let search_tag = match found.search_tag {
         _ if !is_searchable => None,
-        Some(tag) if !search::is_outdated(envelope.key_version(), tag)? => Some(tag),
+        Some(tag) if !search_tags::is_outdated(envelope.key_version(), tag)? => Some(tag),
         _ => {
             privilege::require_search(fcinfo)?;
             Some(SearchTag::UNMADE)

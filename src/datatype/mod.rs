@@ -9,7 +9,7 @@ mod conversion;
 mod dump;
 pub mod encoding;
 mod load;
-mod mask;
+mod masking;
 pub mod nested;
 mod output;
 mod portal;

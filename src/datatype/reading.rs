@@ -1,7 +1,7 @@
 //! Values that hold text, opened and given in the server's encoding.
 
 use crate::datatype::encoding;
-use crate::datatype::mask::mask;
+use crate::datatype::masking::mask;
 use crate::error::Error;
 use crate::keyring;
 use crate::varlena::Varlena;

@@ -3,5 +3,5 @@
 mod decrypt;
 mod encrypt;
 mod inspect;
-mod mask;
+mod mask_field;
 mod reencrypt;

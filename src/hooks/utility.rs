@@ -1,7 +1,7 @@
 //! `ProcessUtility_hook`: what is done before and after a utility statement. It is run without the keys in its text; a COPY into
 //! encrypted columns, with its input kept out of errors.
 
-use crate::hygiene::{alter_type, asked, copy, setting};
+use crate::hygiene::{alter_type, asked, copy_statement, key_statement};
 use crate::query_constants::view_definition;
 use crate::rotation::deferral;
 use crate::search::{index_warning, readiness};
@@ -83,8 +83,8 @@ unsafe extern "C-unwind" fn process_utility(
             }
             view_definition::end(outer);
         };
-        if before.copies || copy::is_running() {
-            copy::run(call_next)
+        if before.copies || copy_statement::is_running() {
+            copy_statement::run(call_next)
         } else {
             call_next()
         }
@@ -125,7 +125,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
     unsafe {
         let (node, location, length) =
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
-        let blanked = asked::blanked(text, location, length, setting::is_named_by(node));
+        let blanked = asked::blanked(text, location, length, key_statement::is_named_by(node));
         readiness::before_utility(node);
         if let Err(error) = deferral::check(node) {
             ErrorReport::from(error).report(PgLogLevel::ERROR);
@@ -133,7 +133,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
         Before {
             // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
             text: if blanked.is_null() { text } else { blanked },
-            copies: copy::is_into_encrypted_column(node),
+            copies: copy_statement::is_into_encrypted_column(node),
             indexes: index_warning::before(node),
         }
     }

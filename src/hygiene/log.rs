@@ -7,7 +7,7 @@
 use super::asked::{self, Asked};
 use super::lexer::Dialect;
 use super::redact::{self, cut_from, edit, overwrite};
-use super::{copy, level, naming, ordering};
+use super::{copy_statement, level, naming, order_by_hint};
 use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
 use memchr::memmem;
@@ -42,10 +42,10 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
     // SAFETY: PostgreSQL passes the message that it is about to emit.
     unsafe {
         withhold_keys(&mut *error);
-        copy::withhold(&mut *error);
+        copy_statement::withhold(&mut *error);
         withhold_shown_plaintext(&mut *error);
         if (*error).elevel >= PgLogLevel::ERROR as i32 {
-            ordering::explain(&mut *error);
+            order_by_hint::explain(&mut *error);
         }
         if level::is_for_the_client_only(&*error) {
             (*error).output_to_server = false;

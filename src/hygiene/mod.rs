@@ -4,15 +4,15 @@ mod activity;
 pub mod alter_type;
 pub mod asked;
 mod blank;
-mod copied;
-pub mod copy;
+mod copy_message;
+pub mod copy_statement;
+pub mod key_statement;
 mod level;
 mod lexer;
 mod log;
 mod naming;
-mod ordering;
+mod order_by_hint;
 mod redact;
-pub mod setting;
 mod view;
 
 /// Has keys noted that settings are given. To be called before they are declared: a session may have set one before.
@@ -23,5 +23,5 @@ pub fn observe_keys() {
 /// Installs the hooks.
 pub fn init() {
     log::init();
-    copy::init();
+    copy_statement::init();
 }

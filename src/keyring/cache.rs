@@ -2,11 +2,10 @@
 
 use super::budget::{Budget, Budgets};
 use super::invalidation;
-use super::memo::Memo;
 use super::replaced;
-use super::search::{scatter_envelopes, scatter_texts};
 use super::sources;
 use super::table::{KeyRow, KeyState, KeyTable};
+use super::tag_cache::{TagCache, scatter_envelopes, scatter_texts};
 use crate::error::{Error, KeyName};
 use crate::interrupts;
 use crate::settings;
@@ -64,9 +63,9 @@ pub struct Keyring {
     /// The generation of the index key that the last compared value is under, likewise.
     last_generation: Option<(KeyVersion, Option<u8>)>,
     /// Search tags of values that carry none.
-    pub opened: Memo,
+    pub opened: TagCache,
     /// Search tags of text in the session's keyset.
-    pub texts: Memo,
+    pub texts: TagCache,
 }
 
 impl Keyring {
@@ -89,8 +88,8 @@ impl Keyring {
             current_index: None,
             last_in_keyset: None,
             last_generation: None,
-            opened: Memo::new(scatter_envelopes),
-            texts: Memo::new(scatter_texts),
+            opened: TagCache::new(scatter_envelopes),
+            texts: TagCache::new(scatter_texts),
         }
     }
 

@@ -8,12 +8,12 @@ mod cache;
 mod carried;
 mod invalidation;
 mod locks;
-mod memo;
 mod own_table;
 mod replaced;
-pub mod search;
+pub mod search_tags;
 mod sources;
 mod table;
+mod tag_cache;
 mod transaction;
 mod usage;
 

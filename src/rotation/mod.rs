@@ -3,7 +3,7 @@
 mod caller;
 pub mod deferral;
 mod failure;
-mod nested;
+mod nested_values;
 mod sample;
 mod session;
 mod target;

@@ -3,7 +3,7 @@
 use crate::datatype::encoding;
 use crate::datum::{Node, Payload, Text};
 use crate::error::{Error, SqlResult};
-use crate::keyring::search;
+use crate::keyring::search_tags;
 use crate::nodes::nth;
 use crate::plan_cache;
 use crate::privilege::{require_execute, require_search};
@@ -33,10 +33,10 @@ fn index_of(
     let Some(value) = value else { return Ok(None) };
     let bits = bits.and_then(|bits| usize::try_from(bits).ok()).ok_or(Error::BlindIndexBits)?;
     let index = encoding::with_utf8(value.0.bytes(), |value| match context {
-        None => search::blind_index(value, None, bits),
-        Some(context) => {
-            encoding::with_utf8(context.0.bytes(), |context| search::blind_index(value, Some(context), bits))
-        }
+        None => search_tags::blind_index(value, None, bits),
+        Some(context) => encoding::with_utf8(context.0.bytes(), |context| {
+            search_tags::blind_index(value, Some(context), bits)
+        }),
     })?;
     Ok(Some(index))
 }

@@ -3,7 +3,7 @@
 use crate::datatype::encoding;
 use crate::datum::{Stored, Text};
 use crate::error::Error;
-use crate::keyring::search;
+use crate::keyring::search_tags;
 use crate::privilege::{self, require_search};
 use pgrx::pg_sys;
 use prism_envelope::SearchTag;
@@ -40,7 +40,7 @@ pub fn are_comparable(one: SearchTag, other: SearchTag) -> bool {
 }
 
 fn are_equal_otherwise(left: &Stored<'_>, right: &Stored<'_>) -> Result<bool, Error> {
-    if search::are_of_different_keysets(left.key_version()?, right.key_version()?)? {
+    if search_tags::are_of_different_keysets(left.key_version()?, right.key_version()?)? {
         return Ok(false);
     }
     match last_tags(left, right) {
@@ -98,7 +98,7 @@ pub fn last_tags(left: &Stored<'_>, right: &Stored<'_>) -> Result<(SearchTag, Se
     if tags.0.generation() != tags.1.generation() && !privilege::is_logical_worker() {
         for value in [left, right] {
             let version = value.key_version()?;
-            if !search::is_index_key_known(version)? {
+            if !search_tags::is_index_key_known(version)? {
                 return Err(Error::IndexKeyUnknown(version));
             }
         }
@@ -112,7 +112,7 @@ pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
     let wanted = tag_of_text(text)?;
     match value.search_tag() {
         Some(tag) if are_comparable(tag, wanted) => Ok(tag == wanted),
-        _ => Ok(search::is_of_session_keyset(value.key_version()?)? && last_tag(value)? == wanted),
+        _ => Ok(search_tags::is_of_session_keyset(value.key_version()?)? && last_tag(value)? == wanted),
     }
 }
 
@@ -120,19 +120,19 @@ pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
 #[inline]
 pub fn last_tag(value: &Stored<'_>) -> Result<SearchTag, Error> {
     if let Some(tag) = value.search_tag()
-        && let Some(tag) = search::carried_tag(value.key_version()?, tag)?
+        && let Some(tag) = search_tags::carried_tag(value.key_version()?, tag)?
     {
         return Ok(tag);
     }
     let value = value.value();
-    match search::known_tag(value.bytes())? {
+    match search_tags::known_tag(value.bytes())? {
         Some(tag) => Ok(tag),
-        None => search::make_tag(value.bytes(), &value.envelope()?),
+        None => search_tags::make_tag(value.bytes(), &value.envelope()?),
     }
 }
 
 /// The tag of a text: that of the value that it would be in the session's keyset.
 #[inline]
 pub fn tag_of_text(text: Text<'_>) -> Result<SearchTag, Error> {
-    encoding::with_utf8(text.0.bytes(), search::tag_of_text)
+    encoding::with_utf8(text.0.bytes(), search_tags::tag_of_text)
 }

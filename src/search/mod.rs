@@ -3,14 +3,14 @@
 
 mod blind_index;
 mod compare;
+mod fast_path;
 mod hashing;
 pub mod index_build;
+mod index_order;
 pub mod index_warning;
 mod operators;
-mod order;
 pub mod readiness;
 mod statistics;
-mod usual;
 
 /// Installs the hooks.
 pub fn init() {

@@ -4,7 +4,7 @@
 //! The running ones are a stack: one inside another, by a trigger or a function. It lies on the C stack, with its height
 //! here; every way out of a statement, by an error too, passes [`run`], which sets the height of before.
 
-use super::{copied, level};
+use super::{copy_message, level};
 use crate::datatype::nested;
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
@@ -94,7 +94,7 @@ pub unsafe fn run(statement: impl Fn()) {
         (*error).funcname = constant((*error).funcname);
         FlushErrorState();
         level::after_error(raised, &mut *error);
-        copied::withhold(&mut *error);
+        copy_message::withhold(&mut *error);
         ReThrowError(error)
     }
 }
@@ -128,7 +128,7 @@ pub unsafe fn withhold(error: &mut pg_sys::ErrorData) {
     // SAFETY: as promised by the caller.
     unsafe {
         if is_running() || (may_be_unknown() && is_about_a_copy(error)) {
-            copied::withhold(error);
+            copy_message::withhold(error);
         }
     }
 }

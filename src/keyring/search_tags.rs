@@ -4,11 +4,10 @@
 //! are of one keyset and one plaintext (but for a chance of 2^-128).
 
 use super::table::KeyState;
-use super::{memo, with_keyring};
+use super::{tag_cache, with_keyring};
 use crate::error::Error;
 use crate::varlena::Varlena;
 use prism_envelope::{Envelope, KeyVersion, SearchTag};
-use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use zeroize::Zeroize;
 
@@ -33,7 +32,7 @@ pub fn carried_tag_if_read(version: KeyVersion, tag: SearchTag) -> Option<Search
 /// The tag of a value, if it was made lately.
 #[inline]
 pub fn known_tag(bytes: &[u8]) -> Result<Option<SearchTag>, Error> {
-    if bytes.len() > memo::MAX_LEN {
+    if bytes.len() > tag_cache::MAX_LEN {
         return Ok(None);
     }
     with_keyring(|keyring| Ok(keyring.opened.get(bytes)))
@@ -111,16 +110,4 @@ pub fn is_outdated(version: KeyVersion, tag: SearchTag) -> Result<bool, Error> {
         let rows = keyring.rows()?;
         Ok(rows.get(version).is_some_and(|row| rows.active_version(&row.keyset).is_some()))
     })
-}
-
-/// Scatters envelopes: the last bytes are those of a GCM tag.
-pub fn scatter_envelopes(bytes: &[u8]) -> u64 {
-    bytes.last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
-}
-
-/// Scatters texts.
-pub fn scatter_texts(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }

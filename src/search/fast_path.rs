@@ -8,9 +8,9 @@
 
 use super::compare::are_comparable;
 use super::hashing::hash;
-use super::order::number;
+use super::index_order::number;
 use super::readiness;
-use crate::keyring::search;
+use crate::keyring::search_tags;
 use crate::privilege;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, SearchTag};
@@ -117,7 +117,7 @@ unsafe fn order(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
 #[inline(always)]
 fn last_tag(value: &[u8]) -> Option<SearchTag> {
     let tag = Envelope::peek_search_tag(value)?;
-    search::carried_tag_if_read(Envelope::peek_key_version(value).ok()?, tag)
+    search_tags::carried_tag_if_read(Envelope::peek_key_version(value).ok()?, tag)
 }
 
 /// # Safety
@@ -129,8 +129,8 @@ unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     let (left, right) = match (Envelope::peek_search_tag(left), Envelope::peek_search_tag(right)) {
         (Some(left), Some(right)) => (left, right),
         // The constant of a query has no tag.
-        (Some(tag), None) if privilege::is_known_to_search() => (tag, search::known_tag(right).ok()??),
-        (None, Some(tag)) if privilege::is_known_to_search() => (search::known_tag(left).ok()??, tag),
+        (Some(tag), None) if privilege::is_known_to_search() => (tag, search_tags::known_tag(right).ok()??),
+        (None, Some(tag)) if privilege::is_known_to_search() => (search_tags::known_tag(left).ok()??, tag),
         _ => return None,
     };
     are_comparable(left, right).then(|| left == right)

@@ -1,6 +1,7 @@
 //! Search tags that were made lately. The constant of a query is compared with every row, and opened once.
 
 use prism_envelope::SearchTag;
+use std::hash::{DefaultHasher, Hasher};
 use zeroize::Zeroizing;
 
 /// Enough for the constants of a query, and little memory: 256 KiB at most.
@@ -11,14 +12,14 @@ pub const MAX_LEN: usize = 1024;
 type Entry = (Zeroizing<Vec<u8>>, SearchTag);
 
 /// Values and their tags, each in the one slot that its bytes choose. Wiped when dropped.
-pub struct Memo {
+pub struct TagCache {
     slots: Vec<Option<Entry>>,
     /// Where the last one was found: most queries have one constant.
     last: usize,
     choose: fn(&[u8]) -> u64,
 }
 
-impl Memo {
+impl TagCache {
     /// An empty one. `choose` gives a number that scatters the values.
     pub const fn new(choose: fn(&[u8]) -> u64) -> Self {
         Self { slots: Vec::new(), last: 0, choose }
@@ -65,4 +66,16 @@ impl Memo {
     fn slot(&self, bytes: &[u8]) -> usize {
         (self.choose)(bytes) as usize % SLOTS
     }
+}
+
+/// Scatters envelopes: the last bytes are those of a GCM tag.
+pub fn scatter_envelopes(bytes: &[u8]) -> u64 {
+    bytes.last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
+}
+
+/// Scatters texts.
+pub fn scatter_texts(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
