@@ -1,7 +1,7 @@
 //! `ExecutorStart_hook`: what indexes of the query may need is fetched before it runs. Parallel workers show the text of their
 //! leader's client, and have it from the plan, as it was sent: so keys are taken out of it first.
 
-use crate::hygiene::asked;
+use crate::hygiene::client_text;
 use crate::search::readiness;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -41,5 +41,5 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
 
 #[pg_guard]
 extern "C-unwind" fn look() {
-    asked::look(|_| ());
+    client_text::look(|_| ());
 }

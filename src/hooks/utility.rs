@@ -1,7 +1,7 @@
 //! `ProcessUtility_hook`: what is done before and after a utility statement. It is run without the keys in its text; a COPY into
 //! encrypted columns, with its input kept out of errors.
 
-use crate::hygiene::{alter_type, asked, copy_statement, key_statement};
+use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
 use crate::query_constants::view_definition;
 use crate::rotation::deferral;
 use crate::search::{index_warning, readiness};
@@ -125,7 +125,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
     unsafe {
         let (node, location, length) =
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
-        let blanked = asked::blanked(text, location, length, key_statement::is_named_by(node));
+        let blanked = client_text::blanked(text, location, length, key_statement::is_named_by(node));
         readiness::before_utility(node);
         if let Err(error) = deferral::check(node) {
             ErrorReport::from(error).report(PgLogLevel::ERROR);

@@ -1,7 +1,7 @@
 //! Utility statements that set the key setting, by their parse tree: there the name stands decoded, whatever its quoting. And
 //! those that execute a prepared statement which may.
 
-use super::asked;
+use super::client_text;
 use super::naming::SETTING;
 use pgrx::pg_sys;
 use std::ffi::CStr;
@@ -24,7 +24,7 @@ pub unsafe fn is_named_by(node: *mut pg_sys::Node) -> bool {
             T_AlterFunctionStmt => any_sets((*node.cast::<pg_sys::AlterFunctionStmt>()).actions),
             T_ExecuteStmt => {
                 let name = (*node.cast::<pg_sys::ExecuteStmt>()).name;
-                !name.is_null() && asked::is_prepared(CStr::from_ptr(name).to_bytes())
+                !name.is_null() && client_text::is_prepared(CStr::from_ptr(name).to_bytes())
             }
             _ => false,
         }

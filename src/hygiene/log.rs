@@ -4,7 +4,7 @@
 //! Fields are overwritten where they stand: they are private copies of the message. Nothing is allocated of PostgreSQL's
 //! memory while an error is under way.
 
-use super::asked::{self, Asked};
+use super::client_text::{self, ClientText};
 use super::lexer::Dialect;
 use super::redact::{self, cut_from, edit, overwrite};
 use super::{copy_statement, level, naming, order_by_hint};
@@ -64,15 +64,15 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
 unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
     let fields =
         [error.message, error.detail, error.detail_log, error.hint, error.context, error.internalquery];
-    let looked = asked::look(|asked| {
+    let looked = client_text::look(|client| {
         // SAFETY: as promised by the caller.
         unsafe {
             let is_deadlock = !error.message_id.is_null() && CStr::from_ptr(error.message_id) == DEADLOCK;
             for field in fields {
                 let of_processes = is_deadlock && field == error.detail_log;
                 edit(field, |text| match of_processes {
-                    true => withhold_of_processes(text, asked),
-                    false => withhold_in(text, asked),
+                    true => withhold_of_processes(text, client),
+                    false => withhold_in(text, client),
                 });
             }
         }
@@ -83,46 +83,46 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
 }
 
 /// One field. It may end with the statement of the client, or quote it.
-fn withhold_in(text: &mut [u8], asked: &Asked<'_>) {
-    let statement = asked.text.filter(|statement| !statement.is_empty());
+fn withhold_in(text: &mut [u8], client: &ClientText<'_>) {
+    let statement = client.text.filter(|statement| !statement.is_empty());
     let quoted = statement.and_then(|statement| {
         if text.ends_with(statement) {
             Some(text.len() - statement.len()..text.len())
         } else {
-            let is_possible = asked.blanked.is_some() && text.len() > statement.len();
+            let is_possible = client.blanked.is_some() && text.len() > statement.len();
             let at = is_possible.then(|| memmem::find(text, statement))??;
             Some(at..at + statement.len())
         }
     });
     match quoted {
         Some(quoted) => {
-            if let Some(blanked) = asked.blanked {
+            if let Some(blanked) = client.blanked {
                 text[quoted.clone()].copy_from_slice(blanked);
             }
-            withhold_of(&mut text[..quoted.start], asked);
-            withhold_of(&mut text[quoted.end..], asked);
+            withhold_of(&mut text[..quoted.start], client);
+            withhold_of(&mut text[quoted.end..], client);
         }
-        None => withhold_of(text, asked),
+        None => withhold_of(text, client),
     }
     let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
     redact::overwrite_keys(text, inline);
-    redact::overwrite_keys(text, asked.tried);
+    redact::overwrite_keys(text, client.tried);
 }
 
 /// The statements of several sessions, which the error of a deadlock tells. What is open in one must not go on in the next.
-fn withhold_of_processes(mut text: &mut [u8], asked: &Asked<'_>) {
+fn withhold_of_processes(mut text: &mut [u8], client: &ClientText<'_>) {
     while !text.is_empty() {
         let (part, rest) = text.split_at_mut(redact::next_process(text).unwrap_or(text.len()));
-        withhold_in(part, &Asked { names: false, text: None, blanked: None, ..*asked });
+        withhold_in(part, &ClientText { names: false, text: None, blanked: None, ..*client });
         text = rest;
     }
 }
 
 /// What is not the statement itself: a message about it, or what was run inside of it.
-fn withhold_of(text: &mut [u8], asked: &Asked<'_>) {
+fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
     // auto_explain in JSON and YAML.
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
-    let dialect = Dialect { json, prose: true, ..asked::dialect() };
+    let dialect = Dialect { json, prose: true, ..client_text::dialect() };
     if naming::names(text, dialect) {
         let mut copy = Vec::new();
         if copy.try_reserve_exact(text.len()).is_err() {
@@ -131,10 +131,10 @@ fn withhold_of(text: &mut [u8], asked: &Asked<'_>) {
         copy.extend_from_slice(text);
         naming::blank(&copy, text, dialect, &|_| false);
         redact::blank_key_like(text);
-    } else if asked.names {
+    } else if client.names {
         redact::blank_key_like(text);
     }
-    if asked.names {
+    if client.names {
         redact::blank_parameters(text);
     }
 }

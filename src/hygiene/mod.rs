@@ -2,8 +2,8 @@
 
 mod activity;
 pub mod alter_type;
-pub mod asked;
 mod blank;
+pub mod client_text;
 mod copy_message;
 pub mod copy_statement;
 pub mod key_statement;
@@ -17,7 +17,7 @@ mod view;
 
 /// Has keys noted that settings are given. To be called before they are declared: a session may have set one before.
 pub fn observe_keys() {
-    crate::settings::observe_keys(asked::note_key);
+    crate::settings::observe_keys(client_text::note_key);
 }
 
 /// Installs the hooks.

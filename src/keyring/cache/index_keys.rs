@@ -1,0 +1,110 @@
+//! The part of a backend's keyring that searching needs: index keys, and which of them a value's tag is under.
+
+use super::{Keyring, session_keyset};
+use crate::error::{Error, KeyName};
+use crate::keyring::replaced;
+use crate::keyring::table::KeyState;
+use prism_envelope::{IndexKey, KeyBytes, KeyIdentity, KeyVersion, SearchTag};
+use std::rc::Rc;
+
+impl Keyring {
+    /// The unwrapped index key of a keyset, and its generation.
+    pub fn unwrap_index_key(&mut self, keyset: &str) -> Result<(u8, KeyBytes), Error> {
+        self.masters()?;
+        let rows = self.rows()?;
+        let row = match rows.index_key(keyset) {
+            Some(row) if row.state == KeyState::Active => row,
+            Some(_) => return Err(Error::IndexKeyDestroyed(keyset.to_owned())),
+            None if keyset == "default" || rows.has_keyset(keyset) => {
+                return Err(Error::NoIndexKey(keyset.to_owned()));
+            }
+            None => return Err(Error::NoKeyset(keyset.to_owned())),
+        };
+        let (generation, fingerprint, wrapped) =
+            (row.generation, row.master_fingerprint.clone(), row.wrapped.clone());
+        let master = self.master(&fingerprint, KeyName::Index(generation), keyset)?;
+        match master.unwrap(KeyIdentity::Index(generation, keyset), &wrapped) {
+            Ok(key) => Ok((generation, key)),
+            Err(_) => Err(Error::IndexKeyDamaged(keyset.to_owned())),
+        }
+    }
+
+    /// The index key of a keyset.
+    pub fn index_key(&mut self, keyset: &str) -> Result<Rc<IndexKey>, Error> {
+        if let Some(key) = self.index_keys.get(keyset) {
+            return Ok(Rc::clone(key));
+        }
+        let (generation, key) = self.unwrap_index_key(keyset)?;
+        replaced::check()?;
+        let key = IndexKey::new(generation, &key).map_err(|_| Error::IndexKeyDamaged(keyset.to_owned()))?;
+        let key = Rc::new(key);
+        self.index_keys.insert(keyset.to_owned(), Rc::clone(&key));
+        Ok(key)
+    }
+
+    /// The index key of the session's keyset.
+    pub fn session_index_key(&mut self) -> Result<Rc<IndexKey>, Error> {
+        match &self.current_index {
+            Some(key) => Ok(Rc::clone(key)),
+            None => {
+                let key = self.index_key(session_keyset()?)?;
+                self.current_index = Some(Rc::clone(&key));
+                Ok(key)
+            }
+        }
+    }
+
+    /// Whether a version's key belongs to the session's keyset, or is not known.
+    pub fn is_of_session_keyset(&mut self, version: KeyVersion) -> Result<bool, Error> {
+        match self.last_in_keyset {
+            Some((known, is_in)) if known == version => Ok(is_in),
+            _ => {
+                let keyset = session_keyset()?;
+                let is_in = self.rows()?.get(version).is_none_or(|row| row.keyset == keyset);
+                self.last_in_keyset = Some((version, is_in));
+                Ok(is_in)
+            }
+        }
+    }
+
+    /// As [`Self::index_generation`], if it was asked for the same version before.
+    #[inline]
+    pub fn last_generation(&self, version: KeyVersion) -> Option<Option<u8>> {
+        self.last_generation.filter(|(known, _)| *known == version).map(|(_, generation)| generation)
+    }
+
+    /// The generation of the index key of the keyset that a version belongs to; `None` where that is not known.
+    pub fn index_generation(&mut self, version: KeyVersion) -> Result<Option<u8>, Error> {
+        match self.last_generation {
+            Some((known, generation)) if known == version => Ok(generation),
+            _ => {
+                let generation = self.rows()?.get(version).and_then(|row| row.index_generation);
+                replaced::check()?;
+                self.last_generation = Some((version, generation));
+                Ok(generation)
+            }
+        }
+    }
+
+    /// The index key to make a tag anew with, in the keyset of a version; `None` where the tag can stay.
+    pub fn retagging_key(
+        &mut self,
+        version: KeyVersion,
+        tag: SearchTag,
+    ) -> Result<Option<Rc<IndexKey>>, Error> {
+        if tag != SearchTag::UNMADE
+            && self.index_generation(version)?.is_none_or(|last| last == tag.generation())
+        {
+            return Ok(None);
+        }
+        let keyset = self.row(version)?.keyset.clone();
+        self.index_key(&keyset).map(Some)
+    }
+
+    /// Makes it ask again for index keys, and for the one that a value is under.
+    pub fn forget_index_keys(&mut self) {
+        self.index_keys.clear();
+        self.current_index = None;
+        self.last_generation = None;
+    }
+}

@@ -1,0 +1,225 @@
+//! What a backend keeps unlocked, and when it lets go of it.
+//!
+//! A call begins with `refresh`, which drops what is outdated: rows after a change of the tables of keys, master keys after one of
+//! the settings, and with either all that was unlocked by them. Then it asks for a key, and whatever that takes is fetched:
+//! the rows, the master keys (`sources`), and by them a data key (`data_keys`) or an index key (`index_keys`). What was
+//! fetched stays for the next call. For index code, which can fetch nothing, `prepare` does so beforehand.
+
+mod data_keys;
+mod index_keys;
+
+use super::budget::Budgets;
+use super::invalidation;
+use super::replaced;
+use super::sources;
+use super::table::{KeyRow, KeyTable};
+use super::tag_cache::{TagCache, scatter_envelopes, scatter_texts};
+use crate::error::{Error, KeyName};
+use crate::interrupts;
+use crate::settings;
+use data_keys::UnlockedKey;
+use prism_envelope::{IndexKey, KeyVersion, MasterKey, NoncePool};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a key command that failed is not run again for indexes that may not even need it.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The unlocked keys of this backend. Dropping them wipes them.
+pub struct Keyring {
+    nonces: NoncePool,
+    /// As read from their source; dropped when a setting changes or the configuration is reloaded.
+    masters: Option<Vec<MasterKey>>,
+    masters_as_of: (u64, i64),
+    /// Why they could not be had when an index was about to need them, and since when.
+    no_masters: Option<(String, Instant)>,
+    /// The rows of `prism_crypt.data_key`.
+    rows: Option<KeyTable>,
+    /// Whether a session changed them since.
+    rows_are_outdated: bool,
+    unlocked: BTreeMap<KeyVersion, Rc<UnlockedKey>>,
+    budgets: Budgets,
+    /// The session's sealing key, so that the next value needs no look-up.
+    current: Option<Rc<UnlockedKey>>,
+    current_as_of: u64,
+    /// The key of the last value that was opened, likewise.
+    last_opened: Option<Rc<UnlockedKey>>,
+    /// The old and the new key of the last value that was resealed, likewise.
+    last_resealed: Option<(Rc<UnlockedKey>, Rc<UnlockedKey>)>,
+    index_keys: BTreeMap<String, Rc<IndexKey>>,
+    /// The index key of the session's keyset.
+    current_index: Option<Rc<IndexKey>>,
+    /// The version that was last found to be of the session's keyset, or not.
+    last_in_keyset: Option<(KeyVersion, bool)>,
+    /// The generation of the index key that the last compared value is under, likewise.
+    last_generation: Option<(KeyVersion, Option<u8>)>,
+    /// Search tags of values that carry none.
+    pub opened: TagCache,
+    /// Search tags of text in the session's keyset.
+    pub texts: TagCache,
+}
+
+impl Keyring {
+    /// An empty keyring.
+    pub const fn new() -> Self {
+        Self {
+            nonces: NoncePool::new(),
+            masters: None,
+            masters_as_of: (0, 0),
+            no_masters: None,
+            rows: None,
+            rows_are_outdated: false,
+            unlocked: BTreeMap::new(),
+            budgets: Budgets::new(),
+            current: None,
+            current_as_of: 0,
+            last_opened: None,
+            last_resealed: None,
+            index_keys: BTreeMap::new(),
+            current_index: None,
+            last_in_keyset: None,
+            last_generation: None,
+            opened: TagCache::new(scatter_envelopes),
+            texts: TagCache::new(scatter_texts),
+        }
+    }
+
+    /// Drops what is outdated. Called before every value, so it only compares counters. While interrupts are held off what
+    /// was there when the statement came to the index has to do, as nothing could take its place.
+    pub fn refresh(&mut self) {
+        if !interrupts::are_held_off() {
+            if invalidation::take_stale() {
+                self.rows_are_outdated = true;
+                self.lock();
+            }
+            let masters_as_of = masters_as_of();
+            if self.masters_as_of != masters_as_of {
+                self.masters_as_of = masters_as_of;
+                self.masters = None;
+                self.no_masters = None;
+                self.lock();
+            }
+        }
+        if self.current_as_of != settings::keyset_generation() {
+            self.current_as_of = settings::keyset_generation();
+            self.current = None;
+            self.current_index = None;
+            self.last_in_keyset = None;
+            self.texts.clear();
+        }
+    }
+
+    /// Forgets nonces that were fetched for a transaction that ended.
+    pub fn wipe_nonces(&mut self) {
+        self.nonces.wipe();
+    }
+
+    /// Whether everything is here, and up to date, that index code may need.
+    pub fn is_ready(&self) -> bool {
+        self.masters.is_some()
+            && self.masters_as_of == masters_as_of()
+            && self.rows.is_some()
+            && !self.rows_are_outdated
+            && !invalidation::is_stale()
+    }
+
+    /// Fetches what index code can't fetch itself: the tables, and the master keys. What can't be had is no error here, for it
+    /// may not be needed.
+    pub fn prepare(&mut self) {
+        if self.rows().is_ok() && self.masters.is_none() && self.may_ask_again() {
+            let failure = self.masters().err().map(|error| (error.to_string(), Instant::now()));
+            self.no_masters = failure;
+        }
+    }
+
+    /// A command that fails may take long to do so, and is not run for every statement.
+    fn may_ask_again(&self) -> bool {
+        let is_command =
+            settings::master_key_source().is_some_and(|(name, _)| name == settings::MASTER_KEY_COMMAND);
+        let failed_lately = self.no_masters.as_ref().is_some_and(|(_, since)| since.elapsed() < RETRY_AFTER);
+        !(is_command && failed_lately)
+    }
+
+    /// The error of index code that needs what is not here.
+    fn not_ready(&self) -> Error {
+        Error::KeysNotReady { cause: self.no_masters.as_ref().map(|(cause, _)| cause.clone()) }
+    }
+
+    /// The rows of the key table.
+    pub fn rows(&mut self) -> Result<&KeyTable, Error> {
+        if self.rows.is_none() || self.rows_are_outdated {
+            self.read_rows()?;
+        }
+        self.rows.as_ref().ok_or(Error::Internal("no rows"))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_rows(&mut self) -> Result<(), Error> {
+        if interrupts::are_held_off() {
+            return if self.rows.is_some() { Ok(()) } else { Err(self.not_ready()) };
+        }
+        let rows = KeyTable::read()?;
+        self.budgets.keep_those_of(&rows);
+        if let Some(before) = &self.rows {
+            replaced::noticed(&rows.order_after(before));
+        }
+        self.rows = Some(rows);
+        self.rows_are_outdated = false;
+        Ok(())
+    }
+
+    /// The master keys, the one that wraps first; never empty.
+    pub fn masters(&mut self) -> Result<&[MasterKey], Error> {
+        if self.masters.is_none() {
+            if interrupts::are_held_off() {
+                return Err(self.not_ready());
+            }
+            self.masters = Some(sources::load()?);
+        }
+        Ok(self.masters.as_deref().unwrap_or_default())
+    }
+
+    /// Master keys and nonces, for wrapping.
+    pub fn wrapping_key(&mut self) -> Result<(&MasterKey, &mut NoncePool), Error> {
+        self.masters()?;
+        let first = self.masters.as_ref().and_then(|masters| masters.first()).ok_or(Error::NoMasterKey)?;
+        Ok((first, &mut self.nonces))
+    }
+
+    /// The row of a version.
+    pub fn row(&mut self, version: KeyVersion) -> Result<&KeyRow, Error> {
+        self.rows()?.get(version).ok_or(Error::UnknownVersion(version))
+    }
+
+    /// The master key with a fingerprint; `key` is what it is to unwrap.
+    fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
+        let masters = self.masters()?;
+        masters.iter().find(|master| master.fingerprint().to_string() == fingerprint).ok_or_else(|| {
+            let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();
+            Error::KeyMismatch { key, keyset: keyset.to_owned(), expected: fingerprint.to_owned(), loaded }
+        })
+    }
+
+    /// Drops every unlocked data key.
+    fn lock(&mut self) {
+        self.unlocked.clear();
+        self.current = None;
+        self.last_opened = None;
+        self.last_resealed = None;
+        self.forget_index_keys();
+        self.last_in_keyset = None;
+        self.opened.clear();
+        self.texts.clear();
+    }
+}
+
+/// Changes whenever a setting of the master keys does, or the configuration is reloaded.
+fn masters_as_of() -> (u64, i64) {
+    (settings::master_generation(), settings::config_generation())
+}
+
+fn session_keyset() -> Result<&'static str, Error> {
+    settings::keyset().to_str().map_err(|_| Error::Internal("keyset is not text"))
+}
