@@ -1,5 +1,5 @@
 //! Sealed constants in plans: they are of the keyset and the key that were current when the plan was made. Plans that hold
-//! some depend on a function of this extension, the mark (`search::mark`), as if it were called in them: they alone are made
+//! some depend on a function of this extension, the mark (`query_constants::mark`), as if it were called in them: they alone are made
 //! anew when keyset or key change.
 
 use pgrx::pg_sys;

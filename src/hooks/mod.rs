@@ -1,12 +1,12 @@
-//! The hooks on the way of a statement through PostgreSQL, one of a kind. Each passes the call on and does here what has to be
-//! done before and after it, but knows nothing itself: it asks the rooms that do.
+//! The hooks on the way of a statement through PostgreSQL, one of a kind. Each passes the call on, and before and after it calls
+//! the modules whose business the statement is.
 //!
 //! 1. `analysis`: a statement was parsed and analysed; its sealed literals are marked.
 //! 2. `planner`: its other constants are sealed, and the plan that holds some is marked.
 //! 3. `executor`: a query is about to run; keys that its indexes may need are fetched.
 //! 4. `utility`: any other statement is about to run, or has run.
 //!
-//! Hooks that are all of one room's business are set there: the log's in `hygiene`, that of statistics in `search`, and that of
+//! Hooks that are the business of one module alone are set there: the log's in `hygiene`, that of statistics in `search`, and that of
 //! SECURITY DEFINER functions in `settings`.
 
 mod analysis;

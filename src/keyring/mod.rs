@@ -1,6 +1,13 @@
-//! The keyring: master keys, data keys, and the cache of a backend that holds them.
+//! The keyring: master keys, data keys, index keys, and the cache of a backend that holds them. [`seal`], [`open`] and [`reseal`]
+//! are what the rest of the extension needs, and `search_tags` for searching.
 //!
-//! [`seal`], [`open`] and [`reseal`] are all that the rest of the extension needs.
+//! 1. `table` reads the rows of the keys (through `own_table`), and `invalidation` hears when they change.
+//! 2. `sources` reads the master keys.
+//! 3. `cache` unlocks keys when a value asks for them, and drops them when something has changed.
+//! 4. `budget` counts what a key seals (`usage` has the row on disk); `transaction` wipes nonces when a transaction ends.
+//! 5. `replaced` stops transactions that went by an index key which was replaced meanwhile; `locks` has the locks that this takes.
+//! 6. `tag_cache` remembers the search tags of values that carry none.
+//! 7. `admin` wraps keys for the functions of administration; `carried` takes them along in a dump.
 
 mod admin;
 mod budget;

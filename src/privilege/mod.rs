@@ -1,6 +1,11 @@
-//! Who may see what, where there is no function call that PostgreSQL would check: in the output and input functions.
+//! Who may see what, where there is no function call that PostgreSQL would check: in the output and input functions, in
+//! comparisons for indexes, and where PostgreSQL keeps an expression for others.
 //!
-//! A right is the EXECUTE privilege on one function. Answers are kept for as long as the catalogs don't change.
+//! A right is the EXECUTE privilege on one function. [`may`] asks for one of them: `lookup` finds the function and asks the
+//! catalogs, and the answer is kept for as long as they don't change. `call` asks for the function that is running. [`require_search`]
+//! also knows who made the change that a foreign key is checked for, and the cases in which nobody learns the answer
+//! (`exemption`). While interrupts are held off nothing can be looked up, so [`prepare_search`] does it beforehand. `role_plans` has
+//! PostgreSQL ask anew for functions that don't ask themselves.
 
 mod call;
 mod exemption;

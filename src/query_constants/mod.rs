@@ -1,7 +1,7 @@
 //! Sealing of the constants that queries compare encrypted values with: once for a plan and not once for a row, and so that
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 //!
-//! 1. A literal of type `encrypted_text` is sealed by the input function (`datatype::text_io`) while its statement is parsed.
+//! 1. A literal of type `encrypted_text` is sealed by the input function (`datatype::text_io`) while its statement is analysed.
 //!    `mark` wraps it, so that plans made of the statement can be told; not in a view (`view_definition`), which is stored.
 //! 2. Before the statement is planned, `comparisons` seals the texts of `= ANY`, `IS DISTINCT FROM` and `NULLIF`, as far as
 //!    `evaluation` can tell them by then, and `arrays` those in arrays.

@@ -1,4 +1,10 @@
 //! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
+//!
+//! `target` says how the values of a column are rotated. For each row SQL asks `values`, or `nested_values` where the value holds
+//! others: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the new value. A scan that met one
+//! which can't be rotated is remembered, so that what is left over is counted only then. Around it: `session` and `waiting` for
+//! locks and pauses, `deferral` for what a batch has deferred, `failure` for raising a recorded error again, `sample` for the
+//! rows that a plan of a rotation is tried on, and `caller` for whose rights count.
 
 mod caller;
 pub mod deferral;

@@ -1,5 +1,13 @@
-//! Searching by encrypted values: equality, hashing, the order of unique indexes, blind indexes. `docs/searching.md` says
-//! what each reveals; `sql/search.sql` declares them.
+//! Searching by encrypted values. `docs/searching.md` says what each way reveals; `sql/search.sql` declares them.
+//!
+//! - A comparison begins in `fast_path`, which answers for values that carry search tags. Whatever else there is goes to `operators`
+//!   (`=`, `<>`), `hashing` or `index_order`, and these are made of the one comparison in `compare`.
+//! - `readiness` has the keys there before an index may need them: with a page locked nothing can be fetched.
+//! - `blind_index` is the keyed hash for a column of its own.
+//! - Around indexes: `index_build` builds them anew when their key changes, `index_warning` tells of those that open values, and
+//!   `statistics` keeps common values from the planner.
+//!
+//! The constants that values are compared with were sealed before: see `query_constants`.
 
 mod blind_index;
 mod compare;

@@ -1,4 +1,10 @@
 //! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
+//!
+//! [`init`] declares them; `guc` has what PostgreSQL calls when one is checked, assigned or shown. A key is shown to nobody and
+//! stored nowhere, and a check tells an observer of it (`hygiene`, which stands above and so can't be called). Whoever reads a
+//! setting asks a function here, and `setter` says whether the value counts: what a session sets must not change what runs with
+//! the rights of another role. `keyset` gives the one that values are sealed under just now. What is kept by a setting compares
+//! its generation.
 
 mod guc;
 mod keyset;

@@ -1,5 +1,10 @@
-//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays, ranges,
-//! multiranges and composite types are looked through, however deep.
+//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays, ranges, multiranges
+//! and composite types are looked through, however deep.
+//!
+//! [`visit`] and [`map`] walk over a value. At each step `shape` says what the type is made of, and so whether there is anything
+//! to find. A composite value is taken apart by `parts`; arrays, ranges and multiranges, whose parts are of one type, by `packed`.
+//! Before either believes what a value says of itself, `layout` checks that its parts lie inside of it. Where a part was replaced,
+//! the value around it is made anew.
 
 mod layout;
 mod packed;

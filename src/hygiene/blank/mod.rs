@@ -1,6 +1,10 @@
 //! What is taken out of a statement that names the key setting, and what stays. Taken out are: strings after the name, a value
 //! that a SET gives it without quotes, and wherever they stand, words that may be a key. All else can be read, and so can the
 //! other statements of the text.
+//!
+//! `naming` finds such a [`Statement`] and calls [`statement`], which goes over its tokens once more: in each string that stays it
+//! looks for a statement of its own, down to [`DEEPEST`] quotes in quotes. [`all_literals`] is for those whose name only the parse
+//! tree tells. Texts keep their length: a byte is overwritten where it stands.
 
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
 use super::redact::key_like_words;

@@ -1,4 +1,8 @@
 //! Where master keys come from: the first setting that is set wins, and its keys are taken in their order.
+//!
+//! [`load`] reads the source: the setting itself, the output of a command (`command`), a `file`, or a variable of the server's
+//! environment. The text is parsed into keys, and what was read of it from elsewhere is wiped. A backend reads no more than a
+//! limit from any of them, whatever a path or a command gives. Who may choose the source is for the settings to say.
 
 mod command;
 mod file;

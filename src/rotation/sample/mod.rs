@@ -2,6 +2,9 @@
 //!
 //! Not through SQL: planning a query on a table computes the constants in its index expressions and predicates, and so runs
 //! functions of its owner, with the rights of whoever asks. Here PostgreSQL only reads rows and writes them.
+//!
+//! Both relations are locked and looked at (`open`): the source must be readable for the caller, the copy a plain temporary table
+//! of his own. Then `copying` reads rows at some places of the heap and writes them to the copy.
 
 mod copying;
 mod open;

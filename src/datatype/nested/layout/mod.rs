@@ -1,5 +1,9 @@
-//! Where the parts of arrays, ranges, multiranges and composite values lie, and whether they are laid out as they say:
-//! PostgreSQL believes them. Pure reckoning, and nothing allocated.
+//! Where the parts of arrays, ranges, multiranges and composite values lie, and whether they are laid out as they say: PostgreSQL
+//! believes them. Pure reckoning, and nothing allocated.
+//!
+//! [`Layout`] is how values of a type lie in memory: length and alignment. [`is_tuple`] follows the fields of a composite value
+//! to its end, [`Elements`] the elements of an array, and `ranges` the bounds of ranges and multiranges. Each stops at the first
+//! part that would not lie inside of the whole.
 
 pub mod ranges;
 
