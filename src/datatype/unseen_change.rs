@@ -3,6 +3,7 @@
 
 use super::portal::running_statement;
 use crate::error::Error;
+use crate::nodes::length;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
@@ -121,11 +122,4 @@ unsafe extern "C-unwind" {
         lock: c_int,
         parents: *mut *mut pg_sys::List,
     ) -> *mut pg_sys::List;
-}
-
-/// # Safety
-/// `list` is null or a list.
-unsafe fn length(list: *mut pg_sys::List) -> i32 {
-    // SAFETY: as promised by the caller.
-    if list.is_null() { 0 } else { unsafe { (*list).length } }
 }

@@ -4,6 +4,7 @@
 use crate::census::has_sealed_constant;
 use crate::datatype::nested;
 use crate::error::Error;
+use crate::nodes::length;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char, c_int};
@@ -258,11 +259,4 @@ unsafe fn slice<'a, T>(first: *const T, count: u16) -> &'a [T] {
 unsafe fn text_of(name: *const c_char) -> String {
     // SAFETY: as promised by the caller.
     unsafe { CStr::from_ptr(name).to_string_lossy().into_owned() }
-}
-
-/// # Safety
-/// `list` is null or a list.
-unsafe fn length(list: *mut pg_sys::List) -> i32 {
-    // SAFETY: as promised by the caller.
-    if list.is_null() { 0 } else { unsafe { (*list).length } }
 }

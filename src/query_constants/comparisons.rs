@@ -6,25 +6,9 @@ use super::arrays::seal_array;
 use super::evaluation::known;
 use super::with_text::{WithText, seal_unsearchable, with_constant};
 use crate::error::Error;
-use crate::nodes::nth;
+use crate::nodes::{check_stack_depth, expression_tree_walker, nth, query_tree_walker};
 use pgrx::prelude::*;
-use std::ffi::{c_int, c_void};
-
-type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
-
-unsafe extern "C-unwind" {
-    // pgrx has them for some versions only, and with an error boundary at each node.
-    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
-    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(
-        query: *mut pg_sys::Query,
-        walker: Walker,
-        context: *mut c_void,
-        flags: c_int,
-    ) -> bool;
-    fn check_stack_depth();
-}
+use std::ffi::c_void;
 
 /// Seals the constants of a query that is about to be planned. Not guarded, and without anything to drop: errors pass through as
 /// PostgreSQL raised them.

@@ -6,6 +6,7 @@ use super::eq_support::call_to_simplify;
 use super::view_definition;
 use crate::datum::Node;
 use crate::error::SqlResult;
+use crate::nodes::{check_stack_depth, expression_tree_walker, query_tree_walker};
 use crate::plan_cache;
 use crate::privilege::find_function;
 use pgrx::datum::Internal;
@@ -67,21 +68,10 @@ fn hash_of(function: pg_sys::Oid) -> Option<u32> {
     })
 }
 
-type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
 type Mutator = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
 
 unsafe extern "C-unwind" {
     // pgrx has them for some versions only, and with an error boundary at each node.
-    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
-    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(
-        query: *mut pg_sys::Query,
-        walker: Walker,
-        context: *mut c_void,
-        flags: c_int,
-    ) -> bool;
-    fn check_stack_depth();
     #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_mutator_impl")]
     fn expression_tree_mutator(
         node: *mut pg_sys::Node,

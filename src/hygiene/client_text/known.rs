@@ -17,6 +17,7 @@ const MOST_TRIED: usize = 1 << 12;
 /// How many blanked texts are kept in processes that don't tell when one is done with.
 const MOST_KEPT: usize = 8;
 
+/// What this process knows of its client's text.
 pub struct Client {
     pub known: Option<Known>,
     /// Blanked texts, with their terminators. PostgreSQL may refer to them until the end of the client's message.
@@ -25,6 +26,7 @@ pub struct Client {
     pub tried: Vec<u8>,
 }
 
+/// What is known of one text.
 #[derive(Clone, Copy)]
 pub struct Known {
     pub text: *const c_char,
