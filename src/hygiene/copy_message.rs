@@ -76,7 +76,7 @@ fn is_about_input(error: &pg_sys::ErrorData) -> bool {
 
 /// Errors of the extension quote names only.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
-    // SAFETY: null or a terminated string. It is the name that `src/error` gives.
+    // SAFETY: null or a terminated string. It is the name that `src/error.rs` gives.
     !error.funcname.is_null() && unsafe { CStr::from_ptr(error.funcname) } == c"prism_crypt"
 }
 

@@ -1,4 +1,4 @@
-"""docs/errors.md lists every message of src/error/mod.rs and sql/*.sql, and none that is not there."""
+"""docs/errors.md lists every message of src/error.rs and sql/*.sql, and none that is not there."""
 
 import re
 import unittest
@@ -12,7 +12,7 @@ def normalised(message):
 
 
 def messages_of_the_code():
-    source = (paths.ROOT / "src/error/mod.rs").read_text(encoding="utf-8")
+    source = (paths.ROOT / "src/error.rs").read_text(encoding="utf-8")
     found = re.findall(r'#\[error\("((?:[^"\\]|\\.)*)"', source)
     assert len(found) == len(re.findall(r"#\[error\(", source)), "an attribute that is written in another way"
     return {normalised(message.replace('\\"', '"').replace("\\\\", "\\")) for message in found}

@@ -1,4 +1,4 @@
--- Each error that SQL can reach, once, about in the order of src/error/mod.rs: SQLSTATE, message, detail, hint.
+-- Each error that SQL can reach, once, about in the order of src/error.rs: SQLSTATE, message, detail, hint.
 CALL regress.fresh();
 CREATE TABLE t (v encrypted_text, b bytea, s encrypted_text('searchable'));
 INSERT INTO t VALUES ('text', encrypt_bytes('bytes'), 'text');

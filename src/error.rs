@@ -1,9 +1,11 @@
 //! The one error type: its message and SQLSTATE. What else an error says, its detail and hint, is in `hints`.
 //!
-//! A function returns an [`Error`]; the function that SQL calls returns it as [`SqlResult`], and pgrx has PostgreSQL report it. To
-//! add one: a variant with its message, its SQLSTATE in `code`, detail and hint if they help, a row in `docs/errors.md`, and,
-//! where SQL can run into it, a statement in `tests/pg_regress/sql/errors.sql`. Texts quote names and numbers, and never a plaintext, a key
-//! or a nonce.
+//! A function returns an [`Error`]; the function that SQL calls returns it as [`SqlResult`], and pgrx has PostgreSQL report it.
+//! To add one: a variant with its message, its SQLSTATE in `code`, detail and hint if they help, a row in `docs/errors.md` and,
+//! where SQL can run into it, a statement in `tests/pg_regress/sql/errors.sql`. Texts quote names and numbers, and never a
+//! plaintext, a key or a nonce.
+//!
+//! It is no `mod.rs`, because PostgreSQL shows the name of this file as the place of each error.
 
 mod hints;
 
