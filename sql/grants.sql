@@ -37,7 +37,7 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     UNION
     SELECT i.classoid, i.objoid, 0, a.privilege_type
     FROM pg_init_privs AS i CROSS JOIN aclexplode(i.initprivs) AS a
-    WHERE i.classoid = 'pg_proc'::regclass AND a.grantee = 0
+    WHERE i.classoid IN ('pg_proc'::regclass, 'pg_class'::regclass) AND a.grantee = 0
     UNION
     SELECT 'pg_namespace', 'prism_crypt'::regnamespace, h.grantee, 'USAGE' FROM held AS h
     UNION

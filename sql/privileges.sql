@@ -74,6 +74,41 @@ GRANT EXECUTE ON FUNCTION
   encrypted_text_no_order(text, encrypted_text)
 TO PUBLIC;
 
+-- What PostgreSQL would let anybody write himself: helpers in SQL and PL/pgSQL that run with the caller's rights. Whatever they call
+-- that guards something is asked for there. So no access needs new grants where a new version has new helpers.
+DO $$
+DECLARE
+  helper pg_catalog.regprocedure;
+BEGIN
+  FOR helper IN
+    SELECT p.oid
+    FROM pg_catalog.pg_depend AS d
+    JOIN pg_catalog.pg_extension AS e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+    JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) d.objid
+    JOIN pg_catalog.pg_language AS l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+    WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+      AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt'
+      AND p.pronamespace OPERATOR(pg_catalog.=) 'prism_crypt'::pg_catalog.regnamespace
+      AND pg_catalog.starts_with(p.proname::pg_catalog.text, '_') AND NOT p.prosecdef
+      AND l.lanname OPERATOR(pg_catalog.=) ANY ('{sql,plpgsql}'::pg_catalog.name[])
+      AND p.prorettype OPERATOR(pg_catalog.<>) ALL ('{trigger,event_trigger}'::pg_catalog.regtype[])
+  LOOP
+    EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO PUBLIC', helper);
+  END LOOP;
+END $$;
+
+-- The same of functions in C: these look at types and at the session, or ask for rights themselves.
+GRANT EXECUTE ON FUNCTION
+  prism_crypt._note_caller(), prism_crypt._bound_waits(), prism_crypt._uptime(), prism_crypt._sleep(double precision),
+  prism_crypt._require_no_transaction_block(text), prism_crypt._end_deferral(), prism_crypt._saw_unreadable(),
+  prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text),
+  prism_crypt._types_over(oid), prism_crypt._holds_encrypted(oid), prism_crypt._is_quickly_checked(oid),
+  prism_crypt._rotatable_kind(oid), prism_crypt._key_version(encrypted_text), prism_crypt._key_version(bytea),
+  prism_crypt._stripe(tid, integer), prism_crypt._copy_sample(oid, oid, smallint[], integer)
+TO PUBLIC;
+GRANT SELECT ON prism_crypt.job_kind TO PUBLIC;
+
 -- What administers and is not everybody's has planner support that makes PostgreSQL ask for EXECUTE at each call. What stands in
 -- the extension's schema asks itself. What is immutable gives nothing away that its caller does not know. Aggregates and
 -- procedures are never parts of simple expressions.

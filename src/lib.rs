@@ -49,25 +49,24 @@ extension_sql_file!("../sql/search.sql", name = "search", requires = ["casts"]);
 extension_sql_file!("../sql/catalog.sql", name = "catalog", requires = ["search"]);
 extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["catalog"]);
 extension_sql_file!("../sql/key_admin.sql", name = "key_admin", requires = ["audit"]);
-extension_sql_file!("../sql/job_tables.sql", name = "job_tables", requires = ["key_admin"]);
-extension_sql_file!("../sql/jobs.sql", name = "jobs", requires = ["job_tables"]);
-extension_sql_file!("../sql/job_steps.sql", name = "job_steps", requires = ["jobs"]);
-extension_sql_file!("../sql/job_end.sql", name = "job_end", requires = ["job_steps"]);
-extension_sql_file!("../sql/job_control.sql", name = "job_control", requires = ["job_end"]);
-extension_sql_file!("../sql/progress.sql", name = "progress", requires = ["job_control"]);
-extension_sql_file!("../sql/rotation_values.sql", name = "rotation_values", requires = ["progress"]);
-extension_sql_file!("../sql/rotation_targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
-extension_sql_file!(
-    "../sql/rotation_statements.sql",
-    name = "rotation_statements",
-    requires = ["rotation_targets"]
-);
-extension_sql_file!("../sql/rotation_walk.sql", name = "rotation_walk", requires = ["rotation_statements"]);
-extension_sql_file!("../sql/rotation_steps.sql", name = "rotation_steps", requires = ["rotation_walk"]);
-extension_sql_file!("../sql/rotation_table.sql", name = "rotation_table", requires = ["rotation_steps"]);
-extension_sql_file!("../sql/rotation_job.sql", name = "rotation_job", requires = ["rotation_table"]);
-extension_sql_file!("../sql/rotate.sql", name = "rotate", requires = ["rotation_job"]);
-extension_sql_file!("../sql/rotation_due.sql", name = "rotation_due", requires = ["rotate"]);
+extension_sql_file!("../sql/jobs/tables.sql", name = "jobs_tables", requires = ["key_admin"]);
+extension_sql_file!("../sql/jobs/workers.sql", name = "jobs_workers", requires = ["jobs_tables"]);
+extension_sql_file!("../sql/jobs/plan.sql", name = "jobs_plan", requires = ["jobs_workers"]);
+extension_sql_file!("../sql/jobs/start.sql", name = "jobs_start", requires = ["jobs_plan"]);
+extension_sql_file!("../sql/jobs/limits.sql", name = "jobs_limits", requires = ["jobs_start"]);
+extension_sql_file!("../sql/jobs/failures.sql", name = "jobs_failures", requires = ["jobs_limits"]);
+extension_sql_file!("../sql/jobs/steps.sql", name = "jobs_steps", requires = ["jobs_failures"]);
+extension_sql_file!("../sql/jobs/records.sql", name = "jobs_records", requires = ["jobs_steps"]);
+extension_sql_file!("../sql/jobs/session.sql", name = "jobs_session", requires = ["jobs_records"]);
+extension_sql_file!("../sql/jobs/run.sql", name = "jobs_run", requires = ["jobs_session"]);
+extension_sql_file!("../sql/jobs/work.sql", name = "jobs_work", requires = ["jobs_run"]);
+extension_sql_file!("../sql/jobs/control.sql", name = "jobs_control", requires = ["jobs_work"]);
+extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["jobs_control"]);
+extension_sql_file!("../sql/rotation/values.sql", name = "rotation_values", requires = ["jobs_progress"]);
+extension_sql_file!("../sql/rotation/targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
+extension_sql_file!("../sql/rotation/changes.sql", name = "rotation_changes", requires = ["rotation_targets"]);
+extension_sql_file!("../sql/rotation/rotate.sql", name = "rotation_rotate", requires = ["rotation_changes"]);
+extension_sql_file!("../sql/rotation/due.sql", name = "rotation_due", requires = ["rotation_rotate"]);
 extension_sql_file!("../sql/census.sql", name = "census", requires = ["rotation_due"]);
 extension_sql_file!("../sql/key_end.sql", name = "key_end", requires = ["census"]);
 extension_sql_file!("../sql/index_renewal.sql", name = "index_renewal", requires = ["key_end"]);
@@ -77,7 +76,7 @@ extension_sql_file!("../sql/table_locks.sql", name = "table_locks", requires = [
 extension_sql_file!("../sql/key_arrival.sql", name = "key_arrival", requires = ["table_locks"]);
 extension_sql_file!("../sql/replicated_rows.sql", name = "replicated_rows", requires = ["key_arrival"]);
 extension_sql_file!("../sql/key_rows.sql", name = "key_rows", requires = ["replicated_rows"]);
-extension_sql_file!("../sql/plan_rotation.sql", name = "plan_rotation", requires = ["key_rows"]);
+extension_sql_file!("../sql/rotation/plan_rotation.sql", name = "plan_rotation", requires = ["key_rows"]);
 extension_sql_file!("../sql/access.sql", name = "access", requires = ["plan_rotation"]);
 extension_sql_file!("../sql/grants.sql", name = "grants", requires = ["access"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["grants"], finalize);

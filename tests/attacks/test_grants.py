@@ -43,8 +43,8 @@ SCHEMA = """
     SELECT prism_crypt.rotate_key();
     INSERT INTO prism_crypt.job (kind, relation, state) VALUES ('rotation', 'victim', 'paused');
     INSERT INTO prism_crypt.job_part (job, relation, end_block) SELECT id, 'victim', 10 FROM prism_crypt.job;
-    INSERT INTO prism_crypt.job_range (job, relation, place, end_block, worker_pid, worker_started)
-      SELECT id, 'victim', '(0,1)', 10, 1, now() FROM prism_crypt.job;
+    INSERT INTO prism_crypt.job_range (job, relation, place, next_place, end_block, worker_pid, worker_started)
+      SELECT id, 'victim', '(0,1)', '(0,1)', 10, 1, now() FROM prism_crypt.job;
 """
 DEFAULTS = """
     ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO nobody; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO nobody;
@@ -56,7 +56,7 @@ OTHERS_GRANTS = f"""SELECT string_agg(o, ', ') FROM (
     SELECT p.oid::regprocedure || ' to ' || g.grantee::regrole AS o {MEMBERS} JOIN pg_proc AS p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
     CROSS JOIN aclexplode(p.proacl) AS g WHERE g.grantee IN ('nobody'::regrole, 'owner'::regrole)
     UNION ALL SELECT c.oid::regclass || ' to ' || g.grantee {MEMBERS} JOIN pg_class AS c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
-    CROSS JOIN aclexplode(c.relacl) AS g WHERE g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole)
+    CROSS JOIN aclexplode(c.relacl) AS g WHERE g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole) AND (c.relname <> 'job_kind' OR g.privilege_type <> 'SELECT')
     UNION ALL SELECT n.nspname || ' to ' || g.grantee FROM pg_namespace AS n CROSS JOIN aclexplode(n.nspacl) AS g
     WHERE n.nspname = 'prism_crypt' AND g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole)) AS x"""
 
@@ -68,7 +68,14 @@ class Grants(Attack):
         rows = self.cluster.psql("\\pset fieldsep '\t'\n" + FUNCTIONS, db=db or self.db).splitlines()
         return [dict(zip(("oid", "signature", "name", "kind", "set", "arguments", "types"), row.split("\t"))) for row in rows]
 
+    def open_helpers(self, db=None):
+        """Everybody's: the regression test of grants has the list of them."""
+        return set(self.cluster.psql(f"""SELECT p.oid {MEMBERS} JOIN pg_proc AS p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
+            WHERE p.pronamespace = 'prism_crypt'::regnamespace AND p.proname ~ '^_' AND has_function_privilege('public', p.oid, 'EXECUTE')""", db=db or self.db).splitlines())
+
     def helpers(self, kind):
+        if kind == "nobody":
+            return self.open_helpers()
         return set(self.cluster.psql(f"SELECT unnest(prism_crypt._access_functions('{kind}')::oid[])", db=self.db).splitlines())
 
     @staticmethod
@@ -80,9 +87,9 @@ class Grants(Attack):
         return f"{'CALL' if function['kind'] == 'p' else 'SELECT'} {schema}\"{function['name']}\"({arguments});\n"
 
     def forbidden(self, kind):
-        facing, helpers = set(FACING.get(kind, "").split()), self.helpers(kind) if kind in KINDS else set()
+        facing, helpers, opened = set(FACING.get(kind, "").split()), self.helpers(kind) if kind in KINDS else set(), self.open_helpers()
         return [f for f in self.functions() if not (
-            f["name"] in PUBLIC or f["signature"] in PUBLIC_SIGNATURES or f["oid"] in helpers and (f["name"] in facing or f["name"].startswith("_")))]
+            f["oid"] in opened or f["name"] in PUBLIC or f["signature"] in PUBLIC_SIGNATURES or f["oid"] in helpers and (f["name"] in facing or f["name"].startswith("_")))]
 
     def refused(self, user, functions, db=None):
         """What is wrong: the functions whose call by that role was anything but refused."""
@@ -112,7 +119,7 @@ class Grants(Attack):
         views = {"prism_crypt.key_status", "prism_crypt.index_key_status", "prism_crypt.audit_log", "prism_crypt.progress"}
         for role in ROLES:
             self.cluster.psql(f"GRANT USAGE ON SCHEMA prism_crypt TO {role}", db=self.db)
-            mine = views if role in ("key_admin", "monitor") else {"prism_crypt.progress"} if role == "rotate" else set()
+            mine = {"prism_crypt.job_kind"} | (views if role in ("key_admin", "monitor") else {"prism_crypt.progress"} if role == "rotate" else set())
             rest = [t for t in tables if t not in mine and not t.endswith("_seq")]
             self.way(f"{role} reads tables", role, "".join(f"SELECT 'read', '{t}' FROM {t} LIMIT 1;\n" for t in rest), says("^read"))
             self.way(f"{role} reads the keys by the type that carries them", role,
@@ -152,7 +159,10 @@ class Grants(Attack):
         fits = {"bigint": [job, range_id, "1"], "regclass": ["'public.victim'::regclass"], "regclass[]": ["ARRAY['public.victim'::regclass]"], "integer": ["1"], "text": ["'rotation'", "'default'", "'finished'"],
                 "name": ["'name'"], "boolean": ["true"], "double precision": ["0.01"], "tid": ["'(10,1)'::tid"], "tid[]": ["ARRAY['(0,1)'::tid]"], "encrypted_text": ["(SELECT name FROM public.victim WHERE id = 2)"],
                 "bytea": [f"'\\x{value}'::bytea"], "oid": ["'public.victim'::regclass::oid"], "interval": ["'1s'::interval"], "anyelement": ["(SELECT ROW(name, email) FROM public.victim WHERE id = 2)"]}
-        meant = {"rotate": {"pause_job", "resume_job", "cancel_job", "rotate_batch", "rotate_all"}, "search": set(), "mask": {"mask_field"}, "load": set(), "monitor": set()}
+        meant = {"rotate": {"pause_job", "resume_job", "cancel_job", "rotate_batch", "rotate_all"}, "search": set(), "mask": {"mask_field"}, "load": set(), "monitor": set(),
+                 # Open to everybody.
+                 "nobody": set()}
+        self.cluster.psql("GRANT USAGE ON SCHEMA prism_crypt TO nobody", db=self.db)
         look = self.session(self.db)
         for kind, skipped in meant.items():
             before = look.run(KEPT + ";")

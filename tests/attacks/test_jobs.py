@@ -18,9 +18,8 @@ CHANGED = """SELECT 'changed: ' || state FROM prism_crypt.job WHERE relation = '
     SELECT 'changed: a part of others' FROM prism_crypt.job_part AS p JOIN prism_crypt.job AS j ON j.id = p.job WHERE j.relation = 'victim'::regclass AND p.relation <> j.relation;
     SELECT 'changed: progress fails' WHERE NOT EXISTS (SELECT FROM prism_crypt.progress WHERE target = 'public.victim' AND rows_done = 0);
 """
-OPENS = "prism_crypt._open_job(text, regclass, name, integer, text, regclass[], text, boolean)"
 REACHED = says("^changed")
-OPEN = "SELECT prism_crypt._open_job('rotation', '{}', NULL, NULL, NULL, ARRAY['{}'::regclass], 'x', {})"
+START = "prism_crypt._start_job('rotation', '{}', NULL, '{{}}', prism_crypt._note_caller())"
 
 
 class Jobs(Attack):
@@ -37,57 +36,49 @@ class Jobs(Attack):
         job = self.fresh()
         self.way(name, user, script.replace("{job}", job), goal, after=after)
 
-    def needs(self, signature):
-        """What there is no more can't be tried."""
-        if self.cluster.psql(f"SELECT to_regprocedure('{signature}') IS NULL", db=self.db) == "t":
-            self.skipTest(f"there is no {signature}")
-
     def test_helpers_with_a_token(self):
         """A worker's own token, and a note of its own, against the job of another's table."""
-        self.needs("prism_crypt._start_job(regclass, name, integer, text, bigint)")
-        start = "SELECT s.job, s.token INTO j, t FROM prism_crypt._start_job('{}', NULL, NULL, NULL, prism_crypt._note_caller()) AS s"
+        start = f"SELECT w.job, w.token INTO j, t FROM {START} AS w"
+        record = "PERFORM prism_crypt._record_step(t, jsonb_populate_record(NULL::prism_crypt._step, '{}'), jsonb_populate_record(NULL::prism_crypt._result, '{}'))"
+        batch = '{"rows": 1, "reached": "(9,0)", "stripes": 1, "batch_size": 5, "busy_seconds": 1}'
+        def take(times):
+            return f"FOR i IN 1 .. {times} LOOP s := prism_crypt._next_step(t, false, false); END LOOP"
         calls = {
-            "claims a range of": "PERFORM prism_crypt._claim_range(t, 'victim')", "counts rows of": "PERFORM prism_crypt._count_rows(t, 'victim', 100, 1)", "skips the walk of": "PERFORM prism_crypt._skip_walk(t, 'victim')",
-            "ends": "PERFORM prism_crypt._claim_check(t, ARRAY['mine'::regclass]); PERFORM prism_crypt._finish_parts(t, ARRAY['victim'::regclass], '{}', '{}', '{}')", "ends, unchecked,": "PERFORM prism_crypt._finish_parts(t, ARRAY['mine', 'victim']::regclass[], '{}', '{}', '{}')",
-            "walks again over": "PERFORM prism_crypt._walk_again(t, ARRAY['victim'::regclass])", "checks": "PERFORM prism_crypt._claim_check(t, ARRAY['victim'::regclass])", "leaves": "PERFORM prism_crypt._leave_job(t, 'x', 'x')",
-            "tells the state of": "PERFORM prism_crypt._set_job_state({job}, 'cancelled', prism_crypt._note_caller())", "starts": start.format("victim"), "starts with a note of before": "PERFORM prism_crypt._note_caller(); PERFORM prism_crypt._start_job('victim', NULL, NULL, NULL, 1)",
-            "takes a range of": "FOR i IN 1 .. 200 LOOP PERFORM prism_crypt._advance_range(t, i, '(9,0)', 0.5, 1, 1); END LOOP",
-            "breaks the sums of": "PERFORM prism_crypt._count_rows(t, 'mine', 9223372036854775807, 1e308); PERFORM prism_crypt._count_rows(t, 'mine', 1, 'NaN'); PERFORM prism_crypt._count_rows(t, 'mine', -5, '-Infinity')",
+            "takes a range of": take(3), "ends": record.format('{"action": "check"}', '{"due": [], "unreadable": []}'),
+            "ends, as its checker,": f'{take(3)}; ' + record.format('{"action": "check"}', '{"due": [], "unreadable": ["victim"]}'),
+            "walks again over": f'{take(3)}; ' + record.format('{"action": "check"}', '{"due": ["victim"], "unreadable": []}'),
+            "counts rows of": f'{take(3)}; ' + record.format('{"action": "count", "relation": "victim"}', '{"left_over": 5, "left_unreadable": 5}'),
+            "leaves": "PERFORM prism_crypt._leave_job(t, 'x', 'x')",
+            "tells the state of": "PERFORM prism_crypt._set_job_state({job}, 'cancelled', prism_crypt._note_caller())",
+            "starts": start.format("victim"), "starts with a note of before": "PERFORM prism_crypt._note_caller(); PERFORM prism_crypt._start_job('rotation', 'victim', NULL, '{}', 1)",
+            "records a range of": "FOR i IN 1 .. 200 LOOP " + record.replace("'{}'", "format('{{\"action\": \"batch\", \"range_id\": %s}}', i)::jsonb", 1).format(batch) + "; END LOOP",
         }
         for name, call in calls.items():
-            parts = "".join(f"BEGIN {part}; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLERRM; END; " for part in (call.split("; ") if "LOOP" not in call else [call]))
-            self.attempt(f"{name} the victim, with a token of its own", f"DO $$ DECLARE j bigint; t uuid; BEGIN {start.format('mine')}; {parts} END $$")
+            part = f"BEGIN {call}; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLERRM; END;"
+            self.attempt(f"{name} the victim, with a token of its own", f"DO $$ DECLARE j bigint; t uuid; s prism_crypt._step; BEGIN {start.format('mine')}; {part} END $$")
         for token in ("NULL", "'00000000-0000-0000-0000-000000000000'", "gen_random_uuid()"):
-            self.attempt(f"a token that nobody has: {token}", f"SELECT prism_crypt._claim_range({token}, 'victim'); SELECT prism_crypt._leave_job({token}, 'x', 'x'); SELECT prism_crypt._count_rows({token}, 'victim', 1, 1)")
+            self.attempt(f"a token that nobody has: {token}", f"SELECT prism_crypt._next_step({token}, false, false); SELECT prism_crypt._leave_job({token}, 'x', 'x'); "
+                         f"""SELECT prism_crypt._record_step({token}, jsonb_populate_record(NULL::prism_crypt._step, '{{"action": "check"}}'), NULL)""")
 
-    def test_helpers(self):
-        self.needs(OPENS)
-        job = "{job}"
-        self.attempt("ends a part", f"SELECT prism_crypt._finish_part({job}, 'victim', 0, 0)")
-        self.attempt("ends a part of its own table", f"SELECT prism_crypt._finish_part({job}, 'mine', 0, 0)")
-        for start in ("true", "false"):
-            self.attempt(f"opens the job, {start}", OPEN.format("victim", "victim", start))
-            self.attempt(f"opens the job with another part, {start}", OPEN.format("victim", "mine", start))
-            self.attempt(f"opens the job with another part and ends it, {start}", f"{OPEN.format('victim', 'mine', start)}; {OPEN.format('victim', 'mine', 'true')}; SELECT prism_crypt._finish_part({job}, 'mine', 0, 0)")
-            self.attempt(f"adds the victim to its own job, {start}", OPEN.format("mine", "victim", start), goal=says("^2$"), after="SELECT count(*) FROM prism_crypt.job_part WHERE relation = 'victim'::regclass")
-        self.attempt("opens the job without parts", f"SELECT prism_crypt._open_job('rotation', 'victim', NULL, NULL, NULL, '{{}}', 'x', true); SELECT prism_crypt._finish_part({job}, 'mine', 0, 0)")
-        self.attempt("leaves it", f"SELECT prism_crypt._leave_job({job}, 'x', 'x'); SELECT prism_crypt._leave_job({job}, NULL, 'finished')")
-        self.attempt("walks again", f"SELECT prism_crypt._walk_again({job}, ARRAY['mine'::regclass]), prism_crypt._walk_again({job}, '{{}}')")
-        self.attempt("walks the victim again", f"SELECT prism_crypt._walk_again({job}, ARRAY['victim'::regclass])")
-        self.attempt("skips the walk", f"SELECT prism_crypt._skip_walk({job}, 'victim'); SELECT prism_crypt._skip_walk({job}, 'mine')")
-        self.attempt("counts rows", f"SELECT prism_crypt._count_rows({job}, 'victim', 100, 1); SELECT prism_crypt._count_rows({job}, 'mine', 100, 1)")
-        self.attempt("claims a range", f"SELECT prism_crypt._claim_range({job}, 'victim'); SELECT prism_crypt._claim_range({job}, 'mine')")
-        self.attempt("claims the check", f"SELECT prism_crypt._claim_check({job}, ARRAY['mine'::regclass]), prism_crypt._claim_check({job}, '{{}}')", goal=says("^(check|changed)"), after="SELECT 'changed' FROM prism_crypt.job WHERE checker_pid IS NOT NULL")
-        self.attempt("works on it with statements of its own", f"""DO $$ DECLARE w prism_crypt._walk; BEGIN
-            w := prism_crypt._plan_walk({job}, 'mine', 'name', NULL, NULL, NULL); CALL prism_crypt._work_on_job({job}, 'x', ARRAY[w], NULL, NULL); END $$""")
-        self.attempt("ends a table with statements of its own", f"""DO $$ DECLARE w prism_crypt._walk; BEGIN
-            w := prism_crypt._plan_walk({job}, 'mine', 'name', NULL, NULL, NULL); CALL prism_crypt._finish_table(w, true); END $$""")
+    def test_helpers_with_the_callers_rights(self):
+        """Plans and statements of its own, against another's table."""
+        plan = "prism_crypt._plan_part((SELECT k FROM prism_crypt.job_kind AS k), 1, 'victim', NULL, '{}')"
+        step = """jsonb_populate_record(NULL::prism_crypt._step, '{"action": "batch", "from_place": "(0,0)", "to_place": "(9,0)", "stripes": 1, "stripe": 0}')"""
+        for name, call in (
+            ("a batch", f"SELECT prism_crypt._run_batch({plan}, {step}, ROW(1000, NULL, NULL, NULL, NULL, true)::prism_crypt._limits)"),
+            ("a batch with locks", f"SELECT prism_crypt._change_locked({plan}, '(0,0)', '(9,0)', 1000)"),
+            ("a statement", "SELECT prism_crypt._execute('UPDATE public.victim SET name = name', NULL, NULL, NULL, NULL, NULL)"),
+            ("all of the engine", "CALL prism_crypt._work_on(prism_crypt._rotation_work('victim', NULL, NULL, NULL, NULL, ROW(1000, NULL, NULL, NULL, NULL, true)::prism_crypt._limits, true, 0))"),
+            ("the table of jobs", "SELECT prism_crypt._set_parts({job}, '{}'); SELECT prism_crypt._drop_ranges({job}); SELECT prism_crypt._add_to_part({job}, 'victim', 1, 1); SELECT prism_crypt._queue_job('rotation', 'victim', 'x')"),
+        ):
+            self.attempt(f"changes another's table by {name}", call, goal=says("^(rows )?changed"), after=CHANGED + "SELECT 'rows changed' FROM victim WHERE key_version(name) <> 1")
 
     def test_ranges_of_others(self):
         """A range that somebody else works on."""
-        for name, call in (("advances", "SELECT prism_crypt._advance_range({}, '(9,0)', 1, 5, 1)"), ("takes back", "SELECT prism_crypt._drop_ranges({})"), ("tells the state", "SELECT prism_crypt._set_job_state({}, 'cancelled')")):
+        for name, call in (("takes back", "SELECT prism_crypt._drop_ranges({})"), ("tells the state of", "SELECT prism_crypt._set_job_state({}, 'cancelled', prism_crypt._note_caller())")):
             self.fresh()
-            range_id = self.cluster.psql(f"INSERT INTO prism_crypt.job_range (job, relation, place, end_block, worker_pid, worker_started) SELECT {JOB}, 'victim', '(0,0)', 5, pg_backend_pid(), now() RETURNING id", db=self.db)
+            range_id = self.cluster.psql("INSERT INTO prism_crypt.job_range (job, relation, place, next_place, end_block, worker_pid, worker_started) "
+                                         f"SELECT {JOB}, 'victim', '(0,0)', '(0,0)', 5, pg_backend_pid(), now() RETURNING id", db=self.db)
             self.way(f"{name} another's range", "rotate", call.format(range_id), says("^changed"), after="SELECT 'changed' WHERE NOT EXISTS (SELECT FROM prism_crypt.job_range WHERE place = '(0,0)' AND rows_done = 0)")
 
     def test_control_and_progress(self):
@@ -95,8 +86,7 @@ class Jobs(Attack):
             self.attempt(f"{call}s another's job", f"SELECT prism_crypt.{call}_job({{job}})")
         self.cluster.psql(f"SELECT prism_crypt.pause_job({self.fresh()})", db=self.db)
         self.way("resumes another's job", "rotate", f"SELECT prism_crypt.resume_job({self.cluster.psql(f'SELECT {JOB}', db=self.db)})", says("^changed"), after="SELECT 'changed' FROM prism_crypt.job WHERE relation = 'victim'::regclass AND state <> 'paused'")
-        self.attempt("sees another's job", "SELECT target, reason, created_by FROM prism_crypt.progress; SELECT * FROM prism_crypt._progress()", goal=says("victim"), after="")
-        self.attempt("sees the state of another's job", "SELECT 'state', prism_crypt._job_state({job})", goal=says(r"^state\|pending"), after="")
+        self.attempt("sees another's job", "SELECT target, reason, created_by FROM prism_crypt.progress; SELECT * FROM prism_crypt._progress(prism_crypt._note_caller())", goal=says("victim"), after="")
         for user in ("nobody", "decrypt", "search", "mask", "load", "owner", "db_owner", "monitor"):
             self.attempt(f"{user} controls a job", "SELECT prism_crypt.cancel_job({job}); SELECT prism_crypt.pause_job({job})", user=user)
         self.control("whoever may update the table sees it", "postgres", "SELECT target FROM prism_crypt.progress", says("victim"))
@@ -104,19 +94,9 @@ class Jobs(Attack):
         self.control("whoever may update the table cancels it", "rotate", f"SELECT prism_crypt.cancel_job({self.fresh()})", REACHED, after=CHANGED)
         self.cluster.psql("REVOKE UPDATE ON victim FROM rotate", db=self.db)
 
-    def test_progress_is_not_broken(self):
-        self.needs(OPENS)
-        broken = lambda said: "ERROR" in said.partition("afterwards:")[2]
-        look = "SELECT * FROM prism_crypt.progress; SELECT * FROM prism_crypt.status()"
-        for name, rows, seconds in (("a huge count", "9223372036854775807", "1"), ("NaN", "1", "'NaN'"), ("infinity", "1", "'Infinity'"), ("a negative count", "-9223372036854775807", "-1e308")):
-            for call in (f"prism_crypt._count_rows(j, {{}}, {rows}, {seconds})", f"prism_crypt._finish_part(j, {{}}, {rows}, {rows})"):
-                self.attempt(f"progress with {name}, {call[12:24]}", f"""DO $$ DECLARE j bigint; BEGIN SELECT prism_crypt._open_job('rotation', 'mine', NULL, NULL, NULL, ARRAY['mine', 'second']::regclass[], 'x', true) INTO j;
-                    PERFORM prism_crypt._claim_range(j, 'mine'), prism_crypt._claim_range(j, 'second'), {call.format("'mine'")}, {call.format("'second'")}; END $$""", goal=broken, after=look)
-        self.control("it can be broken", "postgres", "SELECT 1", broken, after="SELECT 1/0")
-
     def test_code_in_the_hands_of_a_dba(self):
         """What a DBA runs for the attacker's table runs the attacker's functions, and they are still the attacker's."""
-        body = OPEN.format("victim", "victim", "true").replace("SELECT", "PERFORM") + f"; PERFORM prism_crypt._finish_part({JOB}, 'victim', 0, 0); PERFORM prism_crypt._start_job('victim', NULL, NULL, NULL, prism_crypt._note_caller()); PERFORM prism_crypt.pause_job({JOB}); PERFORM prism_crypt.cancel_job({JOB});".replace(JOB, "{job}")
+        body = f"PERFORM {START.format('victim')}; PERFORM prism_crypt._drop_ranges({JOB}); PERFORM prism_crypt.pause_job({JOB}); PERFORM prism_crypt.cancel_job({JOB});".replace(JOB, "{job}")
         for how, dba in (("ANALYZE", "ANALYZE trap"), ("REINDEX", "REINDEX TABLE trap"), ("VACUUM", "UPDATE trap SET id = id; VACUUM ANALYZE trap"), ("CREATE INDEX", "CREATE INDEX trap_second ON trap (id, (f(id))); DROP INDEX trap_second"), ("INSERT", "INSERT INTO trap VALUES (99)")):
             job = self.fresh()
             parts = "".join(f"BEGIN {part.strip()}; EXCEPTION WHEN OTHERS THEN NULL; END; " for part in body.replace("{job}", job).split(";") if part.strip())
@@ -127,7 +107,7 @@ class Jobs(Attack):
             self.way(f"a function that a DBA runs by {how}", "postgres", dba, REACHED, after=CHANGED)
 
     def test_nothing_blocks_an_emergency(self):
-        for name, lock in (("an open transaction with its own job", OPEN.format("mine", "mine", "true")), ("an open transaction with the victim's job", OPEN.format("victim", "victim", "true")),
+        for name, lock in (("an open transaction with its own job", "SELECT " + START.format("mine")), ("an open transaction with the victim's job", "SELECT " + START.format("victim")),
                            ("a job that was paused in an open transaction", "SELECT prism_crypt.pause_job(id) FROM prism_crypt.progress"), ("a table that is locked", "LOCK TABLE mine IN ACCESS EXCLUSIVE MODE"),
                            ("a table that is altered", "ALTER TABLE mine ADD x int")):
             self.fresh()
@@ -141,7 +121,7 @@ class Jobs(Attack):
             session.close()
 
     def test_what_it_may_not_rotate(self):
-        for name, call in (("rotate_batch", "CALL rotate_batch('victim')"), ("rotate_all", "CALL prism_crypt.rotate_all()"), ("an UPDATE by the helpers", "SELECT prism_crypt._update_at_once(prism_crypt._plan_walk({job}, 'victim', 'name', NULL, NULL, NULL), '(0,0)', '(100,0)', 0, NULL)"),
+        for name, call in (("rotate_batch", "CALL rotate_batch('victim')"), ("rotate_all", "CALL prism_crypt.rotate_all()"),
                            ("plan_rotation", "SELECT * FROM prism_crypt.plan_rotation()")):
             self.attempt(f"changes rows by {name}", call, goal=says("^rows changed"), after="SELECT 'rows changed' FROM victim WHERE key_version(name) <> 1; ")
         self.control("its own rows", "rotate", "CALL rotate_batch('mine')", says("^rows changed"), after="SELECT 'rows changed' FROM mine WHERE key_version(name) <> 1")

@@ -70,7 +70,7 @@ class RotationBlocked(Scenario):
         """By whoever may steer them, or work on them."""
         self.query("CALL rotate_batch('b', batch_size => 5, max_batches => 1)")
         for statement in ("SELECT prism_crypt.pause_job(max(id)) FROM prism_crypt.progress;",
-                          "SELECT prism_crypt._start_job('b', NULL, NULL, NULL, prism_crypt._note_caller());"):
+                          "SELECT prism_crypt._start_job('rotation', 'b', NULL, '{}', prism_crypt._note_caller());"):
             with self.subTest(statement):
                 self.active = self.query("SELECT prism_crypt.rotate_key()")
                 other = self.other(f"SET LOCAL ROLE other; {statement}")
@@ -97,7 +97,7 @@ class RotationBlocked(Scenario):
         """The keys are rotated, whatever others do to the jobs."""
         key = "SELECT max(version) FROM prism_crypt.key_status WHERE state = 'active'"
         # No job yet: the other session makes it. Then one that it has paused, cancelled or goes on with.
-        for statement in ("SELECT prism_crypt._start_job('b', NULL, NULL, NULL, prism_crypt._note_caller());",
+        for statement in ("SELECT prism_crypt._start_job('rotation', 'b', NULL, '{}', prism_crypt._note_caller());",
                           "SELECT prism_crypt.pause_job(max(id)) FROM prism_crypt.progress;",
                           "SELECT prism_crypt.cancel_job(max(id)) FROM prism_crypt.progress;"):
             with self.subTest(statement):

@@ -91,20 +91,28 @@ RESET client_min_messages;
 
 -- Nobody is believed who he is.
 SET ROLE regress_prism_rotator;
-CALL regress.fails('SELECT prism_crypt._start_job(''dba'', ''v'', NULL, NULL, prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, NULL, 1)');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, NULL, NULL)');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''dba'', ''v'', ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{}'', 1)');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{}'', NULL)');
 CALL regress.fails('SELECT prism_crypt._set_job_state(1, ''paused'', 0)');
 CALL regress.fails('SELECT prism_crypt._progress(0)');
 CALL regress.fails('SELECT prism_crypt._last_pace(''mine'', 0)');
 CALL regress.fails('SELECT prism_crypt._caller(prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._queue_job(''mine'', ''x'')');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''none'', NULL, NULL, prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''id'', NULL, NULL, prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', 77, NULL, prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(''mine'', ''v'', NULL, ''none'', prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(''prism_crypt.job'', NULL, NULL, NULL, prism_crypt._note_caller())');
-CALL regress.fails('SELECT prism_crypt._start_job(NULL, NULL, NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._queue_job(''rotation'', ''mine'', ''x'')');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''none'', ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''id'', ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{"from_version": 77}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{"keyset": "none"}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''prism_crypt.job'', NULL, ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', NULL, NULL, ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''another'', ''mine'', ''v'', ''{}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(NULL, ''mine'', ''v'', ''{}'', prism_crypt._note_caller())');
+-- Scopes that are no two the same would fill the table.
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{"n": 1}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{"keyset": null}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''{"from_version": "1 "}'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', ''[]'', prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''mine'', ''v'', NULL, prism_crypt._note_caller())');
 -- What was noted is good once, and neither in another statement nor behind a savepoint.
 SELECT prism_crypt._note_caller() AS note \gset
 CALL regress.fails(format('SELECT count(*) FROM prism_crypt._progress(%s)', :note));
@@ -136,7 +144,7 @@ DECLARE
 BEGIN
   FOREACH statement IN ARRAY ARRAY[
     'SELECT prism_crypt.cancel_job((SELECT id FROM regress.job))', 'SELECT prism_crypt.pause_job((SELECT id FROM regress.job))',
-    'SELECT prism_crypt._start_job(''public.dba'', ''v'', NULL, NULL, prism_crypt._note_caller())',
+    'SELECT prism_crypt._start_job(''rotation'', ''public.dba'', ''v'', ''{}'', prism_crypt._note_caller())',
     'SELECT 1 / count(*) FROM prism_crypt.progress WHERE target LIKE ''%dba%'''] LOOP
     BEGIN
       EXECUTE statement;
@@ -168,55 +176,69 @@ REINDEX TABLE trap;
 SELECT target, state FROM prism_crypt.progress WHERE id = :dba_job;
 
 -- A worker without the token that it was given, or with one of another statement, does nothing.
+CREATE FUNCTION regress.step(fields jsonb) RETURNS prism_crypt._step LANGUAGE sql AS 'SELECT jsonb_populate_record(NULL::prism_crypt._step, $1)';
+CREATE FUNCTION regress.result(fields jsonb) RETURNS prism_crypt._result LANGUAGE sql AS 'SELECT jsonb_populate_record(NULL::prism_crypt._result, $1)';
 SET ROLE regress_prism_rotator;
-SELECT (prism_crypt._start_job('mine', 'v', NULL, NULL, prism_crypt._note_caller())).token AS token \gset
-SELECT action FROM prism_crypt._claim_range(:'token', 'mine');
-SELECT action FROM prism_crypt._claim_range(gen_random_uuid(), 'dba');
-SELECT action FROM prism_crypt._claim_check(:'token', '{mine}');
-SELECT prism_crypt._advance_range(:'token', (SELECT range FROM regress.job), '(9,0)', 0, 5, 1);
-SELECT prism_crypt._count_rows(:'token', 'dba', 5, 1), prism_crypt._skip_walk(:'token', 'dba'), prism_crypt._job_state(:'token');
-SELECT prism_crypt._walk_again(:'token', '{dba}'), prism_crypt._finish_parts(:'token', '{dba}', '{}', '{}', '{}'), prism_crypt._leave_job(:'token', 'said so', 'failed');
-SELECT prism_crypt._leave_job(NULL, NULL, NULL), prism_crypt._job_state(NULL), prism_crypt._finish_parts(NULL, NULL, NULL, NULL, NULL);
+SELECT (prism_crypt._start_job('rotation', 'mine', 'v', '{}', prism_crypt._note_caller())).token AS token \gset
+SELECT action FROM prism_crypt._next_step(:'token', false, false);
+SELECT action FROM prism_crypt._next_step(gen_random_uuid(), false, false);
+SELECT action FROM prism_crypt._next_step(NULL, NULL, NULL);
+SELECT prism_crypt._record_step(:'token', regress.step(jsonb_build_object('action', what, 'range_id', range, 'relation', 'dba')),
+  regress.result('{"rows": 5, "batch_size": 5, "stripes": 1, "reached": "(9,0)", "busy_seconds": 1, "left_over": 5, "left_unreadable": 5}')) IS NULL AS nothing
+FROM regress.job, unnest('{batch,find,check,count}'::text[]) AS what;
+SELECT prism_crypt._leave_job(:'token', 'said so', 'failed'), prism_crypt._leave_job(NULL, NULL, NULL), prism_crypt._record_step(NULL, NULL, NULL) IS NULL AS nothing;
 RESET ROLE;
 SELECT target, state, rows_done, error FROM prism_crypt.progress WHERE id = :dba_job;
 -- With its token it only reaches its own job, its ranges, and forward; and numbers are numbers.
 SET ROLE regress_prism_rotator;
 DO $$
 DECLARE
-  token uuid := (prism_crypt._start_job('mine', 'v', NULL, NULL, prism_crypt._note_caller())).token;
-  claim record;
-  statement text;
+  token uuid := (prism_crypt._start_job('rotation', 'mine', 'v', '{}', prism_crypt._note_caller())).token;
+  step prism_crypt._step;
+  result prism_crypt._result;
+  fields text;
 BEGIN
-  RAISE INFO 'over a table that is not a part: %', (prism_crypt._claim_range(token, 'trap')).action;
-  RAISE INFO 'without a check: %', prism_crypt._walk_again(token, '{mine}');
-  PERFORM prism_crypt._finish_parts(token, '{mine}', '{}', '{}', '{}');
-  RAISE INFO '%', prism_crypt._job_state(token);
-  CALL regress.fails(format('SELECT prism_crypt._claim_range(%L, ''dba'')', token));
-  CALL regress.fails(format('SELECT prism_crypt._count_rows(%L, ''dba'', 5, 1)', token));
-  CALL regress.fails(format('SELECT prism_crypt._skip_walk(%L, ''dba'')', token));
-  RAISE INFO 'check: %', (prism_crypt._claim_check(token, '{mine}')).action;
-  CALL regress.fails(format('SELECT prism_crypt._walk_again(%L, ''{mine,dba}'')', token));
-  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine,dba}'', ''{}'', ''{}'', ''{}'')', token));
-  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{-1}'', ''{0}'')', token));
-  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{1000000000001}'', ''{0}'')', token));
-  CALL regress.fails(format('SELECT prism_crypt._finish_parts(%L, ''{mine}'', ''{mine}'', ''{0}'', ''{9223372036854775807}'')', token));
-  PERFORM prism_crypt._walk_again(token, '{mine}');
-  claim := prism_crypt._claim_range(token, 'mine');
-  RAISE INFO 'claimed: % % %', claim.action, claim.place, claim.end_block;
-  FOREACH statement IN ARRAY ARRAY[
-    '''(0,0)'', 0, 9223372036854775807, 1', '''(0,0)'', 0, -1, 1', '''(0,0)'', 0, NULL, 1', '''(0,0)'', 0, 300, 1', '''(0,0)'', 0, 0, ''NaN''',
-    '''(0,0)'', 0, 0, ''infinity''', '''(0,0)'', 0, 0, -1', '''(0,0)'', 0, 0, 1e300', '''(0,0)'', 0, 0, NULL', '''(0,0)'', ''NaN'', 0, 0',
-    '''(0,0)'', 2, 0, 0', '''(0,0)'', NULL, 0, 0'] LOOP
-    CALL regress.fails(format('SELECT prism_crypt._advance_range(%L, %s, %s)', token, claim.range_id, statement));
+  RAISE INFO 'without a check: %', prism_crypt._record_step(token, regress.step('{"action": "check"}'), regress.result('{"due": ["mine"]}'));
+  RAISE INFO 'without a count: %', prism_crypt._record_step(token, regress.step('{"action": "count", "relation": "mine"}'), regress.result('{"left_over": 5, "left_unreadable": 5}'));
+  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, false);
+  RAISE INFO '%: %', step.action, step.parts;
+  RAISE INFO 'a count that nobody asked for: %', prism_crypt._record_step(token, regress.step('{"action": "count", "relation": "mine"}'), regress.result('{"left_over": 5, "left_unreadable": 5}'));
+  CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, regress.result(''{"left_over": 5, "left_unreadable": 5}''))', token, regress.step('{"action": "count", "relation": "dba"}')));
+  FOREACH fields IN ARRAY ARRAY['{"left_over": -1, "left_unreadable": 0}', '{"left_over": 1000000000001, "left_unreadable": 0}',
+    '{"left_over": 0, "left_unreadable": 9223372036854775807}', '{"left_over": 0}'] LOOP
+    CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, regress.result(%L))', token, regress.step('{"action": "count", "relation": "mine"}'), fields));
   END LOOP;
-  FOREACH statement IN ARRAY ARRAY['9223372036854775807, 1', '-1, 1', 'NULL, 1', '1, ''NaN''', '1, NULL', '1, -1'] LOOP
-    CALL regress.fails(format('SELECT prism_crypt._count_rows(%L, ''mine'', %s)', token, statement));
+  -- Tables that are no parts are nothing.
+  step := prism_crypt._record_step(token, step, regress.result('{"due": ["mine", "dba"], "unreadable": ["dba"]}'));
+  RAISE INFO '% %', step.action, step.seconds;
+  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, false);
+  RAISE INFO '% % %', step.action, step.place, step.to_place;
+  FOREACH fields IN ARRAY ARRAY['{"places": ["(0,1)"]}', '{"places": ["(0,1)"], "batch_size": -1}', '{"places": [], "batch_size": 1000001}'] LOOP
+    CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, regress.result(%L))', token, step, fields));
+  END LOOP;
+  PERFORM prism_crypt._record_step(token, step, regress.result('{"batch_size": 5}'));
+  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, false);
+  RAISE INFO '% % %', step.action, step.place, step.to_place;
+  result := regress.result('{"rows": 0, "reached": "(0,0)", "stripes": 1, "batch_size": 5, "busy_seconds": 1}');
+  FOREACH fields IN ARRAY ARRAY[
+    '{"rows": 9223372036854775807}', '{"rows": -1}', '{"rows": null}', '{"rows": 300}', '{"busy_seconds": "NaN"}', '{"busy_seconds": "infinity"}',
+    '{"busy_seconds": -1}', '{"busy_seconds": 1e300}', '{"busy_seconds": null}', '{"stripes": 101}', '{"stripes": -1}', '{"stripes": null}',
+    '{"batch_size": 1000001}', '{"batch_size": null}'] LOOP
+    CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, jsonb_populate_record(%L::prism_crypt._result, %L))', token, step, result, fields));
   END LOOP;
   -- Not by its number, if it is another's.
-  RAISE INFO 'another''s range: %', prism_crypt._advance_range(token, (SELECT range FROM regress.job), '(9,0)', 1, 1, 1);
-  RAISE INFO 'a place backwards or nowhere: % %', prism_crypt._advance_range(token, claim.range_id, '(0,5)', 0, 1, 1e-320),
-    prism_crypt._advance_range(token, claim.range_id, NULL, 0, 1, 1e9);
-  RAISE INFO 'beyond its end: %', prism_crypt._advance_range(token, claim.range_id, '(4294967295,9)', 0, 1, 1e9);
+  step.range_id := (SELECT range FROM regress.job);
+  RAISE INFO 'another''s range: %', prism_crypt._record_step(token, step, result);
+  step := prism_crypt._next_step(token, false, false);
+  RAISE INFO 'a place backwards or nowhere: %', (prism_crypt._record_step(token, step, result)).place;
+  result.reached := NULL;
+  RAISE INFO 'a place backwards or nowhere: %', (prism_crypt._record_step(token, step, result)).place;
+  result.reached := '(4294967295,9)';
+  result.busy_seconds := 1e9;
+  RAISE INFO 'beyond its end: %', prism_crypt._record_step(token, step, result);
 END $$;
 RESET ROLE;
 SELECT target, state, rows_done, blocks_done <= blocks_total AS blocks FROM prism_crypt.progress ORDER BY id;
@@ -259,11 +281,11 @@ CREATE TABLE part_1 PARTITION OF parent FOR VALUES IN (1);
 INSERT INTO parent VALUES (1, 'v');
 GRANT SELECT, UPDATE ON parent TO regress_prism_rotator;
 SET ROLE regress_prism_rotator;
-CALL regress.fails('SELECT prism_crypt._start_job(''parent'', NULL, NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''parent'', NULL, ''{}'', prism_crypt._note_caller())');
 RESET ROLE;
 REVOKE UPDATE ON parent FROM regress_prism_rotator;
 GRANT SELECT, UPDATE ON part_1 TO regress_prism_rotator;
 SET ROLE regress_prism_rotator;
-CALL regress.fails('SELECT prism_crypt._start_job(''parent'', NULL, NULL, NULL, prism_crypt._note_caller())');
+CALL regress.fails('SELECT prism_crypt._start_job(''rotation'', ''parent'', NULL, ''{}'', prism_crypt._note_caller())');
 RESET ROLE;
 DROP TABLE regress.job;

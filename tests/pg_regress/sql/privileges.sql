@@ -67,7 +67,7 @@ INSERT INTO attempt (what, statement) VALUES
   ('nobody', $$SELECT prism_crypt._overwrite_index_key('default')$$),
   ('nobody', $$SELECT prism_crypt._lock_relation('patient'::regclass, true)$$),
   ('nobody', $$SELECT prism_crypt._count_outdated_tags('patient'::regclass, 'default')$$),
-  ('nobody', $$SELECT prism_crypt._access_functions('decrypt')$$),
+  ('nobody', $$SELECT prism_crypt._make_index_key('default', 2, 'why')$$),
   ('nobody', $$SELECT prism_crypt.grant_access(current_user::regrole, 'decrypt')$$),
   ('nobody', $$SELECT prism_crypt.revoke_access(current_user::regrole, 'decrypt')$$),
   ('nobody', $$CREATE TRIGGER x AFTER INSERT ON patient EXECUTE FUNCTION prism_crypt._data_key_changed()$$);

@@ -27,7 +27,7 @@ CALL rotate_batch('t', max_batches => 1, batch_size => 10);
 CALL rotate_batch('t', 'w', max_batches => 1, batch_size => 10, from_version => 1);
 CALL rotate_batch('t', 'w', max_batches => 1, batch_size => 10, keyset => 'default');
 CALL rotate_batch('t', 'w', max_batches => 1, batch_size => 10, keyset => 'default', from_version => 1);
-SELECT j.id, p.target, j.from_version, j.keyset, j.state, p.rows_done FROM prism_crypt.job AS j JOIN prism_crypt.progress AS p USING (id) ORDER BY id;
+SELECT j.id, p.target, (j.scope ->> 'from_version')::int AS from_version, j.scope ->> 'keyset' AS keyset, j.state, p.rows_done FROM prism_crypt.job AS j JOIN prism_crypt.progress AS p USING (id) ORDER BY id;
 SELECT count(*) FROM t WHERE key_version(w) = :active;
 -- Other limits don't make another one.
 CALL rotate_batch('t', 'w', 1000, '1 ms', 1000000, 1000000, 50);
@@ -143,7 +143,7 @@ RESET ROLE;
 SELECT prism_crypt.grant_access('regress_prism_monitor', 'rotate'), prism_crypt.grant_access('regress_prism_monitor', 'key_admin');
 CREATE FUNCTION may(what regrole) RETURNS TABLE (progress boolean, due boolean, status boolean, pause boolean, rotate boolean, key_admin boolean, key_status boolean, audit boolean, usage boolean) LANGUAGE sql AS $$
   SELECT has_table_privilege(what, 'prism_crypt.progress', 'SELECT') AND has_function_privilege(what, 'prism_crypt._progress(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.rotation_due()', 'EXECUTE'),
-    has_function_privilege(what, 'prism_crypt.status()', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.pause_job(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt._start_job(regclass,name,int,text,bigint)', 'EXECUTE'),
+    has_function_privilege(what, 'prism_crypt.status()', 'EXECUTE'), has_function_privilege(what, 'prism_crypt.pause_job(bigint)', 'EXECUTE'), has_function_privilege(what, 'prism_crypt._start_job(text,regclass,name,jsonb,bigint)', 'EXECUTE'),
     has_function_privilege(what, 'prism_crypt.disable_key(int, text)', 'EXECUTE'), has_table_privilege(what, 'prism_crypt.key_status', 'SELECT'), has_table_privilege(what, 'prism_crypt.audit_log', 'SELECT'), has_schema_privilege(what, 'prism_crypt', 'USAGE')
 $$;
 SELECT * FROM may('regress_prism_monitor');

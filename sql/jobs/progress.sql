@@ -5,6 +5,15 @@ CREATE FUNCTION prism_crypt._to_bigint(number numeric) RETURNS bigint
   LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$ SELECT least($1, 9e18)::bigint $$;
 COMMENT ON FUNCTION prism_crypt._to_bigint(numeric) IS 'A sum, or the most that the column takes. Internal';
 
+-- Each stripe of a range counts for its share of the blocks from the place that counts to the end.
+CREATE FUNCTION prism_crypt._blocks_open(range prism_crypt.job_range) RETURNS double precision
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT greatest(range.end_block - prism_crypt._block(range.place), 0) - CASE WHEN range.stripes > 1 THEN
+    greatest(range.end_block - prism_crypt._block(range.place), 0) * range.stripe::double precision / range.stripes
+    + (prism_crypt._block(range.next_place) - prism_crypt._block(range.place))::double precision / range.stripes ELSE 0 END
+$$;
+COMMENT ON FUNCTION prism_crypt._blocks_open(prism_crypt.job_range) IS 'How many blocks of a range are not done. Internal';
+
 CREATE FUNCTION prism_crypt._progress_of(
   jobs bigint[], OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
   OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
@@ -15,7 +24,7 @@ CREATE FUNCTION prism_crypt._progress_of(
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH ranges AS (
     SELECT r.job, r.relation, sum(r.rows_done) AS rows_done, sum(least(r.busy_seconds, 1e12)) AS busy_seconds,
-           sum(greatest(r.end_block - prism_crypt._block(r.place), 0) * (1 - r.share_done))::numeric AS blocks_open,
+           sum(prism_crypt._blocks_open(r))::numeric AS blocks_open,
            max(r.updated_at) AS updated_at
     FROM prism_crypt.job_range AS r WHERE r.job = ANY ($1) GROUP BY r.job, r.relation
   ), parts AS (
@@ -26,7 +35,7 @@ CREATE FUNCTION prism_crypt._progress_of(
            coalesce(nullif(p.end_block, 0), c.relpages, 0) AS blocks_total,
            -- Later passes are quick; what counts is the first.
            CASE WHEN p.finished OR p.pass > 1 THEN coalesce(nullif(p.end_block, 0), c.relpages, 0)
-                ELSE p.next_block - coalesce(r.blocks_open, 0) END AS blocks_done,
+                ELSE greatest(p.next_block - coalesce(r.blocks_open, 0), 0) END AS blocks_done,
            least(greatest(c.reltuples, 0), 1e12)::numeric AS rows_estimate
     FROM prism_crypt.job_part AS p
     LEFT JOIN ranges AS r ON r.job = p.job AND r.relation = p.relation

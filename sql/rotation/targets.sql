@@ -99,15 +99,6 @@ $$;
 COMMENT ON FUNCTION prism_crypt._rotatable_columns(regclass, name) IS
   'Where a table with its partitions and children has columns to rotate. Internal';
 
--- A generated column follows the columns that it is made of.
-CREATE FUNCTION prism_crypt._rotation_parts(relation regclass, column_name name) RETURNS regclass[]
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(array_agg(DISTINCT c.member::regclass), '{}') FROM prism_crypt._rotatable_columns($1, $2) AS c
-  WHERE c.relkind = 'r' AND NOT c.generated
-$$;
-COMMENT ON FUNCTION prism_crypt._rotation_parts(regclass, name) IS
-  'The tables that hold the rows of a table, as far as they have something to rotate. Internal';
-
 CREATE FUNCTION prism_crypt._check_rotatable_column(relation regclass, column_name name) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -132,8 +123,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_column(regclass, name) IS
   'Raises an error for a column, if one is named, that can''t be rotated. Internal';
 
--- Looks as the current role, whose rights and row-level security count. _start_job() asks again.
-CREATE FUNCTION prism_crypt._check_rotation(relation regclass, column_name name) RETURNS void
+-- Looks as the current role, whose rights and row-level security count. _start_job() asks again. The scope is no matter.
+CREATE FUNCTION prism_crypt._check_rotation(relation regclass, column_name name, scope jsonb) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -173,7 +164,7 @@ BEGIN
   END IF;
   PERFORM prism_crypt._check_referenced(relation || tables, column_name);
 END $$;
-COMMENT ON FUNCTION prism_crypt._check_rotation(regclass, name) IS
+COMMENT ON FUNCTION prism_crypt._check_rotation(regclass, name, jsonb) IS
   'Raises an error where this role can''t rotate a table. Internal';
 
 CREATE FUNCTION prism_crypt._warn_of_foreign_tables(relation regclass) RETURNS void
@@ -224,6 +215,33 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotation_scope(integer, text) IS
   'Raises an error for a version or keyset that can''t be rotated away. Internal';
+
+CREATE FUNCTION prism_crypt._rotation_scope(from_version integer, keyset text) RETURNS jsonb
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object('from_version', $1, 'keyset', $2))
+$$;
+COMMENT ON FUNCTION prism_crypt._rotation_scope(integer, text) IS 'The scope of a rotation, as its job has it. Internal';
+
+-- A generated column follows the columns that it is made of. The scope is what it may be and nothing else: by scopes that are no
+-- two the same, others could fill the table of jobs.
+CREATE FUNCTION prism_crypt._rotation_parts(relation regclass, column_name name, scope jsonb) RETURNS regclass[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+  from_version CONSTANT integer := scope ->> 'from_version';
+  keyset CONSTANT text := scope ->> 'keyset';
+BEGIN
+  PERFORM prism_crypt._check_rotatable_table(relation), prism_crypt._check_rotatable_column(relation, column_name),
+    prism_crypt._check_rotation_scope(from_version, keyset);
+  IF scope IS DISTINCT FROM prism_crypt._rotation_scope(from_version, keyset) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'the scope of a rotation is from_version and keyset';
+  END IF;
+  RETURN ARRAY(
+    SELECT DISTINCT c.member::regclass FROM prism_crypt._rotatable_columns(relation, column_name) AS c
+    WHERE c.relkind = 'r' AND NOT c.generated ORDER BY 1);
+END $$;
+COMMENT ON FUNCTION prism_crypt._rotation_parts(regclass, name, jsonb) IS
+  'The tables that hold the rows of a table, as far as they have something to rotate. Internal';
 
 -- A generated column follows by itself. Any other is set together with the value.
 CREATE FUNCTION prism_crypt._sets_key_version_column(

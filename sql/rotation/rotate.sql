@@ -1,65 +1,16 @@
--- The calls. See rotation_walk.sql on why every name is qualified.
+-- The calls. Nothing in a procedure that commits relies on search_path: every name and every operator is qualified.
 
-CREATE FUNCTION prism_crypt._has_unreadable_versions() RETURNS boolean
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt.data_key WHERE state = 'disabled')
+CREATE FUNCTION prism_crypt._rotation_work(
+  relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
+  limits prism_crypt._limits, patient boolean, batches integer
+) RETURNS prism_crypt._work
+  LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._work_of(
+    'rotation', relation, column_name, prism_crypt._rotation_scope(from_version, keyset),
+    jsonb_strip_nulls(jsonb_build_object('key_version_column', key_version_column)), limits, patient, batches)
 $$;
-COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are disabled keys. Internal';
-
--- NaN and infinity are greater than any number.
-CREATE FUNCTION prism_crypt._require_between(parameter text, value anyelement, lowest anyelement, highest anyelement)
-  RETURNS void
-  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  IF value < lowest OR value > highest THEN
-    RAISE invalid_parameter_value USING
-      MESSAGE = format('%s must be between %s and %s', parameter, lowest, highest);
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._require_between(text, anyelement, anyelement, anyelement) IS
-  'Raises an error for a parameter out of its range, which may be null. Internal';
-
--- What each may be at most is far from anything sensible, and near enough that nothing overflows that is reckoned from it.
-CREATE FUNCTION prism_crypt._check_limits(limits prism_crypt._limits) RETURNS void
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  PERFORM prism_crypt._require_between('batch_size', limits.batch_size, 1, 1000000),
-    prism_crypt._require_between('pause', limits.pause, interval '0', interval '1 day'),
-    prism_crypt._require_between('max_rows_per_second', limits.max_rows_per_second, 0.001::float8, 1e9::float8),
-    prism_crypt._require_between('max_replica_lag', limits.max_replica_lag, 0::bigint, 9223372036854775807),
-    prism_crypt._require_between('max_batches', limits.max_batches, 1, 2147483647);
-  IF limits.batch_size IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'batch_size must not be null';
-  ELSIF limits.fire_triggers IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'fire_triggers must not be null';
-  ELSIF NOT limits.fire_triggers THEN
-    -- Whoever may not do this gets PostgreSQL's own error, before anything begins.
-    PERFORM set_config('session_replication_role', 'replica', true);
-  END IF;
-  IF pg_is_in_recovery() THEN
-    RAISE read_only_sql_transaction USING
-      MESSAGE = 'a standby can''t rotate', HINT = 'Rotate on the primary; the standby follows.';
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._check_limits(prism_crypt._limits) IS
-  'Raises an error for limits that make no sense. Internal';
-
--- What is kept of an error: its message, or a name that it gives, may quote values.
-CREATE FUNCTION prism_crypt._describe_failure(failure prism_crypt._failure) RETURNS text
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT format('SQLSTATE %s', ($1).code) || coalesce((
-    SELECT format(', constraint "%s"', c.conname) FROM pg_constraint AS c
-    WHERE c.conname = ($1).constraint_name LIMIT 1), '')
-$$;
-COMMENT ON FUNCTION prism_crypt._describe_failure(prism_crypt._failure) IS 'An error, without values. Internal';
-
-CREATE FUNCTION prism_crypt._raise_failure(
-  code text, message text, detail text, hint text, context text, schema_name text, table_name text, column_name text,
-  datatype_name text, constraint_name text
-) RETURNS void
-  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_raise_failure_wrapper';
-COMMENT ON FUNCTION prism_crypt._raise_failure(text, text, text, text, text, text, text, text, text, text) IS
-  'Raises an error that was recorded. Internal';
+COMMENT ON FUNCTION prism_crypt._rotation_work(
+  regclass, name, name, integer, text, prism_crypt._limits, boolean, integer) IS 'What a session that rotates is to do. Internal';
 
 CREATE PROCEDURE prism_crypt.rotate_batch(
   relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
@@ -68,23 +19,23 @@ CREATE PROCEDURE prism_crypt.rotate_batch(
   key_version_column name DEFAULT NULL, fire_triggers boolean DEFAULT true
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  limits prism_crypt._limits := ROW(
+  limits CONSTANT prism_crypt._limits := ROW(
     batch_size, pause, max_rows_per_second, max_replica_lag, max_batches, fire_triggers);
-  run prism_crypt._run;
+  work prism_crypt._work;
+  failure prism_crypt._failure;
 BEGIN
   PERFORM prism_crypt._require_no_transaction_block('rotate_batch()');
   PERFORM prism_crypt._check_limits(limits);
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
   PERFORM prism_crypt._check_rotatable_table(relation);
   PERFORM prism_crypt._warn_of_foreign_tables(relation);
-  run.batches := 0;
-  run.patient := true;
-  CALL prism_crypt._rotate_job(relation, column_name, key_version_column, from_version, keyset, limits, run);
-  IF (run.failure).code IS NOT NULL THEN
+  work := prism_crypt._rotation_work(relation, column_name, key_version_column, from_version, keyset, limits, true, 0);
+  CALL prism_crypt._work_on(work);
+  failure := work.failure;
+  IF failure.code IS NOT NULL THEN
     PERFORM prism_crypt._raise_failure(
-      (run.failure).code, (run.failure).message, (run.failure).detail, (run.failure).hint, (run.failure).context,
-      (run.failure).schema_name, (run.failure).table_name, (run.failure).column_name, (run.failure).datatype_name,
-      (run.failure).constraint_name);
+      failure.code, failure.message, failure.detail, failure.hint, failure.context, failure.schema_name, failure.table_name,
+      failure.column_name, failure.datatype_name, failure.constraint_name);
   END IF;
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_batch(
@@ -154,7 +105,7 @@ CREATE PROCEDURE prism_crypt._rotate_all(
   limits prism_crypt._limits, from_version integer, keyset text, INOUT failed text[], INOUT tables integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
-  run prism_crypt._run;
+  work prism_crypt._work;
   held pg_catalog.record;
   relation pg_catalog.regclass;
   hint pg_catalog.text;
@@ -163,19 +114,19 @@ BEGIN
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
   held := prism_crypt._rotation_roots();
   tables := pg_catalog.cardinality(held.roots);
-  run.batches := 0;
-  run.patient := false;
   FOREACH relation IN ARRAY held.roots LOOP
-    CALL prism_crypt._rotate_job(relation, NULL, NULL, from_version, keyset, limits, run);
-    EXIT WHEN run.outcome OPERATOR(pg_catalog.=) 'stopped';
+    work := prism_crypt._rotation_work(
+      relation, NULL, NULL, from_version, keyset, limits, false, coalesce(work.batches, 0));
+    CALL prism_crypt._work_on(work);
+    EXIT WHEN work.outcome OPERATOR(pg_catalog.=) 'stopped';
     -- One that was dropped meanwhile has nothing left.
-    IF (run.failure).code IS NOT NULL
+    IF (work.failure).code IS NOT NULL
        AND EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation) THEN
-      hint := (run.failure).hint;
+      hint := (work.failure).hint;
       IF hint IS NULL OR hint OPERATOR(pg_catalog.=) '' THEN
         hint := 'rotate_batch() on this table tells more.';
       END IF;
-      RAISE WARNING '%: %', relation, (run.failure).message USING HINT = hint;
+      RAISE WARNING '%: %', relation, (work.failure).message USING HINT = hint;
       failed := pg_catalog.array_append(failed, relation::pg_catalog.text);
     END IF;
   END LOOP;

@@ -85,7 +85,7 @@ BEGIN
   PERFORM set_config('lock_timeout', '200ms', true);
   FOREACH relation IN ARRAY (prism_crypt._rotation_roots()).roots LOOP
     BEGIN
-      PERFORM prism_crypt._queue_job(relation, emergency_rotation.reason);
+      PERFORM prism_crypt._queue_job('rotation', relation, emergency_rotation.reason);
       jobs := jobs + 1;
     EXCEPTION WHEN OTHERS OR assert_failure THEN
       RAISE WARNING 'no job is made for %: SQLSTATE %', relation, SQLSTATE

@@ -8,7 +8,7 @@ DECLARE
   blockers text[] := '{}';
 BEGIN
   BEGIN
-    PERFORM prism_crypt._check_rotation(relation, NULL);
+    PERFORM prism_crypt._check_rotation(relation, NULL, '{}');
   EXCEPTION WHEN OTHERS OR assert_failure THEN
     blockers := ARRAY[SQLERRM];
   END;
@@ -146,9 +146,8 @@ CREATE FUNCTION prism_crypt._rotate_sample(
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   copy regclass;
-  rotation prism_crypt._rotation;
-  walk prism_crypt._walk;
-  places tid[];
+  kind prism_crypt.job_kind;
+  plan prism_crypt._plan;
   began timestamptz;
   done boolean := false;
 BEGIN
@@ -162,12 +161,11 @@ BEGIN
   sampled := prism_crypt._copy_sample(relation, copy, ARRAY(
     SELECT a.attnum FROM prism_crypt._sample_columns(relation) AS a ORDER BY a.attnum), sample_rows);
   PERFORM prism_crypt._index_sample_table(relation);
-  walk := prism_crypt._plan_walk(rotation, copy);
+  SELECT k.* INTO kind FROM prism_crypt.job_kind AS k WHERE k.name = 'rotation';
+  plan := prism_crypt._plan_part(kind, NULL, copy, NULL, '{}');
   began := clock_timestamp();
-  EXECUTE walk.lock_range INTO places USING prism_crypt._tid(0), prism_crypt._tid(
-    pg_relation_size(copy) / current_setting('block_size')::bigint), sample_rows;
-  EXECUTE walk.update_locked USING places;
-  GET DIAGNOSTICS due = ROW_COUNT;
+  due := (prism_crypt._change_locked(plan, prism_crypt._tid(0), prism_crypt._tid(
+    pg_relation_size(copy) / current_setting('block_size')::bigint), sample_rows)).rows;
   seconds_per_row := EXTRACT(epoch FROM clock_timestamp() - began) / nullif(due, 0);
   done := true;
   RAISE SQLSTATE 'PC000';

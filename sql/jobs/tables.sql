@@ -1,15 +1,33 @@
 -- Long work: what is to be done, how far it is, and who works on it. Several sessions may share a job, and any of them may
--- die at any time: a range of blocks belongs to a worker for as long as that worker's statement runs.
+-- die at any time: a range of rows belongs to a worker for as long as that worker's statement runs.
 --
 -- Jobs name tables by oid and describe this server's state, so a dump does not carry them.
 
+-- What long work there is. The engine knows nothing of it but three functions (relation regclass, column_name name, scope jsonb)
+-- and this text. See docs/architecture.md.
+CREATE TABLE prism_crypt.job_kind (
+  name         text PRIMARY KEY,
+  checks       text NOT NULL,
+  parts        text NOT NULL,
+  changes      text NOT NULL,
+  rows_changed text NOT NULL
+);
+COMMENT ON TABLE prism_crypt.job_kind IS 'Kinds of jobs';
+COMMENT ON COLUMN prism_crypt.job_kind.name IS 'Name of the kind';
+COMMENT ON COLUMN prism_crypt.job_kind.checks IS
+  'Function that raises an error where the caller can''t do this to the table, with the caller''s rights';
+COMMENT ON COLUMN prism_crypt.job_kind.parts IS
+  'Function that gives the tables that have something to change, as regclass[], or raises an error; with the owner''s rights';
+COMMENT ON COLUMN prism_crypt.job_kind.changes IS
+  'Function that gives a prism_crypt._changes: which rows of one table are due, and what is changed; with the caller''s rights';
+COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'What messages call rows that are done';
+
 CREATE TABLE prism_crypt.job (
   id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  kind               text NOT NULL,
+  kind               text NOT NULL REFERENCES prism_crypt.job_kind,
   relation           regclass NOT NULL,
   column_name        name,
-  from_version       integer,
-  keyset             text,
+  scope              jsonb NOT NULL DEFAULT '{}',
   state              text NOT NULL DEFAULT 'pending' CHECK (
     state IN ('pending', 'running', 'paused', 'cancelled', 'failed', 'incomplete', 'finished')),
   reason             text,
@@ -24,15 +42,15 @@ CREATE TABLE prism_crypt.job (
   checker_started    timestamptz
 );
 CREATE UNIQUE INDEX job_open_idx ON prism_crypt.job
-  (kind, relation, (coalesce(column_name, '')), (coalesce(from_version, 0)), (coalesce(keyset, '')))
+  (kind, relation, (coalesce(column_name, '')), scope)
   WHERE state IN ('pending', 'running', 'paused', 'failed');
 COMMENT ON TABLE prism_crypt.job IS 'Long work, open and done. prism_crypt.progress shows it';
 COMMENT ON COLUMN prism_crypt.job.id IS 'Number of the job';
 COMMENT ON COLUMN prism_crypt.job.kind IS 'What is done: rotation';
 COMMENT ON COLUMN prism_crypt.job.relation IS 'The table that was named; its partitions and children are parts of the job';
 COMMENT ON COLUMN prism_crypt.job.column_name IS 'The column; null is all encrypted columns';
-COMMENT ON COLUMN prism_crypt.job.from_version IS 'Only values of this key version; null is all that are not active';
-COMMENT ON COLUMN prism_crypt.job.keyset IS 'Only values of this keyset; null is all';
+COMMENT ON COLUMN prism_crypt.job.scope IS
+  'What else the kind goes by. Of a rotation: from_version, only values of this key version; keyset, only values of this keyset';
 COMMENT ON COLUMN prism_crypt.job.state IS
   'pending, running, paused, failed: a call goes on with it; cancelled, incomplete, finished: it is over';
 COMMENT ON COLUMN prism_crypt.job.reason IS 'Why it was asked for';
@@ -60,10 +78,13 @@ CREATE TABLE prism_crypt.job_part (
   busy_seconds    double precision NOT NULL DEFAULT 0,
   left_over       bigint,
   left_unreadable bigint,
+  is_counted      boolean NOT NULL DEFAULT false,
   finished        boolean NOT NULL DEFAULT false,
   updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   PRIMARY KEY (job, relation)
 );
+-- One of many partitions that has something to walk over.
+CREATE INDEX job_part_open_idx ON prism_crypt.job_part (job, relation) WHERE end_block IS NULL OR next_block < end_block;
 COMMENT ON TABLE prism_crypt.job_part IS 'One table of a job';
 COMMENT ON COLUMN prism_crypt.job_part.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_part.relation IS 'The table';
@@ -78,6 +99,7 @@ COMMENT ON COLUMN prism_crypt.job_part.rows_done IS 'Rows changed so far, in ran
 COMMENT ON COLUMN prism_crypt.job_part.busy_seconds IS 'Time that workers spent, in ranges that are done';
 COMMENT ON COLUMN prism_crypt.job_part.left_over IS 'At the end: values left, locked or kept by a trigger';
 COMMENT ON COLUMN prism_crypt.job_part.left_unreadable IS 'At the end: values that can''t be read';
+COMMENT ON COLUMN prism_crypt.job_part.is_counted IS 'Whether the values that are left are counted next';
 COMMENT ON COLUMN prism_crypt.job_part.finished IS 'Whether it is over';
 COMMENT ON COLUMN prism_crypt.job_part.updated_at IS 'When a worker last took or gave back a range';
 
@@ -86,8 +108,14 @@ CREATE TABLE prism_crypt.job_range (
   job            bigint NOT NULL,
   relation       regclass NOT NULL,
   place          tid NOT NULL,
-  share_done     double precision NOT NULL DEFAULT 0,
   end_block      bigint NOT NULL,
+  places         tid[],
+  by_index       boolean NOT NULL DEFAULT false,
+  stripes        integer,
+  stripe         integer NOT NULL DEFAULT 0,
+  next_place     tid NOT NULL,
+  searching      boolean NOT NULL DEFAULT false,
+  careful        integer NOT NULL DEFAULT 0,
   rows_done      bigint NOT NULL DEFAULT 0,
   busy_seconds   double precision NOT NULL DEFAULT 0,
   worker_pid     integer NOT NULL,
@@ -95,14 +123,20 @@ CREATE TABLE prism_crypt.job_range (
   updated_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   FOREIGN KEY (job, relation) REFERENCES prism_crypt.job_part ON DELETE CASCADE
 ) WITH (fillfactor = 20);
-COMMENT ON TABLE prism_crypt.job_range IS 'Blocks that a worker has taken and not finished';
+COMMENT ON TABLE prism_crypt.job_range IS 'Rows that a worker has taken and not finished: blocks, or places that an index gave';
 COMMENT ON COLUMN prism_crypt.job_range.id IS 'Number of the range';
 COMMENT ON SEQUENCE prism_crypt.job_range_id_seq IS 'Numbers of ranges';
 COMMENT ON COLUMN prism_crypt.job_range.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_range.relation IS 'The table';
 COMMENT ON COLUMN prism_crypt.job_range.place IS 'All before it is done';
-COMMENT ON COLUMN prism_crypt.job_range.share_done IS 'Share of the rest that is done, in stripes: 0 to 1';
 COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block behind the range';
+COMMENT ON COLUMN prism_crypt.job_range.places IS 'The rows, where an index found them; otherwise null';
+COMMENT ON COLUMN prism_crypt.job_range.by_index IS 'Whether an index is asked for the rows first';
+COMMENT ON COLUMN prism_crypt.job_range.stripes IS 'In how many stripes it is gone over; null before the first batch';
+COMMENT ON COLUMN prism_crypt.job_range.stripe IS 'Number of the stripe, from 0';
+COMMENT ON COLUMN prism_crypt.job_range.next_place IS 'All of this stripe before it is done';
+COMMENT ON COLUMN prism_crypt.job_range.searching IS 'Whether the next row that is due is searched for: few are';
+COMMENT ON COLUMN prism_crypt.job_range.careful IS 'How many batches still lock their rows first, after one that did not get them at once';
 COMMENT ON COLUMN prism_crypt.job_range.rows_done IS 'Rows changed in it';
 COMMENT ON COLUMN prism_crypt.job_range.busy_seconds IS 'Time spent on it';
 COMMENT ON COLUMN prism_crypt.job_range.worker_pid IS 'Process of the worker';

@@ -1,0 +1,193 @@
+-- What a worker does next, and what it records of it: the position of all work, which is nowhere else. Nothing of the table's
+-- owner runs here.
+
+CREATE TYPE prism_crypt._step AS (
+  -- batch, find, check, count: to be run
+  -- taken: nothing to run; the next step has it
+  -- wait: others have taken what there is
+  -- paused, cancelled, over: the state of the job
+  -- ending: nothing is left that could be changed
+  action     text,
+  relation   regclass,
+  range_id   bigint,
+  -- All before this place is done in this stripe, and all before the other in all stripes.
+  from_place tid,
+  place      tid,
+  to_place   tid,
+  places     tid[],
+  stripes    integer,
+  stripe     integer,
+  searching  boolean,
+  careful    boolean,
+  -- Of a check, all tables of the job.
+  parts      regclass[],
+  -- How long to wait before it.
+  seconds    double precision
+);
+COMMENT ON TYPE prism_crypt._step IS 'What a worker does next. Internal';
+
+CREATE TYPE prism_crypt._result AS (
+  -- Of a batch: rows changed, where it goes on, what it took, and how many rows it was to be.
+  rows            bigint,
+  reached         tid,
+  busy_seconds    double precision,
+  batch_size      integer,
+  -- In how many stripes the range is gone over.
+  stripes         integer,
+  -- Of find: what the index found; null where the table is walked over.
+  places          tid[],
+  -- Of a check: tables with something left that could be changed, and that could not.
+  due             regclass[],
+  unreadable      regclass[],
+  -- Of a count.
+  left_over       bigint,
+  left_unreadable bigint
+);
+COMMENT ON TYPE prism_crypt._result IS 'What came of a step. Internal';
+
+CREATE FUNCTION prism_crypt._step_in(range prism_crypt.job_range) RETURNS prism_crypt._step
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  step prism_crypt._step;
+BEGIN
+  step.action := CASE WHEN range.by_index THEN 'find' ELSE 'batch' END;
+  step.relation := range.relation;
+  step.range_id := range.id;
+  step.from_place := range.next_place;
+  step.place := range.place;
+  step.to_place := prism_crypt._tid(range.end_block);
+  step.places := range.places;
+  step.stripes := range.stripes;
+  step.stripe := range.stripe;
+  step.searching := range.searching;
+  step.careful := range.careful > 0;
+  RETURN step;
+END $$;
+COMMENT ON FUNCTION prism_crypt._step_in(prism_crypt.job_range) IS 'The next step in a range. Internal';
+
+-- Takes a range of a table that nobody has taken; null where all are. A pass begins with one range over everything, for an index
+-- may find the rows instead.
+CREATE FUNCTION prism_crypt._take_range(worker prism_crypt.job_worker) RETURNS regclass
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  part prism_crypt.job_part;
+  blocks bigint;
+BEGIN
+  SELECT p.* INTO part FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
+  WHERE p.job = worker.job AND (p.end_block IS NULL OR p.next_block < p.end_block)
+  ORDER BY p.relation LIMIT 1 FOR NO KEY UPDATE OF p;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  PERFORM prism_crypt._require_update(worker.role, part.relation);
+  -- Small enough to share a table evenly and to stay in memory between two stripes, and so large that taking one costs
+  -- nothing beside working on it: 1 to 16 MiB with blocks of 8 KiB.
+  blocks := CASE WHEN part.end_block IS NULL
+    THEN coalesce(pg_relation_size(part.relation), 0) / current_setting('block_size')::bigint
+    ELSE least(part.next_block + least(greatest(part.end_block / 32, 128), 2048), part.end_block) END;
+  INSERT INTO prism_crypt.job_range (job, relation, place, next_place, end_block, by_index, worker_pid, worker_started)
+  VALUES (worker.job, part.relation, prism_crypt._tid(part.next_block), prism_crypt._tid(part.next_block), blocks,
+          part.end_block IS NULL, worker.pid, worker.started);
+  UPDATE prism_crypt.job_part AS p
+  SET next_block = blocks, end_block = coalesce(p.end_block, blocks), updated_at = clock_timestamp()
+  WHERE p.job = worker.job AND p.relation = part.relation;
+  RETURN part.relation;
+END $$;
+COMMENT ON FUNCTION prism_crypt._take_range(prism_crypt.job_worker) IS 'Takes a range of a table. Internal';
+
+-- Takes what a worker left that died or gave up.
+CREATE FUNCTION prism_crypt._take_over(worker prism_crypt.job_worker) RETURNS regclass
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  range prism_crypt.job_range;
+BEGIN
+  SELECT r.* INTO range FROM prism_crypt.job_range AS r JOIN pg_class AS c ON c.oid = r.relation
+  WHERE r.job = worker.job AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started)
+  ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED;
+  IF FOUND THEN
+    PERFORM prism_crypt._require_update(worker.role, range.relation);
+    UPDATE prism_crypt.job_range AS r
+    SET worker_pid = worker.pid, worker_started = worker.started, updated_at = clock_timestamp()
+    WHERE r.id = range.id;
+  END IF;
+  RETURN range.relation;
+END $$;
+COMMENT ON FUNCTION prism_crypt._take_over(prism_crypt.job_worker) IS 'Takes a range that nobody works on. Internal';
+
+-- What a worker does that has found every range taken: one looks whether anything is left, and counts it where nothing moves any
+-- more; the others wait.
+CREATE FUNCTION prism_crypt._check_step(worker prism_crypt.job_worker) RETURNS prism_crypt._step
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  step prism_crypt._step;
+  found_job prism_crypt.job;
+BEGIN
+  -- Not FOR UPDATE, which foreign-key checks of other workers would wait for.
+  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = worker.job FOR NO KEY UPDATE;
+  PERFORM prism_crypt._require_update(worker.role, found_job.relation);
+  IF prism_crypt._qualified_name(found_job.relation) IS NULL THEN
+    RAISE undefined_table USING
+      MESSAGE = format('relation with OID %s does not exist', found_job.relation::oid),
+      DETAIL = format('It was dropped while job %s worked on it.', worker.job);
+  END IF;
+  IF found_job.checker_pid = worker.pid AND found_job.checker_started = worker.started THEN
+    SELECT p.relation INTO step.relation FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
+    WHERE p.job = worker.job AND p.is_counted AND NOT p.finished ORDER BY p.relation LIMIT 1;
+    IF FOUND THEN
+      step.action := 'count';
+    ELSE
+      step.action := 'check';
+      step.parts := ARRAY(
+        SELECT p.relation FROM prism_crypt.job_part AS p WHERE p.job = worker.job ORDER BY p.relation);
+    END IF;
+  ELSIF EXISTS (SELECT FROM prism_crypt.job_range AS r JOIN pg_class AS c ON c.oid = r.relation WHERE r.job = worker.job)
+     OR prism_crypt._is_working(found_job.checker_pid, found_job.checker_started) THEN
+    step.action := 'wait';
+  ELSE
+    UPDATE prism_crypt.job AS j SET checker_pid = worker.pid, checker_started = worker.started WHERE j.id = worker.job;
+    -- What another check found that did not come to its end.
+    UPDATE prism_crypt.job_part AS p SET is_counted = false, finished = false
+    WHERE p.job = worker.job AND (p.is_counted OR p.finished);
+    step.action := 'taken';
+  END IF;
+  RETURN step;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_step(prism_crypt.job_worker) IS 'What a worker does when every range is taken. Internal';
+
+-- `is_waiting`: only asks for the state. `failed`: the batch that was tried last is tried again, by locking its rows first.
+-- Whatever is taken is committed before it is run: others must not wait so long.
+CREATE FUNCTION prism_crypt._next_step(token uuid, is_waiting boolean, failed boolean) RETURNS prism_crypt._step
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  worker CONSTANT prism_crypt.job_worker := prism_crypt._worker(token);
+  step prism_crypt._step;
+  range prism_crypt.job_range;
+BEGIN
+  step.action := prism_crypt._state_of_job(worker.job);
+  IF step.action IN ('paused', 'cancelled', 'over') THEN
+    RETURN step;
+  ELSIF is_waiting THEN
+    step.action := 'wait';
+    RETURN step;
+  END IF;
+  SELECT * INTO range FROM prism_crypt.job_range AS r
+  WHERE r.job = worker.job AND r.worker_pid = worker.pid AND r.worker_started = worker.started ORDER BY r.id LIMIT 1;
+  IF FOUND THEN
+    IF failed AND range.careful = 0 THEN
+      range.careful := 9;
+      UPDATE prism_crypt.job_range AS r SET careful = range.careful WHERE r.id = range.id;
+    END IF;
+    RETURN prism_crypt._step_in(range);
+  END IF;
+  step.relation := coalesce(prism_crypt._take_over(worker), prism_crypt._take_range(worker));
+  IF step.relation IS NULL THEN
+    RETURN prism_crypt._check_step(worker);
+  END IF;
+  step.action := 'taken';
+  RETURN step;
+END $$;
+COMMENT ON FUNCTION prism_crypt._next_step(uuid, boolean, boolean) IS 'What a worker does next. Internal';
