@@ -23,7 +23,7 @@ impl<'a> Payload<'a> {
 
     /// # Safety
     /// `datum` is a non-null varlena that lives as long as `'a`.
-    unsafe fn detoast(datum: pg_sys::Datum) -> Self {
+    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
         // SAFETY: as promised by the caller. Only values that are compressed or stored elsewhere are copied.
         unsafe {
             let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
@@ -138,7 +138,7 @@ impl<'a> Stored<'a> {
     /// All of it.
     pub fn value(&self) -> Encrypted<'a> {
         // SAFETY: the datum is a non-null varlena of that lifetime.
-        Encrypted(unsafe { Payload::detoast(self.datum) })
+        Encrypted(unsafe { Payload::of(self.datum) })
     }
 }
 
@@ -194,7 +194,7 @@ impl<'a> FromDatum for Payload<'a> {
         _type: pg_sys::Oid,
     ) -> Option<Self> {
         // SAFETY: the trait promises a varlena where it is not null.
-        (!is_null).then(|| unsafe { Self::detoast(datum) })
+        (!is_null).then(|| unsafe { Self::of(datum) })
     }
 }
 

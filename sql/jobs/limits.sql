@@ -10,6 +10,11 @@ CREATE TYPE prism_crypt._limits AS (
 );
 COMMENT ON TYPE prism_crypt._limits IS 'How fast a session may work. Internal';
 
+CREATE FUNCTION prism_crypt._require_no_transaction_block(what text) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_no_transaction_block_wrapper';
+COMMENT ON FUNCTION prism_crypt._require_no_transaction_block(text) IS
+  'Raises an error where a procedure could not commit. Internal';
+
 -- NaN and infinity are greater than any number.
 CREATE FUNCTION prism_crypt._require_between(parameter text, value anyelement, lowest anyelement, highest anyelement)
   RETURNS void

@@ -54,6 +54,10 @@ CREATE TYPE prism_crypt._plan AS (
 );
 COMMENT ON TYPE prism_crypt._plan IS 'The statements that change one table. Internal';
 
+CREATE FUNCTION prism_crypt._stripe(place tid, stripes integer) RETURNS integer
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_stripe_wrapper';
+COMMENT ON FUNCTION prism_crypt._stripe(tid, integer) IS 'Which of so many stripes of its block a row is in. Internal';
+
 -- The table has an alias, and every column is qualified by it: a table, or a column, may have any name.
 CREATE FUNCTION prism_crypt._plan_part(
   kind prism_crypt.job_kind, job bigint, relation regclass, column_name name, scope jsonb

@@ -1,6 +1,11 @@
 -- Running one step. Triggers of the table must run under the caller's own search_path, so what calls them can have no SET clause,
 -- and nothing there relies on it: every name and every operator is qualified.
 
+CREATE FUNCTION prism_crypt._saw_unreadable() RETURNS boolean
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_saw_unreadable_wrapper';
+COMMENT ON FUNCTION prism_crypt._saw_unreadable() IS
+  'Whether this session met values that can''t be rotated, since the last call. Internal';
+
 -- The statements go by name. Another table may have taken it. And row-level security may have been switched on, which hides
 -- rows; the setting row_security would be one for the table's triggers, too.
 CREATE FUNCTION prism_crypt._require_same_table(plan prism_crypt._plan) RETURNS void

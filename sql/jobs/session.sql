@@ -46,7 +46,7 @@ CREATE FUNCTION prism_crypt._work_of(
 DECLARE
   work prism_crypt._work;
 BEGIN
-  work.kind := (SELECT k FROM prism_crypt.job_kind AS k WHERE k.name = $1);
+  work.kind := prism_crypt._kind_of_job(kind);
   work.relation := relation;
   work.column_name := column_name;
   work.scope := scope;

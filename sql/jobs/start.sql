@@ -1,15 +1,24 @@
 -- How jobs begin.
 
+CREATE FUNCTION prism_crypt._kind_of_job(name text) RETURNS prism_crypt.job_kind
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  kind prism_crypt.job_kind;
+BEGIN
+  SELECT k.* INTO kind FROM prism_crypt.job_kind AS k WHERE k.name = $1;
+  IF NOT FOUND THEN
+    RAISE undefined_object USING MESSAGE = format('kind of job "%s" does not exist', $1);
+  END IF;
+  RETURN kind;
+END $$;
+COMMENT ON FUNCTION prism_crypt._kind_of_job(text) IS 'The kind of this name. Internal';
+
 CREATE FUNCTION prism_crypt._parts_of_job(kind text, relation regclass, column_name name, scope jsonb) RETURNS regclass[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  function text := (SELECT k.parts FROM prism_crypt.job_kind AS k WHERE k.name = kind);
   parts regclass[];
 BEGIN
-  IF function IS NULL THEN
-    RAISE undefined_object USING MESSAGE = format('kind of job "%s" does not exist', kind);
-  END IF;
-  EXECUTE format('SELECT %s($1, $2, $3)', function) INTO parts USING relation, column_name, scope;
+  EXECUTE format('SELECT %s($1, $2, $3)', (prism_crypt._kind_of_job(kind)).parts) INTO parts USING relation, column_name, scope;
   RETURN parts;
 END $$;
 COMMENT ON FUNCTION prism_crypt._parts_of_job(text, regclass, name, jsonb) IS

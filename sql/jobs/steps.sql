@@ -4,7 +4,7 @@
 CREATE TYPE prism_crypt._step AS (
   -- batch, find, check, count: to be run
   -- taken: nothing to run; the next step has it
-  -- wait: others have taken what there is
+  -- wait: others have taken what there is; pace, standby: so do the limits
   -- paused, cancelled, over: the state of the job
   -- ending: nothing is left that could be changed
   action     text,
@@ -157,9 +157,10 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_step(prism_crypt.job_worker) IS 'What a worker does when every range is taken. Internal';
 
--- `is_waiting`: only asks for the state. `failed`: the batch that was tried last is tried again, by locking its rows first.
+-- `is_waiting`: only asks for the state; likewise while a standby is further behind than `max_replica_lag`. `failed`: the batch that was tried last is tried again, by locking its rows first.
 -- Whatever is taken is committed before it is run: others must not wait so long.
-CREATE FUNCTION prism_crypt._next_step(token uuid, is_waiting boolean, failed boolean) RETURNS prism_crypt._step
+CREATE FUNCTION prism_crypt._next_step(token uuid, is_waiting boolean, max_replica_lag bigint, failed boolean)
+  RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -171,7 +172,10 @@ BEGIN
   IF step.action IN ('paused', 'cancelled', 'over') THEN
     RETURN step;
   ELSIF is_waiting THEN
-    step.action := 'wait';
+    step.action := 'pace';
+    RETURN step;
+  ELSIF prism_crypt._replica_lag() > max_replica_lag THEN
+    step.action := 'standby';
     RETURN step;
   END IF;
   SELECT * INTO range FROM prism_crypt.job_range AS r
@@ -190,4 +194,4 @@ BEGIN
   step.action := 'taken';
   RETURN step;
 END $$;
-COMMENT ON FUNCTION prism_crypt._next_step(uuid, boolean, boolean) IS 'What a worker does next. Internal';
+COMMENT ON FUNCTION prism_crypt._next_step(uuid, boolean, bigint, boolean) IS 'What a worker does next. Internal';

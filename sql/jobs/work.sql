@@ -43,7 +43,6 @@ COMMENT ON FUNCTION prism_crypt._run_step(prism_crypt._work) IS 'Runs a step. In
 CREATE FUNCTION prism_crypt._take_step(INOUT work prism_crypt._work) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   began CONSTANT double precision := prism_crypt._uptime();
-  is_waiting boolean;
   action pg_catalog.text;
   step prism_crypt._step;
   result prism_crypt._result;
@@ -62,21 +61,16 @@ BEGIN
     RETURN;
   END IF;
   IF (work.step).action IS NULL THEN
-    is_waiting := began OPERATOR(pg_catalog.<) work.resume_at;
-    IF NOT is_waiting AND work.asks_standby THEN
-      is_waiting := prism_crypt._replica_lag() OPERATOR(pg_catalog.>) (work.limits).max_replica_lag;
-      work.asks_standby := is_waiting;
-    END IF;
-    work.step := prism_crypt._next_step(work.token, is_waiting, work.tries OPERATOR(pg_catalog.>) 0);
+    work.step := prism_crypt._next_step(
+      work.token, began OPERATOR(pg_catalog.<) work.resume_at,
+      CASE WHEN work.asks_standby THEN (work.limits).max_replica_lag END, work.tries OPERATOR(pg_catalog.>) 0);
   END IF;
   action := (work.step).action;
+  work.asks_standby := work.asks_standby AND action OPERATOR(pg_catalog.=) ANY (ARRAY['pace', 'standby']);
   IF action OPERATOR(pg_catalog.<>) ALL (ARRAY['check', 'count']) THEN
     -- What a crash takes back is done again, so its commit need not wait for the disk. That which ends a job does, or leaves it, and
     -- with it all before.
     PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
-  END IF;
-  IF is_waiting AND action OPERATOR(pg_catalog.=) 'wait' THEN
-    action := CASE WHEN began OPERATOR(pg_catalog.<) work.resume_at THEN 'pace' ELSE 'standby' END;
   END IF;
   IF action OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
     work.outcome := action;

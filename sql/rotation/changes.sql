@@ -1,10 +1,22 @@
 -- Rotation as a kind of job: which values are due, and what is done with them.
 
-CREATE FUNCTION prism_crypt._has_unreadable_versions() RETURNS boolean
+CREATE FUNCTION prism_crypt._has_outdated_tags() RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt.data_key WHERE state = 'disabled')
+  SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE state = 'active' AND retagged_at IS NULL)
 $$;
-COMMENT ON FUNCTION prism_crypt._has_unreadable_versions() IS 'Whether there are disabled keys. Internal';
+COMMENT ON FUNCTION prism_crypt._has_outdated_tags() IS
+  'Whether there may be search tags of an index key that was replaced. Internal';
+
+-- The old key versions of a scope that may be read; whether there are disabled keys, and values with outdated tags.
+CREATE FUNCTION prism_crypt._rotation_keys(
+  from_version integer, keyset text, OUT versions integer[], OUT has_disabled boolean, OUT has_outdated_tags boolean
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(array_agg(k.version) FILTER (
+           WHERE k.state = 'decrypt_only' AND ($1 IS NULL OR k.version = $1) AND ($2 IS NULL OR k.keyset = $2)), '{}'),
+         coalesce(bool_or(k.state = 'disabled'), false), prism_crypt._has_outdated_tags()
+  FROM prism_crypt.data_key AS k
+$$;
+COMMENT ON FUNCTION prism_crypt._rotation_keys(integer, text) IS 'What a rotation goes by of the keys. Internal';
 
 -- What to search by, where an index is on the key version of a column: key_version(column), or a column that is generated
 -- as that. Others may be wrong, and are not relied on. The function is ours, whatever its schema is called, and the column of
@@ -48,14 +60,15 @@ DECLARE
   names text[];
   due text[];
   possible text[];
+  reencrypt text;
   -- What a column is set to; and once its row is locked, and values that can't be opened are to stay.
   resealed text[];
   resealed_or_kept text[];
+  keys record;
   by_version text;
 BEGIN
   FOR one IN
-    SELECT quote_ident(a.attname) AS name, 'changed.' || quote_ident(a.attname) AS value, t.kind,
-           CASE t.kind WHEN 'nested' THEN '_nested' ELSE '' END AS suffix
+    SELECT quote_ident(a.attname) AS name, 'changed.' || quote_ident(a.attname) AS value, t.kind
     FROM pg_attribute AS a CROSS JOIN LATERAL prism_crypt._rotatable_kind(a.atttypid) AS t (kind)
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
       AND CASE WHEN column_name IS NULL THEN t.kind IN ('plain', 'nested')
@@ -66,16 +79,16 @@ BEGIN
     due := due || CASE
       WHEN one.kind = 'plain' AND from_version IS NULL AND keyset IS NULL
         THEN format('prism_crypt._is_rotatable(%s)', one.value)
-      ELSE format('prism_crypt._is_rotatable%s(%s, %s)', one.suffix, one.value, arguments) END;
-    possible := possible || format('prism_crypt._can_rotate%s(%s, %s)', one.suffix, one.value, arguments);
-    changes.errors := changes.errors || format('prism_crypt._rotation_error%s(%s, %s)', one.suffix, one.value, arguments);
-    IF one.kind = 'nested' THEN
-      resealed := resealed || format('prism_crypt._reencrypt_nested(%s, %s, false)', one.value, arguments);
-      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_nested(%s, %s, true)', one.value, arguments);
+      ELSE format('prism_crypt._is_rotatable(%s, %s)', one.value, arguments) END;
+    possible := possible || format('prism_crypt._can_rotate(%s, %s)', one.value, arguments);
+    changes.errors := changes.errors || format('prism_crypt._rotation_error(%s, %s)', one.value, arguments);
+    IF one.kind <> 'plain' THEN
+      reencrypt := format('prism_crypt._reencrypt(%s, %s, ', one.value, arguments);
     ELSE
-      resealed := resealed || format('prism_crypt._reencrypt(%s)', one.value);
-      resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt_or_keep(%s)', one.value);
+      reencrypt := format('prism_crypt._reencrypt(%s, ', one.value);
     END IF;
+    resealed := resealed || (reencrypt || 'false)');
+    resealed_or_kept := resealed_or_kept || (reencrypt || 'true)');
   END LOOP;
   IF names IS NULL THEN
     RAISE undefined_column USING
@@ -103,13 +116,14 @@ BEGIN
     FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
   END IF;
   -- An outdated search tag is not found by the key version.
-  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT prism_crypt._has_outdated_tags()) THEN
+  keys := prism_crypt._rotation_keys(from_version, keyset);
+  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN
-    changes.by_index := format('%s OPERATOR(pg_catalog.=) ANY (prism_crypt._rotatable_versions(%s)) AND (%s)',
+    changes.by_index := format('%s OPERATOR(pg_catalog.=) ANY ((prism_crypt._rotation_keys(%s)).versions) AND (%s)',
                                by_version, arguments, possible[1]);
-    changes.hides_rest := prism_crypt._has_unreadable_versions();
+    changes.hides_rest := keys.has_disabled;
   END IF;
   RETURN changes;
 END $$;

@@ -146,7 +146,6 @@ CREATE FUNCTION prism_crypt._rotate_sample(
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   copy regclass;
-  kind prism_crypt.job_kind;
   plan prism_crypt._plan;
   began timestamptz;
   done boolean := false;
@@ -161,8 +160,7 @@ BEGIN
   sampled := prism_crypt._copy_sample(relation, copy, ARRAY(
     SELECT a.attnum FROM prism_crypt._sample_columns(relation) AS a ORDER BY a.attnum), sample_rows);
   PERFORM prism_crypt._index_sample_table(relation);
-  SELECT k.* INTO kind FROM prism_crypt.job_kind AS k WHERE k.name = 'rotation';
-  plan := prism_crypt._plan_part(kind, NULL, copy, NULL, '{}');
+  plan := prism_crypt._plan_part(prism_crypt._kind_of_job('rotation'), NULL, copy, NULL, '{}');
   began := clock_timestamp();
   due := (prism_crypt._change_locked(plan, prism_crypt._tid(0), prism_crypt._tid(
     pg_relation_size(copy) / current_setting('block_size')::bigint), sample_rows)).rows;

@@ -181,14 +181,6 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._warn_of_foreign_tables(regclass) IS
   'Says which partitions and children of a table are elsewhere. Internal';
 
-CREATE FUNCTION prism_crypt._rotatable_versions(from_version integer, keyset text) RETURNS integer[]
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(array_agg(version), '{}') FROM prism_crypt.data_key
-  WHERE state = 'decrypt_only' AND ($1 IS NULL OR version = $1) AND ($2 IS NULL OR keyset = $2)
-$$;
-COMMENT ON FUNCTION prism_crypt._rotatable_versions(integer, text) IS
-  'The old key versions that may be read. Internal';
-
 CREATE FUNCTION prism_crypt._check_rotation_scope(from_version integer, keyset text) RETURNS void
   LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

@@ -1,6 +1,6 @@
 //! The census: where ciphertext is, and under which key versions. It needs no key.
 //!
-//! `sql/census.sql` goes over tables and stored expressions, and asks here about each:
+//! `sql/census/census.sql` goes over tables and stored expressions, and asks here about each:
 //!
 //! 1. `count` counts the versions in the columns of a table, and the search tags of earlier index keys. It looks at no row itself:
 //!    `scan` reads them, without planning a query, and takes values apart that hold others.

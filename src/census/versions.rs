@@ -1,7 +1,6 @@
 //! The key versions in one value.
 
 use crate::datatype::nested;
-use crate::datum::Front;
 use crate::error::{Error, SqlResult};
 use pgrx::AnyElement;
 use pgrx::prelude::*;
@@ -23,13 +22,6 @@ fn _key_versions(value: AnyElement) -> SqlResult<Vec<Option<i32>>> {
         }
     })?;
     Ok(versions)
-}
-
-/// `prism_crypt._key_version_or_null(value encrypted_text) → integer`: null for one that is damaged.
-/// `prism_crypt._envelope_version(value bytea) → integer`: null for what is no envelope.
-#[pg_extern(sql = false)]
-fn _envelope_version(front: Front<'_>) -> Option<i32> {
-    front.envelope_version().ok().map(number)
 }
 
 fn visit(value: &AnyElement, mut see: impl FnMut(&nested::Leaf<'_>)) -> Result<(), Error> {

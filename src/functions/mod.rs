@@ -1,4 +1,4 @@
-//! The SQL functions around the type. `docs/sql-reference.md` describes them; `sql/functions.sql` declares them.
+//! The SQL functions around the type. `docs/sql-reference.md` describes them; `sql/functions/functions.sql` declares them.
 //!
 //! Each function asks for EXECUTE itself where it opens or reseals (`privilege::require_execute`), makes of its arguments what
 //! the keyring takes (context, class, keyset), and hands over: sealing, opening and resealing are the keyring's, text and its

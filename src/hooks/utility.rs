@@ -2,8 +2,8 @@
 //! encrypted columns, with its input kept out of errors.
 
 use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
+use crate::jobs::deferral;
 use crate::query_constants::view_definition;
-use crate::rotation::deferral;
 use crate::search::{index_warning, readiness};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;

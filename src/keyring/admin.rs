@@ -1,4 +1,4 @@
-//! The parts of key administration that need key material. `sql/key_admin.sql` calls them; no role may do so directly.
+//! The parts of key administration that need key material. `sql/keys/admin.sql` calls them; no role may do so directly.
 //!
 //! Return types are written out where a row is returned: pgrx reads them, and sees through no alias.
 

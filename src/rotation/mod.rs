@@ -1,29 +1,18 @@
-//! What a rotation asks of values. The walk over tables, the jobs and the reports are in `sql/rotation*.sql`.
+//! What a rotation asks of values. Which rows are due and what is done with them is in `sql/rotation/`; the engine that does it is
+//! that of all jobs.
 //!
-//! `target` says how the values of a column are rotated. For each row SQL asks `values`, or `nested_values` where the value holds
-//! others: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the new value. A scan that met one
-//! which can't be rotated is remembered, so that what is left over is counted only then. Around it: `session` and `waiting` for
-//! locks and pauses, `deferral` for what a batch has deferred, `failure` for raising a recorded error again, `sample` for the
-//! rows that a plan of a rotation is tried on, and `caller` for whose rights count.
+//! `target` says how the values of a column are rotated. For each row SQL asks `values`, or `any_value` where the value holds
+//! others: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the new value. `sample` copies the
+//! rows that a plan of a rotation is tried on.
 
-mod caller;
-pub mod deferral;
-mod failure;
-mod nested_values;
+mod any_value;
 mod sample;
-mod session;
 mod target;
 mod values;
-mod waiting;
 
 use crate::error::Error;
 use crate::keyring::{self, KeyState};
 use prism_envelope::{KeyVersion, SearchTag};
-use std::cell::Cell;
-
-thread_local! {
-    static SAW_UNREADABLE: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Which values a rotation is about: those of one version, of one keyset, or all.
 #[derive(Clone, Copy)]
@@ -66,9 +55,4 @@ impl Scope<'_> {
             None => Verdict::Unreadable,
         })
     }
-}
-
-/// Remembers that a scan met a value that can't be rotated, so that what is left is only counted where there is any.
-fn note_unreadable() {
-    SAW_UNREADABLE.set(true);
 }

@@ -1,100 +1,33 @@
-//! Single values. Each question comes for `encrypted_text` and for `bytea`, of which only envelopes count.
+//! What a rotation asks of one value: `encrypted_text`, or a `bytea`, of which only envelopes count. Values that hold others ask
+//! the same of each.
 
-use super::{Scope, Verdict, note_unreadable};
-use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Front};
+use super::{Scope, Verdict};
+use crate::datum::{Encrypted, EncryptedResult, Front};
 use crate::error::{Error, SqlResult};
+use crate::jobs::note_unreadable;
 use crate::keyring;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 
-/// `prism_crypt._is_rotatable(value encrypted_text, from_version integer, keyset text) → boolean`: whether a value of this
-/// scope is under an old key that may be read, or has an outdated search tag. Looks at the front only.
-#[pg_extern(sql = false)]
-fn _is_rotatable(
-    front: Option<Front<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<bool> {
-    let Some(front) = front else { return Ok(false) };
-    Ok(is_rotatable(front.key_version(), front.search_tag(), Scope { from_version, keyset })?)
-}
-
-/// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: the same for all versions and keysets, which is the usual
-/// question, and asked of every value.
+/// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: whether a value is under an old key that may be read, or has an
+/// outdated search tag, of whatever version and keyset. That is the usual question, and asked of every value. Looks at the front
+/// only.
 #[pg_extern(sql = false)]
 fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
     Ok(is_rotatable(front.key_version(), front.search_tag(), Scope { from_version: None, keyset: None })?)
 }
 
-/// `prism_crypt._is_rotatable(value bytea, from_version integer, keyset text) → boolean`: likewise; other bytes are not.
+/// `prism_crypt._reencrypt(value encrypted_text, keep boolean) → encrypted_text`: the value under the active key of its keyset. One
+/// that can't be opened is an error, or kept: a key may be disabled between the choice of a row and its update. Such a value stays
+/// as it is, and the rest of the batch goes on.
 #[pg_extern(sql = false)]
-fn _is_rotatable_bytes(
-    value: Option<Bytea<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<bool> {
-    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
-    Ok(is_rotatable(Ok(envelope.key_version()), None, Scope { from_version, keyset })?)
-}
-
-/// `prism_crypt._can_rotate(value encrypted_text, from_version integer, keyset text) → boolean`: whether it is rotatable
-/// and opens.
-#[pg_extern(sql = false)]
-fn _can_rotate(
-    value: Option<Encrypted<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<bool> {
-    let Some(value) = value else { return Ok(false) };
-    Ok(can_rotate(value.envelope(), Scope { from_version, keyset })?)
-}
-
-/// `prism_crypt._can_rotate(value bytea, from_version integer, keyset text) → boolean`: likewise.
-#[pg_extern(sql = false)]
-fn _can_rotate_bytes(
-    value: Option<Bytea<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<bool> {
-    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(false) };
-    Ok(can_rotate(Ok(envelope), Scope { from_version, keyset })?)
-}
-
-/// `prism_crypt._reencrypt_or_keep(value encrypted_text) → encrypted_text`: a key may be disabled between the choice of a
-/// row and its update. Such a value stays as it is, and the rest of the batch goes on.
-#[pg_extern(sql = false)]
-fn _reencrypt_or_keep(value: Encrypted<'_>) -> SqlResult<EncryptedResult> {
-    Ok(EncryptedResult(reencrypt_or_keep(value.envelope(), value.bytes())?))
-}
-
-/// `prism_crypt._reencrypt_or_keep(value bytea) → bytea`: likewise.
-#[pg_extern(sql = false)]
-fn _reencrypt_bytes_or_keep(value: Bytea<'_>) -> SqlResult<ByteaResult> {
-    Ok(ByteaResult(reencrypt_or_keep(value.envelope(), value.0.bytes())?))
-}
-
-/// `prism_crypt._rotation_error(value encrypted_text, from_version integer, keyset text) → text`: of a value of this scope
-/// that is not under an active key, why it can't be re-encrypted; empty when it can, null when it need not be.
-#[pg_extern(sql = false)]
-fn _rotation_error(
-    value: Option<Encrypted<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<Option<String>> {
-    let Some(value) = value else { return Ok(None) };
-    Ok(rotation_error(value.envelope(), Scope { from_version, keyset })?)
-}
-
-/// `prism_crypt._rotation_error(value bytea, from_version integer, keyset text) → text`: likewise.
-#[pg_extern(sql = false)]
-fn _rotation_error_bytes(
-    value: Option<Bytea<'_>>,
-    from_version: Option<i32>,
-    keyset: Option<&str>,
-) -> SqlResult<Option<String>> {
-    let Some(Ok(envelope)) = value.map(Bytea::envelope) else { return Ok(None) };
-    Ok(rotation_error(Ok(envelope), Scope { from_version, keyset })?)
+fn _reencrypt_value(value: Encrypted<'_>, keep: bool) -> SqlResult<EncryptedResult> {
+    if keep {
+        return Ok(EncryptedResult(reencrypt_or_keep(value.envelope(), value.bytes())?));
+    }
+    let envelope = value.envelope()?;
+    Ok(EncryptedResult(keyring::reseal(&envelope, envelope.attributes())?))
 }
 
 /// By key version and search tag alone.
@@ -112,14 +45,6 @@ pub fn is_rotatable(
         note_unreadable();
     }
     Ok(verdict == Verdict::Rotate)
-}
-
-fn can_rotate(envelope: Result<Envelope<'_>, Error>, scope: Scope<'_>) -> Result<bool, Error> {
-    let error = rotation_error(envelope, scope)?;
-    if error.as_ref().is_some_and(|error| !error.is_empty()) {
-        note_unreadable();
-    }
-    Ok(error.is_some_and(|error| error.is_empty()))
 }
 
 /// The value under the active key of its keyset, or as it is where it can't be opened.

@@ -42,7 +42,7 @@ class Jobs(Attack):
         record = "PERFORM prism_crypt._record_step(t, jsonb_populate_record(NULL::prism_crypt._step, '{}'), jsonb_populate_record(NULL::prism_crypt._result, '{}'))"
         batch = '{"rows": 1, "reached": "(9,0)", "stripes": 1, "batch_size": 5, "busy_seconds": 1}'
         def take(times):
-            return f"FOR i IN 1 .. {times} LOOP s := prism_crypt._next_step(t, false, false); END LOOP"
+            return f"FOR i IN 1 .. {times} LOOP s := prism_crypt._next_step(t, false, NULL, false); END LOOP"
         calls = {
             "takes a range of": take(3), "ends": record.format('{"action": "check"}', '{"due": [], "unreadable": []}'),
             "ends, as its checker,": f'{take(3)}; ' + record.format('{"action": "check"}', '{"due": [], "unreadable": ["victim"]}'),
@@ -57,7 +57,7 @@ class Jobs(Attack):
             part = f"BEGIN {call}; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '%', SQLERRM; END;"
             self.attempt(f"{name} the victim, with a token of its own", f"DO $$ DECLARE j bigint; t uuid; s prism_crypt._step; BEGIN {start.format('mine')}; {part} END $$")
         for token in ("NULL", "'00000000-0000-0000-0000-000000000000'", "gen_random_uuid()"):
-            self.attempt(f"a token that nobody has: {token}", f"SELECT prism_crypt._next_step({token}, false, false); SELECT prism_crypt._leave_job({token}, 'x', 'x'); "
+            self.attempt(f"a token that nobody has: {token}", f"SELECT prism_crypt._next_step({token}, false, NULL, false); SELECT prism_crypt._leave_job({token}, 'x', 'x'); "
                          f"""SELECT prism_crypt._record_step({token}, jsonb_populate_record(NULL::prism_crypt._step, '{{"action": "check"}}'), NULL)""")
 
     def test_helpers_with_the_callers_rights(self):

@@ -24,27 +24,27 @@ RESET prism_crypt.master_key_env;
 
 -- Re-encrypted in place: the same type, dimensions and nulls, and not a value lost.
 CREATE TEMP TABLE before AS SELECT * FROM "odd ""schema"."T.1";
-UPDATE "odd ""schema"."T.1" SET "a ""column" = prism_crypt._reencrypt_nested("a ""column", NULL, NULL, false), mail = prism_crypt._reencrypt_nested(mail, NULL, NULL, false),
-  list = prism_crypt._reencrypt_nested(list, NULL, NULL, false), c = prism_crypt._reencrypt_nested(c, NULL, NULL, false), k = prism_crypt._reencrypt_nested(k, NULL, NULL, false),
-  cs = prism_crypt._reencrypt_nested(cs, NULL, NULL, false), deep = prism_crypt._reencrypt_nested(deep, NULL, NULL, false), bytes = prism_crypt._reencrypt_nested(bytes, NULL, NULL, false);
+UPDATE "odd ""schema"."T.1" SET "a ""column" = prism_crypt._reencrypt("a ""column", NULL, NULL, false), mail = prism_crypt._reencrypt(mail, NULL, NULL, false),
+  list = prism_crypt._reencrypt(list, NULL, NULL, false), c = prism_crypt._reencrypt(c, NULL, NULL, false), k = prism_crypt._reencrypt(k, NULL, NULL, false),
+  cs = prism_crypt._reencrypt(cs, NULL, NULL, false), deep = prism_crypt._reencrypt(deep, NULL, NULL, false), bytes = bytes;
 SELECT * FROM prism_crypt.census('"odd ""schema"."T.1"');
 SET prism_crypt.output = 'plaintext';
 SELECT * FROM (SELECT t::text FROM "odd ""schema"."T.1" AS t EXCEPT ALL SELECT b::text FROM before AS b) AS differences;
 SELECT array_dims(list), list, c, k, regexp_replace(cs::text, 'x01[0-9a-f]+', 'envelope') AS cs, deep FROM "odd ""schema"."T.1" WHERE cardinality(list) > 0;
 RESET prism_crypt.output;
-SELECT pg_typeof(prism_crypt._reencrypt_nested("a ""column", NULL, NULL, false)) AS a, pg_typeof(prism_crypt._reencrypt_nested(mail, NULL, NULL, false)) AS mail, pg_typeof(prism_crypt._reencrypt_nested(list, NULL, NULL, false)) AS list,
-       pg_typeof(prism_crypt._reencrypt_nested(c, NULL, NULL, false)) AS c, pg_typeof(prism_crypt._reencrypt_nested(k, NULL, NULL, false)) AS k, pg_typeof(prism_crypt._reencrypt_nested(cs, NULL, NULL, false)) AS cs,
-       pg_typeof(prism_crypt._reencrypt_nested(deep, NULL, NULL, false)) AS deep, pg_typeof(prism_crypt._reencrypt_nested((c).mails, NULL, NULL, false)) AS mails, prism_crypt._reencrypt_nested(7, NULL, NULL, false) AS number
+SELECT pg_typeof(prism_crypt._reencrypt("a ""column", NULL, NULL, false)) AS a, pg_typeof(prism_crypt._reencrypt(mail, NULL, NULL, false)) AS mail, pg_typeof(prism_crypt._reencrypt(list, NULL, NULL, false)) AS list,
+       pg_typeof(prism_crypt._reencrypt(c, NULL, NULL, false)) AS c, pg_typeof(prism_crypt._reencrypt(k, NULL, NULL, false)) AS k, pg_typeof(prism_crypt._reencrypt(cs, NULL, NULL, false)) AS cs,
+       pg_typeof(prism_crypt._reencrypt(deep, NULL, NULL, false)) AS deep, pg_typeof(prism_crypt._reencrypt((c).mails, NULL, NULL, false)) AS mails, prism_crypt._reencrypt(7, NULL, NULL, false) AS number
 FROM "odd ""schema"."T.1" LIMIT 1;
 -- A value under the active key stays as it is, byte for byte.
-SELECT prism_crypt._reencrypt_nested(list, NULL, NULL, false)::text = list::text AND prism_crypt._reencrypt_nested(cs, NULL, NULL, false)::text = cs::text AS unchanged FROM "odd ""schema"."T.1" WHERE cardinality(list) > 0;
+SELECT prism_crypt._reencrypt(list, NULL, NULL, false)::text = list::text AND prism_crypt._reencrypt(cs, NULL, NULL, false)::text = cs::text AS unchanged FROM "odd ""schema"."T.1" WHERE cardinality(list) > 0;
 -- A domain is checked again: its condition may be about the key version.
 CREATE DOMAIN old AS encrypted_text CHECK (key_version(VALUE) < 3);
 CREATE TABLE olds (o old, os old[]);
 INSERT INTO olds VALUES ('x', '{x,x}');
 SELECT prism_crypt.rotate_key();
-CALL regress.fails('SELECT prism_crypt._reencrypt_nested(o, NULL, NULL, false) FROM olds');
-CALL regress.fails('SELECT prism_crypt._reencrypt_nested(os, NULL, NULL, false) FROM olds');
+CALL regress.fails('SELECT prism_crypt._reencrypt(o, NULL, NULL, false) FROM olds');
+CALL regress.fails('SELECT prism_crypt._reencrypt(os, NULL, NULL, false) FROM olds');
 SELECT prism_crypt._key_versions(os), prism_crypt._key_versions(o), prism_crypt._key_versions(olds), prism_crypt._key_versions(ROW(o, 1, os)), prism_crypt._key_versions('{}'::old[]), prism_crypt._key_versions(1) FROM olds;
 DROP TABLE olds, before;
 DROP SCHEMA "odd ""schema" CASCADE;
@@ -56,25 +56,24 @@ CREATE TABLE damaged AS
 SELECT v, ARRAY[v] AS vs, v AS b
 FROM unnest(ARRAY['\x', '\x01', encrypt_bytes('\x00'), set_byte(encrypt_bytes('\x00'), 1, 8), set_byte(encrypt_bytes('\x00'), 2, 8),
   set_byte(encrypt_bytes('\x00'), 6, 99), substr(encrypt_bytes('\x'), 1, 34), encrypt_bytes('\x'), sha256('\x00'), decode(repeat('01', 99), 'hex')]) AS v;
-SELECT prism_crypt._envelope_version(b), count(*) FROM damaged GROUP BY 1 ORDER BY 1;
 SELECT * FROM prism_crypt.census('damaged');
 UPDATE pg_attribute SET atttypid = CASE attname WHEN 'v' THEN 'encrypted_text' ELSE 'encrypted_text[]' END::regtype
 WHERE attrelid = 'damaged'::regclass AND attname IN ('v', 'vs');
 UPDATE damaged SET vs = ARRAY[v, NULL, 'sound'];
 SELECT * FROM prism_crypt.census('damaged');
-SELECT prism_crypt._key_version_or_null(v), count(*) FROM damaged GROUP BY 1 ORDER BY 1;
+SELECT (prism_crypt._key_versions(v))[1], count(*) FROM damaged GROUP BY 1 ORDER BY 1;
 SELECT version, count(*) FROM unnest((SELECT prism_crypt._key_versions(array_agg(v)) FROM damaged)) AS version GROUP BY 1 ORDER BY 1;
 -- Not re-encrypted, and no error.
-SELECT prism_crypt._reencrypt_nested(v, NULL, NULL, false)::bytea = v::bytea AS kept, count(*) FROM damaged GROUP BY 1;
+SELECT prism_crypt._reencrypt(v, NULL, NULL, false)::bytea = v::bytea AS kept, count(*) FROM damaged GROUP BY 1;
 
 -- Values that exist in memory only, and bytes that are compressed.
 DO $$ DECLARE l encrypted_text[] := '{x}'; r damaged; BEGIN
   l := l || 'y'::encrypted_text; l[5] := 'z'; r.vs := l;
-  RAISE INFO '% % %', prism_crypt._key_versions(l), prism_crypt._key_versions(r), array_dims(prism_crypt._reencrypt_nested(l, NULL, NULL, false));
+  RAISE INFO '% % %', prism_crypt._key_versions(l), prism_crypt._key_versions(r), array_dims(prism_crypt._reencrypt(l, NULL, NULL, false));
 END $$;
 CREATE TABLE compressed (b bytea, bs bytea[]);
 INSERT INTO compressed SELECT b, ARRAY[b, b] FROM (SELECT substr(encrypt_bytes('\x'), 1, 19) || decode(repeat('00', 100000), 'hex')) AS e (b);
-SELECT pg_column_size(b) < 10000 AS short, prism_crypt._envelope_version(b) FROM compressed;
+SELECT pg_column_size(b) < 10000 AS short FROM compressed;
 SELECT * FROM prism_crypt.census('compressed');
 
 -- Kinds of tables.

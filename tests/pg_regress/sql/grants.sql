@@ -65,3 +65,12 @@ SELECT name, unnest(string_to_array(setting, '; ')) AS setting, ok FROM prism_cr
 DROP OWNED BY regress_app, regress_all;
 SELECT name, unnest(string_to_array(setting, '; ')) AS setting, ok FROM prism_crypt.status() WHERE name IN ('unexpected_grants', 'namesakes');
 DROP ROLE regress_app, regress_all;
+
+-- Which functions each kind of access has: few, so that a new version seldom needs new grants.
+SELECT kind, f::regprocedure AS function
+FROM unnest(prism_crypt._access_kinds()) WITH ORDINALITY AS k (kind, number), unnest(prism_crypt._access_functions(kind)) AS f
+ORDER BY number, f::regprocedure::text COLLATE "C";
+SELECT kind, count(*) FROM unnest(prism_crypt._access_kinds()) AS kind, unnest(prism_crypt._access_functions(kind)) AS f GROUP BY kind HAVING count(*) > 25;
+-- Helpers that are everybody's run with the caller's rights.
+SELECT p.oid::regprocedure FROM pg_proc AS p
+WHERE p.oid IN (SELECT prism_crypt._members('pg_proc')) AND p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE');

@@ -180,9 +180,9 @@ CREATE FUNCTION regress.step(fields jsonb) RETURNS prism_crypt._step LANGUAGE sq
 CREATE FUNCTION regress.result(fields jsonb) RETURNS prism_crypt._result LANGUAGE sql AS 'SELECT jsonb_populate_record(NULL::prism_crypt._result, $1)';
 SET ROLE regress_prism_rotator;
 SELECT (prism_crypt._start_job('rotation', 'mine', 'v', '{}', prism_crypt._note_caller())).token AS token \gset
-SELECT action FROM prism_crypt._next_step(:'token', false, false);
-SELECT action FROM prism_crypt._next_step(gen_random_uuid(), false, false);
-SELECT action FROM prism_crypt._next_step(NULL, NULL, NULL);
+SELECT action FROM prism_crypt._next_step(:'token', false, NULL, false);
+SELECT action FROM prism_crypt._next_step(gen_random_uuid(), false, NULL, false);
+SELECT action FROM prism_crypt._next_step(NULL, NULL, NULL, NULL);
 SELECT prism_crypt._record_step(:'token', regress.step(jsonb_build_object('action', what, 'range_id', range, 'relation', 'dba')),
   regress.result('{"rows": 5, "batch_size": 5, "stripes": 1, "reached": "(9,0)", "busy_seconds": 1, "left_over": 5, "left_unreadable": 5}')) IS NULL AS nothing
 FROM regress.job, unnest('{batch,find,check,count}'::text[]) AS what;
@@ -200,8 +200,8 @@ DECLARE
 BEGIN
   RAISE INFO 'without a check: %', prism_crypt._record_step(token, regress.step('{"action": "check"}'), regress.result('{"due": ["mine"]}'));
   RAISE INFO 'without a count: %', prism_crypt._record_step(token, regress.step('{"action": "count", "relation": "mine"}'), regress.result('{"left_over": 5, "left_unreadable": 5}'));
-  step := prism_crypt._next_step(token, false, false);
-  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
   RAISE INFO '%: %', step.action, step.parts;
   RAISE INFO 'a count that nobody asked for: %', prism_crypt._record_step(token, regress.step('{"action": "count", "relation": "mine"}'), regress.result('{"left_over": 5, "left_unreadable": 5}'));
   CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, regress.result(''{"left_over": 5, "left_unreadable": 5}''))', token, regress.step('{"action": "count", "relation": "dba"}')));
@@ -212,15 +212,15 @@ BEGIN
   -- Tables that are no parts are nothing.
   step := prism_crypt._record_step(token, step, regress.result('{"due": ["mine", "dba"], "unreadable": ["dba"]}'));
   RAISE INFO '% %', step.action, step.seconds;
-  step := prism_crypt._next_step(token, false, false);
-  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
   RAISE INFO '% % %', step.action, step.place, step.to_place;
   FOREACH fields IN ARRAY ARRAY['{"places": ["(0,1)"]}', '{"places": ["(0,1)"], "batch_size": -1}', '{"places": [], "batch_size": 1000001}'] LOOP
     CALL regress.fails(format('SELECT prism_crypt._record_step(%L, %L, regress.result(%L))', token, step, fields));
   END LOOP;
   PERFORM prism_crypt._record_step(token, step, regress.result('{"batch_size": 5}'));
-  step := prism_crypt._next_step(token, false, false);
-  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
   RAISE INFO '% % %', step.action, step.place, step.to_place;
   result := regress.result('{"rows": 0, "reached": "(0,0)", "stripes": 1, "batch_size": 5, "busy_seconds": 1}');
   FOREACH fields IN ARRAY ARRAY[
@@ -232,7 +232,7 @@ BEGIN
   -- Not by its number, if it is another's.
   step.range_id := (SELECT range FROM regress.job);
   RAISE INFO 'another''s range: %', prism_crypt._record_step(token, step, result);
-  step := prism_crypt._next_step(token, false, false);
+  step := prism_crypt._next_step(token, false, NULL, false);
   RAISE INFO 'a place backwards or nowhere: %', (prism_crypt._record_step(token, step, result)).place;
   result.reached := NULL;
   RAISE INFO 'a place backwards or nowhere: %', (prism_crypt._record_step(token, step, result)).place;

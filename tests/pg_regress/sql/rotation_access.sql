@@ -135,7 +135,7 @@ CALL regress.fails('CALL prism_crypt.rotate_all()');
 CALL regress.fails('SELECT * FROM prism_crypt.progress');
 CALL regress.fails('SELECT prism_crypt.pause_job(1)');
 CALL regress.fails('SELECT prism_crypt.plan_rotation()');
-CALL regress.fails('SELECT prism_crypt._reencrypt_or_keep(NULL::encrypted_text)');
+CALL regress.fails('SELECT prism_crypt._reencrypt(NULL::encrypted_text, true)');
 RESET ROLE;
 DROP SCHEMA closed CASCADE;
 DROP SCHEMA evil CASCADE;

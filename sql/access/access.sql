@@ -43,31 +43,19 @@ BEGIN
         '_progress(int8)',
         '_set_job_state(int8,text,int8)',
         '_start_job(text,regclass,name,jsonb,int8)',
-        '_next_step(uuid,bool,bool)',
+        '_next_step(uuid,bool,int8,bool)',
         '_record_step(uuid,_step,_result)',
         '_leave_job(uuid,text,text)',
-        '_replica_lag()',
         '_last_pace(regclass,int8)',
         '_older_transactions(timestamptz)',
         '_check_rotation_scope(int4,text)',
-        '_rotatable_versions(int4,text)',
-        '_has_unreadable_versions()',
-        '_has_outdated_tags()',
-        '_is_rotatable(encrypted_text,int4,text)',
+        '_rotation_keys(int4,text)',
         '_is_rotatable(encrypted_text)',
-        '_is_rotatable(bytea,int4,text)',
-        '_can_rotate(encrypted_text,int4,text)',
-        '_can_rotate(bytea,int4,text)',
-        '_reencrypt_or_keep(encrypted_text)',
-        '_reencrypt_or_keep(bytea)',
-        '_reencrypt(encrypted_text)',
-        '_reencrypt(bytea)',
-        '_rotation_error(encrypted_text,int4,text)',
-        '_rotation_error(bytea,int4,text)',
-        '_is_rotatable_nested(anyelement,int4,text)',
-        '_can_rotate_nested(anyelement,int4,text)',
-        '_reencrypt_nested(anyelement,int4,text,bool)',
-        '_rotation_error_nested(anyelement,int4,text)'];
+        '_is_rotatable(anyelement,int4,text)',
+        '_can_rotate(anyelement,int4,text)',
+        '_rotation_error(anyelement,int4,text)',
+        '_reencrypt(encrypted_text,bool)',
+        '_reencrypt(anyelement,int4,text,bool)'];
     WHEN 'load' THEN
       names := ARRAY[
         'load_envelope(text)'];
@@ -82,8 +70,6 @@ BEGIN
         'destroy_key(int4,text,bool)',
         'destroy_keyset(text,text,bool)',
         'rotate_index_key(text,text,int4,interval,float8,int8,bool,bool)',
-        '_lock_for_index_key(text,bool)',
-        '_patience(float8)',
         '_try_to_lock_searched_tables(text,float8,bool,bool,int8)',
         '_replace_index_key(text,text,bool)',
         '_finish_index_key(text)',
@@ -96,7 +82,6 @@ BEGIN
         'resume_job(int8)',
         'cancel_job(int8)',
         '_set_job_state(int8,text,int8)',
-        '_note_caller()',
         '_progress(int8)'];
     WHEN 'monitor' THEN
       names := ARRAY[
@@ -106,7 +91,6 @@ BEGIN
         '_namesakes()',
         'rotation_due()',
         'census(regclass)',
-        '_note_caller()',
         '_progress(int8)'];
     WHEN 'search' THEN
       names := ARRAY[

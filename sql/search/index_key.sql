@@ -1,11 +1,6 @@
 -- A new index key. Every comparison is by the new one from its commit on: of values that were tagged with the old one by
 -- opening them. So no answer changes while rows are tagged anew, which is a rotation like any other.
 
-CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RETURNS void
-  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_relation_wrapper';
-COMMENT ON FUNCTION prism_crypt._lock_relation(oid, boolean) IS
-  'Locks a relation of any kind, in ACCESS EXCLUSIVE or ROW EXCLUSIVE mode. Internal';
-
 CREATE FUNCTION prism_crypt._announce_to_transactions() RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_announce_to_transactions_wrapper';
 COMMENT ON FUNCTION prism_crypt._announce_to_transactions() IS
@@ -26,78 +21,6 @@ CREATE FUNCTION prism_crypt._last_generation(relation oid, keyset text) RETURNS 
 COMMENT ON FUNCTION prism_crypt._last_generation(oid, text) IS
   'The highest generation of search tags in a table; 0 where there are none. Internal';
 
-CREATE FUNCTION prism_crypt._has_outdated_tags() RETURNS boolean
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE state = 'active' AND retagged_at IS NULL)
-$$;
-COMMENT ON FUNCTION prism_crypt._has_outdated_tags() IS
-  'Whether there may be search tags of an index key that was replaced. Internal';
-
--- Indexes whose order or buckets come from index keys. An expression of a type that only its operator class of anyarray or
--- record tells may hold such values.
-CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation regclass) RETURNS SETOF record
-  LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
-  WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types())
-  SELECT DISTINCT i.indexrelid::regclass, i.indrelid::regclass
-  FROM pg_index AS i
-  JOIN pg_class AS c ON c.oid = i.indexrelid AND c.relkind = 'i'
-  CROSS JOIN LATERAL unnest(i.indclass::oid[], i.indkey::smallint[]) WITH ORDINALITY AS k (opclass, attnum, number)
-  JOIN pg_opclass AS o ON o.oid = k.opclass
-  LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
-  LEFT JOIN pg_attribute AS x ON x.attrelid = i.indexrelid AND x.attnum = k.number
-  JOIN pg_am AS m ON m.oid = c.relam
-  WHERE o.opcintype IN (SELECT type FROM types) OR a.atttypid IN (SELECT type FROM types)
-     OR x.atttypid IN (SELECT type FROM types)
-     -- A hash index keeps no type of an expression.
-     OR k.attnum = 0 AND m.amname = 'hash'
-        AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
-$$;
-COMMENT ON FUNCTION prism_crypt._search_indexes() IS
-  'Indexes over encrypted_text, and over types that hold it. Internal';
-
--- In the same order for everybody.
-CREATE FUNCTION prism_crypt._lock_searched_tables(exclusively boolean) RETURNS void
-  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._lock_relation(c.relation, $1)
-  FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
-        UNION SELECT relation FROM prism_crypt._search_indexes() ORDER BY 1) AS c
-  WHERE NOT EXISTS (SELECT FROM pg_class AS t WHERE t.oid = c.relation AND t.relpersistence = 't'
-                    AND t.relnamespace <> pg_my_temp_schema())
-$$;
-COMMENT ON FUNCTION prism_crypt._lock_searched_tables(boolean) IS
-  'Locks every table that has encrypted columns, or an index on encrypted values. Internal';
-
-CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  partitioned text;
-BEGIN
-  WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types()),
-  columns AS MATERIALIZED (SELECT relation FROM prism_crypt._encrypted_columns()),
-  keys AS (
-    SELECT p.partrelid, o.opcintype, a.atttypid, k.attnum
-    FROM pg_partitioned_table AS p
-    CROSS JOIN LATERAL unnest(p.partclass, p.partattrs::smallint[]) AS k (opclass, attnum)
-    JOIN pg_opclass AS o ON o.oid = k.opclass
-    LEFT JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = k.attnum
-  )
-  SELECT string_agg(DISTINCT format('%s (of %s)', p.partrelid::regclass, c.relowner::regrole), ', ') INTO partitioned
-  FROM keys AS p JOIN pg_class AS c ON c.oid = p.partrelid
-  WHERE p.opcintype IN (SELECT type FROM types) OR p.atttypid IN (SELECT type FROM types)
-     -- An expression that makes an array, a row or a range may make it of encrypted values.
-     OR p.attnum = 0
-        AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
-        AND p.partrelid IN (SELECT relation FROM columns);
-  IF partitioned IS NOT NULL THEN
-    RAISE object_not_in_prerequisite_state USING
-      MESSAGE = 'the index key can''t change while tables are partitioned by encrypted values',
-      DETAIL = format('Rows would be in the wrong partitions of: %s.', partitioned),
-      HINT = 'Partition them by something else.';
-  END IF;
-END $$;
-COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
-  'Raises an error where something depends on the index key that can''t be built anew. Internal';
-
 CREATE FUNCTION prism_crypt._require_unlockable(keyset text) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_unlockable_wrapper';
 COMMENT ON FUNCTION prism_crypt._require_unlockable(text) IS
@@ -116,6 +39,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_active_keyset(text) IS
   'Raises an error where a keyset is not there, or has no active key. Internal';
+
+CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
+  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._forget_carried_keys();
+  UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '', destroyed_at = clock_timestamp()
+  WHERE i.keyset = $1 AND i.state = 'active'
+$$;
+COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
 
 -- What _replace_index_key() does once it has looked at its caller.
 CREATE FUNCTION prism_crypt._make_next_index_key(keyset text, reason text, force boolean) RETURNS integer

@@ -1,15 +1,5 @@
 -- Ciphertexts by key version, everywhere they can be. Needs no key: versions stand in the envelopes' headers.
 
-CREATE FUNCTION prism_crypt._key_version_or_null(value encrypted_text) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_envelope_version_wrapper';
-COMMENT ON FUNCTION prism_crypt._key_version_or_null(encrypted_text) IS
-  'key_version(), or NULL where the value is damaged. Internal';
-
-CREATE FUNCTION prism_crypt._envelope_version(value bytea) RETURNS integer
-  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_envelope_version_wrapper';
-COMMENT ON FUNCTION prism_crypt._envelope_version(bytea) IS
-  'The key version of bytes that look like an envelope; NULL of others. Internal';
-
 CREATE FUNCTION prism_crypt._key_versions(value anyelement) RETURNS integer[]
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_key_versions_wrapper';
 COMMENT ON FUNCTION prism_crypt._key_versions(anyelement) IS

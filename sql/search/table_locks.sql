@@ -1,6 +1,23 @@
 -- Tables of others that functions on keys have to lock. Whoever uses one is waited for, but not for ever, and nobody queues
 -- behind such a wait for long.
 
+CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RETURNS void
+  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_relation_wrapper';
+COMMENT ON FUNCTION prism_crypt._lock_relation(oid, boolean) IS
+  'Locks a relation of any kind, in ACCESS EXCLUSIVE or ROW EXCLUSIVE mode. Internal';
+
+-- In the same order for everybody.
+CREATE FUNCTION prism_crypt._lock_searched_tables(exclusively boolean) RETURNS void
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._lock_relation(c.relation, $1)
+  FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns() WHERE relkind <> 'f'
+        UNION SELECT relation FROM prism_crypt._search_indexes() ORDER BY 1) AS c
+  WHERE NOT EXISTS (SELECT FROM pg_class AS t WHERE t.oid = c.relation AND t.relpersistence = 't'
+                    AND t.relnamespace <> pg_my_temp_schema())
+$$;
+COMMENT ON FUNCTION prism_crypt._lock_searched_tables(boolean) IS
+  'Locks every table that has encrypted columns, or an index on encrypted values. Internal';
+
 CREATE FUNCTION prism_crypt._try_to_lock_relation(relation oid, exclusively boolean) RETURNS boolean
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_try_to_lock_relation_wrapper';
 COMMENT ON FUNCTION prism_crypt._try_to_lock_relation(oid, boolean) IS
@@ -120,6 +137,37 @@ CREATE FUNCTION prism_crypt._unreadable_tables() RETURNS oid[]
 $$;
 COMMENT ON FUNCTION prism_crypt._unreadable_tables() IS
   'Temporary tables of other sessions with indexes on encrypted values. Internal';
+
+CREATE FUNCTION prism_crypt._check_index_key_can_change() RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  partitioned text;
+BEGIN
+  WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types()),
+  columns AS MATERIALIZED (SELECT relation FROM prism_crypt._encrypted_columns()),
+  keys AS (
+    SELECT p.partrelid, o.opcintype, a.atttypid, k.attnum
+    FROM pg_partitioned_table AS p
+    CROSS JOIN LATERAL unnest(p.partclass, p.partattrs::smallint[]) AS k (opclass, attnum)
+    JOIN pg_opclass AS o ON o.oid = k.opclass
+    LEFT JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = k.attnum
+  )
+  SELECT string_agg(DISTINCT format('%s (of %s)', p.partrelid::regclass, c.relowner::regrole), ', ') INTO partitioned
+  FROM keys AS p JOIN pg_class AS c ON c.oid = p.partrelid
+  WHERE p.opcintype IN (SELECT type FROM types) OR p.atttypid IN (SELECT type FROM types)
+     -- An expression that makes an array, a row or a range may make it of encrypted values.
+     OR p.attnum = 0
+        AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
+        AND p.partrelid IN (SELECT relation FROM columns);
+  IF partitioned IS NOT NULL THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'the index key can''t change while tables are partitioned by encrypted values',
+      DETAIL = format('Rows would be in the wrong partitions of: %s.', partitioned),
+      HINT = 'Partition them by something else.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
+  'Raises an error where something depends on the index key that can''t be built anew. Internal';
 
 -- Locks all searched tables for a new index key, or gives what it would have to wait for. It waits for so many seconds, and
 -- holds nothing afterwards if that was in vain: the caller ends its transaction, so that others get on. The first time is

@@ -1,8 +1,17 @@
-//! The session that rotates.
+//! The session that works on a job.
 
-use super::SAW_UNREADABLE;
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    static SAW_UNREADABLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Remembers that a scan met a value that can't be changed, so that what is left is only counted where there is any.
+pub fn note_unreadable() {
+    SAW_UNREADABLE.set(true);
+}
 
 /// `prism_crypt._require_no_transaction_block(what text)`: raises 25001 where a procedure could not commit.
 #[pg_extern(sql = false)]
@@ -12,14 +21,14 @@ fn _require_no_transaction_block(what: &str) -> SqlResult<()> {
     if may_commit { Ok(()) } else { Err(Error::TransactionBlock { what: what.to_owned() }.into()) }
 }
 
-/// `prism_crypt._saw_unreadable() → boolean`: whether a scan of this session met a value in a rotation's scope that can't
-/// be rotated, since the last call.
+/// `prism_crypt._saw_unreadable() → boolean`: whether a scan of this session met a value in a job's scope that can't be
+/// changed, since the last call.
 #[pg_extern(sql = false)]
 fn _saw_unreadable() -> bool {
     SAW_UNREADABLE.replace(false)
 }
 
-/// Milliseconds that a rotation waits for a lock, whatever `lock_timeout` is.
+/// Milliseconds that a job waits for a lock, whatever `lock_timeout` is.
 const LONGEST_WAIT: i32 = 5000;
 
 /// `prism_crypt._bound_waits()`: no lock is waited for longer than five seconds, until the end of the transaction. A shorter
@@ -50,20 +59,4 @@ fn _bound_waits() {
 #[pg_extern(sql = false)]
 fn _stripe(place: pg_sys::ItemPointerData, stripes: i32) -> i32 {
     i32::from(place.ip_posid).checked_rem(stripes).unwrap_or(0)
-}
-
-/// `prism_crypt._lock_relation(relation oid, exclusively boolean)`: ACCESS EXCLUSIVE or ROW EXCLUSIVE, until the end of the
-/// transaction. `LOCK TABLE` takes no materialized views.
-#[pg_extern(sql = false)]
-fn _lock_relation(relation: pg_sys::Oid, exclusively: bool) {
-    let mode = if exclusively { pg_sys::AccessExclusiveLock } else { pg_sys::RowExclusiveLock };
-    // SAFETY: waits for the lock as `LOCK TABLE` does; a relation that is gone is no matter.
-    unsafe { pg_sys::LockRelationOid(relation, mode as pg_sys::LOCKMODE) }
-}
-
-/// `prism_crypt._lock_for_reading(relation oid)`: SHARE, until the end of the transaction.
-#[pg_extern(sql = false)]
-fn _lock_for_reading(relation: pg_sys::Oid) {
-    // SAFETY: as above.
-    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareLock as pg_sys::LOCKMODE) }
 }

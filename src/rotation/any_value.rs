@@ -1,29 +1,36 @@
-//! The same questions for arrays, composite types and domains over them.
+//! What a rotation asks of a value of any type: one that holds no other, an array, a composite type, a domain over them.
 
 use super::values::{is_rotatable, reencrypt_or_keep, rotation_error};
-use super::{Scope, Verdict, note_unreadable};
+use super::{Scope, Verdict};
 use crate::datatype::nested;
+use crate::datum::{Bytea, Payload};
 use crate::error::{Error, SqlResult};
+use crate::jobs::note_unreadable;
 use crate::keyring;
 use crate::varlena::Varlena;
 use pgrx::AnyElement;
 use pgrx::prelude::*;
 use prism_envelope::Envelope;
 
-/// `prism_crypt._is_rotatable_nested(value anyelement, from_version integer, keyset text) → boolean`: whether it holds a
-/// value that is rotatable.
+/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value of
+/// this scope that is under an old key that may be read, or has an outdated search tag.
 #[pg_extern(sql = false)]
-fn _is_rotatable_nested(
+fn _is_rotatable(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
     let Some(value) = value else { return Ok(false) };
     let scope = Scope { from_version, keyset };
+    let type_oid = type_of(&value)?;
+    if let Some(bytes) = bytes_of(&value, type_oid) {
+        let Ok(envelope) = bytes.envelope() else { return Ok(false) };
+        return Ok(is_rotatable(Ok(envelope.key_version()), None, scope)?);
+    }
     let mut found = false;
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
-        nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
+        nested::visit(value.datum(), type_oid, &mut |leaf| {
             found |= !leaf.is_bytes() && is_rotatable(leaf.key_version(), leaf.search_tag(), scope)?;
             Ok(())
         })?;
@@ -31,10 +38,10 @@ fn _is_rotatable_nested(
     Ok(found)
 }
 
-/// `prism_crypt._can_rotate_nested(value anyelement, from_version integer, keyset text) → boolean`: whether it holds a
-/// value that is rotatable and opens.
+/// `prism_crypt._can_rotate(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value that
+/// is rotatable and opens.
 #[pg_extern(sql = false)]
-fn _can_rotate_nested(
+fn _can_rotate(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
@@ -46,10 +53,10 @@ fn _can_rotate_nested(
     Ok(found.is_any_without)
 }
 
-/// `prism_crypt._rotation_error_nested(value anyelement, from_version integer, keyset text) → text`: as
-/// `_rotation_error`, for the first problem in it.
+/// `prism_crypt._rotation_error(value anyelement, from_version integer, keyset text) → text`: of a value of this scope that is not
+/// under an active key, why it can't be re-encrypted; empty when it can, null when it need not be. Of several, the first problem.
 #[pg_extern(sql = false)]
-fn _rotation_error_nested(
+fn _rotation_error(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
@@ -61,10 +68,10 @@ fn _rotation_error_nested(
     }
 }
 
-/// `prism_crypt._reencrypt_nested(value anyelement, from_version integer, keyset text, keep boolean) → anyelement`: the same
-/// value with each rotatable value in it re-encrypted. One that can't be opened is an error, or kept.
+/// `prism_crypt._reencrypt(value anyelement, from_version integer, keyset text, keep boolean) → anyelement`: the same value with
+/// each rotatable value in it re-encrypted. One that can't be opened is an error, or kept.
 #[pg_extern(sql = false)]
-fn _reencrypt_nested(
+fn _reencrypt(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
@@ -73,6 +80,14 @@ fn _reencrypt_nested(
     let Some(value) = value else { return Ok(None) };
     let type_oid = type_of(&value)?;
     let (scope, keep) = (Scope { from_version, keyset }, keep.unwrap_or_default());
+    if let Some(bytes) = bytes_of(&value, type_oid) {
+        if bytes.envelope().is_err() {
+            return Ok(Some(value));
+        }
+        let datum = reencrypted(bytes.0.bytes(), scope, keep)?.datum();
+        // SAFETY: an envelope in a new varlena, which is what the type is.
+        return Ok(unsafe { <AnyElement as FromDatum>::from_polymorphic_datum(datum, false, type_oid) });
+    }
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and takes one of the same type.
     unsafe {
         let mapped = nested::map(value.datum(), type_oid, &mut |bytes| reencrypted(bytes, scope, keep))?;
@@ -101,23 +116,50 @@ struct Errors {
     first_error: Option<Varlena>,
 }
 
+impl Errors {
+    fn add(&mut self, error: Option<String>) -> Result<(), Error> {
+        match error {
+            Some(error) if error.is_empty() => self.is_any_without = true,
+            Some(error) if self.first_error.is_none() => {
+                self.first_error = Some(Varlena::copy_of(error.as_bytes())?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Errors, Error> {
     let mut found = Errors::default();
     let Some(value) = value else { return Ok(found) };
+    let type_oid = type_of(&value)?;
+    if let Some(bytes) = bytes_of(&value, type_oid) {
+        if let Ok(envelope) = bytes.envelope() {
+            found.add(rotation_error(Ok(envelope), scope)?)?;
+        }
+        return Ok(found);
+    }
+    if nested::is_leaf(type_oid) {
+        // SAFETY: the value is a varlena. Domains over the type are not checked again.
+        let bytes = unsafe { Payload::of(value.datum()) }.bytes();
+        found.add(rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)?)?;
+        return Ok(found);
+    }
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
-        nested::map(value.datum(), type_of(&value)?, &mut |bytes| {
-            match rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)? {
-                Some(error) if error.is_empty() => found.is_any_without = true,
-                Some(error) if found.first_error.is_none() => {
-                    found.first_error = Some(Varlena::copy_of(error.as_bytes())?);
-                }
-                _ => {}
-            }
+        nested::map(value.datum(), type_oid, &mut |bytes| {
+            found.add(rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)?)?;
             Varlena::copy_of(bytes)
         })?;
     }
     Ok(found)
+}
+
+/// A `bytea`, or a domain over it: what `encrypt_bytes()` gave may be in it, or anything.
+fn bytes_of<'a>(value: &'a AnyElement, type_oid: pg_sys::Oid) -> Option<Bytea<'a>> {
+    let is_bytes = nested::is_leaf(type_oid) && nested::holds(type_oid).bytes;
+    // SAFETY: the value is a varlena, which lives as long as the argument.
+    is_bytes.then(|| Bytea(unsafe { Payload::of(value.datum()) }))
 }
 
 fn type_of(value: &AnyElement) -> Result<pg_sys::Oid, Error> {

@@ -10,33 +10,9 @@ CREATE FUNCTION prism_crypt._is_logical_worker() RETURNS boolean
 COMMENT ON FUNCTION prism_crypt._is_logical_worker() IS
   'Whether this process applies what another server replicates. Internal';
 
-CREATE FUNCTION prism_crypt._tell_relation_changed(relation oid) RETURNS void
-  LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_tell_relation_changed_wrapper';
-COMMENT ON FUNCTION prism_crypt._tell_relation_changed(oid) IS
-  'Makes every session look anew at a relation and its indexes. Internal';
-
 CREATE FUNCTION prism_crypt._lock_for_reading(relation oid) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_for_reading_wrapper';
 COMMENT ON FUNCTION prism_crypt._lock_for_reading(oid) IS 'Locks a relation of any kind, in SHARE mode. Internal';
-
--- From 16 on an apply worker that has no primary key or replica identity to go by takes any index of the table, a valid one
--- or not. It does not take one that is not live; REINDEX INDEX revives that. Nor is one trusted that is not live where somebody builds it
--- just now, on a table that is in use, and marks it valid in the end.
-CREATE FUNCTION prism_crypt._distrust_indexes(indexes regclass[], in_use boolean DEFAULT false) RETURNS void
-  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  UPDATE pg_index AS i
-  SET indisvalid = false,
-      indislive = NOT in_use AND (
-        current_setting('server_version_num')::integer < 160000
-        OR EXISTS (SELECT FROM pg_index AS o
-                   WHERE o.indrelid = i.indrelid AND o.indisvalid AND NOT o.indexrelid = ANY (indexes)
-                     AND (o.indisprimary OR o.indisreplident)))
-  WHERE i.indexrelid = ANY (indexes);
-  PERFORM prism_crypt._tell_relation_changed(t.indrelid)
-  FROM (SELECT DISTINCT i.indrelid FROM pg_index AS i WHERE i.indexrelid = ANY (indexes)) AS t;
-END $$;
-COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[], boolean) IS 'Marks indexes that nobody may ask. Internal';
 
 -- An apply worker builds them anew if it can, without running functions of others while the tables are locked. A restore does not: its values may come later, and its keys.
 CREATE FUNCTION prism_crypt._renew_indexes(indexes regclass[]) RETURNS void
@@ -250,19 +226,3 @@ BEGIN
   END LOOP;
 END $$;
 
--- What to do with invalid indexes: those that REINDEX CONCURRENTLY left behind are copies of others.
-CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
-  LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT string_agg(
-    CASE WHEN c.relname ~ '_cc(new|old)[0-9]*$' AND EXISTS (
-      SELECT FROM pg_index AS o
-      WHERE o.indrelid = x.indrelid AND o.indexrelid <> x.indexrelid
-        AND o.indkey::text = x.indkey::text AND o.indclass::text = x.indclass::text)
-    THEN 'DROP INDEX ' ELSE 'REINDEX INDEX ' END || i.index, '; ' ORDER BY i.index::text)
-  FROM (SELECT DISTINCT s.index FROM prism_crypt._search_indexes() AS s) AS i
-  JOIN pg_index AS x ON x.indexrelid = i.index
-  JOIN pg_class AS c ON c.oid = i.index
-  WHERE NOT (x.indisvalid AND x.indislive) AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.index)
-$$;
-COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS
-  'Indexes on encrypted values that are invalid, with what to do. Internal';

@@ -140,14 +140,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrites a wrapped key. Internal';
 
-CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
-  LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._forget_carried_keys();
-  UPDATE prism_crypt.index_key AS i SET state = 'destroyed', wrapped = '', destroyed_at = clock_timestamp()
-  WHERE i.keyset = $1 AND i.state = 'active'
-$$;
-COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
-
 -- A btree index keeps values, also ones that are gone from its table, to find the way by. Those that it has to open (without a
 -- search tag, or with an old one) can't be opened any more once their key is destroyed. A hash index keeps no values, but may
 -- have been built with tags that only the key gives.

@@ -1,0 +1,78 @@
+//! What `CREATE EXTENSION` runs: the files of `sql/`, in this order. They are written by hand, so that what is installed can be
+//! read in one place. A file uses only what files before it make; `make test-structure` sees to that. pgrx goes by `requires`.
+
+use pgrx::prelude::*;
+
+extension_sql_file!("../sql/keys/tables.sql", name = "keys_tables", bootstrap);
+extension_sql_file!("../sql/type/type.sql", name = "type", requires = ["keys_tables"]);
+extension_sql_file!("../sql/functions/functions.sql", name = "functions_functions", requires = ["type"]);
+extension_sql_file!("../sql/type/casts.sql", name = "type_casts", requires = ["functions_functions"]);
+extension_sql_file!("../sql/search/search.sql", name = "search_search", requires = ["type_casts"]);
+extension_sql_file!("../sql/catalog/catalog.sql", name = "catalog_catalog", requires = ["search_search"]);
+extension_sql_file!("../sql/audit/audit.sql", name = "audit_audit", requires = ["catalog_catalog"]);
+extension_sql_file!("../sql/keys/carried.sql", name = "keys_carried", requires = ["audit_audit"]);
+extension_sql_file!("../sql/keys/admin.sql", name = "keys_admin", requires = ["keys_carried"]);
+extension_sql_file!("../sql/jobs/tables.sql", name = "jobs_tables", requires = ["keys_admin"]);
+extension_sql_file!("../sql/jobs/workers.sql", name = "jobs_workers", requires = ["jobs_tables"]);
+extension_sql_file!("../sql/jobs/plan.sql", name = "jobs_plan", requires = ["jobs_workers"]);
+extension_sql_file!("../sql/jobs/start.sql", name = "jobs_start", requires = ["jobs_plan"]);
+extension_sql_file!("../sql/jobs/limits.sql", name = "jobs_limits", requires = ["jobs_start"]);
+extension_sql_file!("../sql/jobs/failures.sql", name = "jobs_failures", requires = ["jobs_limits"]);
+extension_sql_file!("../sql/jobs/steps.sql", name = "jobs_steps", requires = ["jobs_failures"]);
+extension_sql_file!("../sql/jobs/records.sql", name = "jobs_records", requires = ["jobs_steps"]);
+extension_sql_file!("../sql/jobs/session.sql", name = "jobs_session", requires = ["jobs_records"]);
+extension_sql_file!("../sql/jobs/run.sql", name = "jobs_run", requires = ["jobs_session"]);
+extension_sql_file!("../sql/jobs/work.sql", name = "jobs_work", requires = ["jobs_run"]);
+extension_sql_file!("../sql/jobs/control.sql", name = "jobs_control", requires = ["jobs_work"]);
+extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["jobs_control"]);
+extension_sql_file!("../sql/rotation/values.sql", name = "rotation_values", requires = ["jobs_progress"]);
+extension_sql_file!("../sql/rotation/targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
+extension_sql_file!(
+    "../sql/rotation/changes.sql",
+    name = "rotation_changes",
+    requires = ["rotation_targets"]
+);
+extension_sql_file!("../sql/rotation/rotate.sql", name = "rotation_rotate", requires = ["rotation_changes"]);
+extension_sql_file!("../sql/rotation/due.sql", name = "rotation_due", requires = ["rotation_rotate"]);
+extension_sql_file!("../sql/census/census.sql", name = "census_census", requires = ["rotation_due"]);
+extension_sql_file!("../sql/search/indexes.sql", name = "search_indexes", requires = ["census_census"]);
+extension_sql_file!(
+    "../sql/search/index_renewal.sql",
+    name = "search_index_renewal",
+    requires = ["search_indexes"]
+);
+extension_sql_file!(
+    "../sql/search/table_locks.sql",
+    name = "search_table_locks",
+    requires = ["search_index_renewal"]
+);
+extension_sql_file!(
+    "../sql/search/index_key.sql",
+    name = "search_index_key",
+    requires = ["search_table_locks"]
+);
+extension_sql_file!("../sql/keys/end.sql", name = "keys_end", requires = ["search_index_key"]);
+extension_sql_file!("../sql/keys/arrival.sql", name = "keys_arrival", requires = ["keys_end"]);
+extension_sql_file!(
+    "../sql/keys/replicated_rows.sql",
+    name = "keys_replicated_rows",
+    requires = ["keys_arrival"]
+);
+extension_sql_file!("../sql/keys/rows.sql", name = "keys_rows", requires = ["keys_replicated_rows"]);
+extension_sql_file!(
+    "../sql/rotation/plan_rotation.sql",
+    name = "rotation_plan_rotation",
+    requires = ["keys_rows"]
+);
+extension_sql_file!(
+    "../sql/access/access.sql",
+    name = "access_access",
+    requires = ["rotation_plan_rotation"]
+);
+extension_sql_file!("../sql/access/grants.sql", name = "access_grants", requires = ["access_access"]);
+extension_sql_file!(
+    "../sql/access/privileges.sql",
+    name = "access_privileges",
+    requires = ["access_grants"],
+    finalize
+);
