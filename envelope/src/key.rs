@@ -3,7 +3,7 @@
 use crate::RandomnessError;
 use crate::nonce::fill_random;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
@@ -52,12 +52,16 @@ impl KeyBytes {
         }
         // 32 bytes are 43 or 44 base64 characters, the 44th being '=': never an even number of hex digits.
         let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let decoded = Zeroizing::new(if is_hex {
-            hex::decode(text).map_err(|_| KeyError::Encoding)?
+        // Decoded in place: a buffer that grows, or that a failed attempt drops, would leave parts of the key on the heap.
+        let mut decoded = Zeroizing::new([0; MAX_KEY_TEXT]);
+        let length = if is_hex {
+            hex::decode_to_slice(text, &mut decoded[..text.len() / 2]).map(|()| text.len() / 2).ok()
         } else {
-            STANDARD.decode(text).or_else(|_| STANDARD_NO_PAD.decode(text)).map_err(|_| KeyError::Encoding)?
-        });
-        Self::from_slice(&decoded).ok_or(KeyError::Length(decoded.len()))
+            let mut decode = |engine: &GeneralPurpose| engine.decode_slice(text, decoded.as_mut_slice()).ok();
+            decode(&STANDARD).or_else(|| decode(&STANDARD_NO_PAD))
+        }
+        .ok_or(KeyError::Encoding)?;
+        Self::from_slice(&decoded[..length]).ok_or(KeyError::Length(length))
     }
 
     /// The key as 64 hexadecimal digits.
