@@ -1,5 +1,6 @@
 //! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
 
+use crate::stack::InPlace;
 use crate::{
     Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool,
     RandomnessError, TAG_LEN,
@@ -38,14 +39,14 @@ pub enum OpenError {
 /// A data key with its expanded key schedule. Wiped when dropped; has no `Debug`, no `Clone`.
 pub struct DataKey {
     version: KeyVersion,
-    cipher: Aes256Gcm,
+    cipher: InPlace<Aes256Gcm>,
 }
 
 impl DataKey {
     /// Expands a key.
     #[must_use]
     pub fn new(version: KeyVersion, key: &KeyBytes) -> Self {
-        Self { version, cipher: Aes256Gcm::new(key.as_bytes().into()) }
+        Self { version, cipher: InPlace::new(|| Aes256Gcm::new(key.as_bytes().into())) }
     }
 
     /// The version that stands in every envelope it seals.

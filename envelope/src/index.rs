@@ -3,8 +3,9 @@
 //! Each use has a key of its own, derived from the index key with HKDF-Expand (RFC 5869 section 2.3), so that no search tag
 //! is ever a blind index of something else.
 
+use crate::stack::{InPlace, wiping};
 use crate::{KeyBytes, SearchTag};
-use hmac::{Hmac, Mac};
+use hmac::{HmacReset, Mac};
 use sha2::Sha256;
 
 const SEARCH_TAG_LABEL: &[u8] = b"prism_crypt search tag v1";
@@ -18,11 +19,11 @@ pub const MAX_BLIND_INDEX_BITS: usize = 256;
 #[error("the index key could not be derived")]
 pub struct DerivationError;
 
-/// An index key of a keyset, ready to use. Has no `Debug`, no `Clone`; its parts are wiped when dropped.
+/// An index key of a keyset, ready to use. Wiped when dropped; has no `Debug`, no `Clone`.
 pub struct IndexKey {
     generation: u8,
-    search_tag: Hmac<Sha256>,
-    blind_index: Hmac<Sha256>,
+    search_tag: InPlace<HmacReset<Sha256>>,
+    blind_index: InPlace<HmacReset<Sha256>>,
 }
 
 impl IndexKey {
@@ -47,7 +48,10 @@ impl IndexKey {
     /// The search tag of a plaintext: the first 128 bits of HMAC-SHA-256 (RFC 2104; truncated as in section 5).
     #[must_use]
     pub fn search_tag(&self, plaintext: &[u8]) -> SearchTag {
-        let digest = self.search_tag.clone().chain_update(plaintext).finalize().into_bytes();
+        // By reference to the end: what takes and gives back the state of an HMAC leaves copies of it on the stack.
+        let mut mac = self.search_tag.clone();
+        mac.update(plaintext);
+        let digest = mac.finalize_reset().into_bytes();
         let mut hash = [0; SearchTag::HASH_LEN];
         hash.copy_from_slice(&digest[..SearchTag::HASH_LEN]);
         SearchTag::new(self.generation, hash)
@@ -72,7 +76,8 @@ impl IndexKey {
                 mac.update(context);
             }
         }
-        let digest = mac.chain_update(value).finalize().into_bytes();
+        mac.update(value);
+        let digest = mac.finalize_reset().into_bytes();
         let mut index = digest[..bits.div_ceil(8)].to_vec();
         if let Some(last) = index.last_mut() {
             *last &= 0xff << (bits.next_multiple_of(8) - bits);
@@ -82,8 +87,9 @@ impl IndexKey {
 }
 
 /// An index key is uniformly random, so nothing has to be extracted (RFC 5869 section 3.3).
-fn derived(key: &KeyBytes, label: &[u8]) -> Result<Hmac<Sha256>, DerivationError> {
-    key.derive(label).map(|key| key.hmac()).ok_or(DerivationError)
+fn derived(key: &KeyBytes, label: &[u8]) -> Result<InPlace<HmacReset<Sha256>>, DerivationError> {
+    let key = wiping(|| key.derive(label)).ok_or(DerivationError)?;
+    Ok(InPlace::new(|| key.hmac()))
 }
 
 #[cfg(test)]

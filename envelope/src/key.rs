@@ -5,7 +5,7 @@ use crate::nonce::fill_random;
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD};
 use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit};
+use hmac::{HmacReset, KeyInit};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -27,7 +27,7 @@ pub enum KeyError {
     Encoding,
 }
 
-/// A 256-bit key. Wiped when dropped; has no `Debug`, no `Clone`. On the heap, so that a move leaves no copy behind.
+/// A 256-bit key. Wiped when dropped; has no `Debug`, no `Clone`. In a box, so that a move leaves no copy behind.
 pub struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl KeyBytes {
@@ -77,28 +77,32 @@ impl KeyBytes {
         Some(key)
     }
 
-    /// HMAC-SHA-256 (RFC 2104) under this key.
-    pub(crate) fn hmac(&self) -> Hmac<Sha256> {
+    /// HMAC-SHA-256 (RFC 2104) under this key. To be called where the stack is wiped.
+    pub(crate) fn hmac(&self) -> HmacReset<Sha256> {
         // HMAC's key block: the key, filled up with zeros.
         let mut block = Zeroizing::new([0; 64]);
         block[..KEY_LEN].copy_from_slice(self.as_bytes());
-        <Hmac<Sha256> as KeyInit>::new((&*block).into())
+        <HmacReset<Sha256> as KeyInit>::new((&*block).into())
     }
 
     /// The key that HKDF-Expand (RFC 5869 section 2.3) makes of this one for a use. `None` never happens: both have the
-    /// length of the hash.
+    /// length of the hash. To be called where the stack is wiped.
     pub(crate) fn derive(&self, label: &[u8]) -> Option<Self> {
         let mut key = Self::zeroed();
         Hkdf::<Sha256>::from_prk(self.as_bytes()).ok()?.expand(label, key.0.as_mut_slice()).ok()?;
         Some(key)
     }
 
-    fn zeroed() -> Self {
+    pub(crate) fn zeroed() -> Self {
         Self(Box::new(Zeroizing::new([0; KEY_LEN])))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
+    }
+
+    pub(crate) fn as_mut_bytes(&mut self) -> &mut [u8; KEY_LEN] {
+        &mut self.0
     }
 }
 

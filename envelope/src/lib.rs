@@ -20,6 +20,7 @@ mod header;
 mod index;
 mod key;
 mod nonce;
+mod stack;
 mod wrap;
 
 #[cfg(test)]

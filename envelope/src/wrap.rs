@@ -1,10 +1,11 @@
 //! Master keys: wrap and unwrap data keys, and tell master keys apart.
 
 use crate::key::KEY_LEN;
+use crate::stack::{InPlace, wiping};
 use crate::{KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool, RandomnessError, TAG_LEN};
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use hmac::Mac;
-use zeroize::Zeroizing;
 
 /// Length in bytes of a wrapped key: format byte, nonce, encrypted key, tag.
 pub const WRAPPED_LEN: usize = 1 + NONCE_LEN + KEY_LEN + TAG_LEN;
@@ -60,7 +61,7 @@ impl KeyIdentity<'_> {
 
 /// A master key (key-encryption key). Wiped when dropped; has no `Debug`, no `Clone`.
 pub struct MasterKey {
-    cipher: Aes256Gcm,
+    cipher: InPlace<Aes256Gcm>,
     fingerprint: Fingerprint,
 }
 
@@ -68,11 +69,11 @@ impl MasterKey {
     /// Expands a key.
     #[must_use]
     pub fn new(key: &KeyBytes) -> Self {
-        let mac = key.hmac().chain_update(FINGERPRINT_LABEL);
-        let digest = mac.finalize().into_bytes();
+        let digest = wiping(|| key.hmac().chain_update(FINGERPRINT_LABEL).finalize().into_bytes());
         let mut fingerprint = [0; 8];
         fingerprint.copy_from_slice(&digest[..8]);
-        Self { cipher: Aes256Gcm::new(key.as_bytes().into()), fingerprint: Fingerprint(fingerprint) }
+        let cipher = InPlace::new(|| Aes256Gcm::new(key.as_bytes().into()));
+        Self { cipher, fingerprint: Fingerprint(fingerprint) }
     }
 
     /// What `data_key.master_fingerprint` holds for keys that this master key wrapped.
@@ -106,17 +107,13 @@ impl MasterKey {
         };
         let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(UnwrapError::Malformed)?;
         let (encrypted, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(UnwrapError::Malformed)?;
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        key.copy_from_slice(encrypted);
-        self.cipher
-            .decrypt_inout_detached(
-                nonce.into(),
-                &identity.associated_data(),
-                key.as_mut_slice().into(),
-                tag.into(),
-            )
-            .map_err(|_| UnwrapError::Authentication)?;
-        KeyBytes::from_slice(key.as_slice()).ok_or(UnwrapError::Malformed)
+        let mut key = KeyBytes::zeroed();
+        let body = InOutBuf::new(encrypted, key.as_mut_bytes()).map_err(|_| UnwrapError::Malformed)?;
+        wiping(|| {
+            self.cipher.decrypt_inout_detached(nonce.into(), &identity.associated_data(), body, tag.into())
+        })
+        .map_err(|_| UnwrapError::Authentication)?;
+        Ok(key)
     }
 
     pub(crate) fn wrap_with_nonce(
@@ -129,11 +126,12 @@ impl MasterKey {
         out[0] = WRAP_V1;
         out[1..=NONCE_LEN].copy_from_slice(nonce);
         let (body, tag) = out[1 + NONCE_LEN..].split_at_mut(KEY_LEN);
-        body.copy_from_slice(key.as_bytes());
-        match self.cipher.encrypt_inout_detached(nonce.into(), &identity.associated_data(), body.into()) {
-            Ok(computed) => tag.copy_from_slice(&computed),
-            // GCM refuses only texts over 2^36 bytes. Without a tag nothing unwraps, so even that fails closed.
-            Err(_) => body.fill(0),
+        // Both steps fail for texts of other lengths only. Without a tag nothing unwraps, so even that would fail closed.
+        if let Ok(body) = InOutBuf::new(key.as_bytes(), body)
+            && let Ok(computed) =
+                wiping(|| self.cipher.encrypt_inout_detached(nonce.into(), &identity.associated_data(), body))
+        {
+            tag.copy_from_slice(&computed);
         }
         out
     }
