@@ -106,7 +106,8 @@ mod tests {
         let index = |bits| key().and_then(|key| key.blind_index(b"x", Some(b"c"), bits));
         let full = index(256).unwrap_or_default();
         assert_eq!(full.len(), 32);
-        for bits in 1..=256 {
+        // Miri is a thousand times slower.
+        for bits in (1..=256).step_by(if cfg!(miri) { 51 } else { 1 }) {
             let cut = index(bits).unwrap_or_default();
             assert_eq!(cut.len(), bits.div_ceil(8));
             for bit in 0..cut.len() * 8 {
