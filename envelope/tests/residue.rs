@@ -1,7 +1,7 @@
 //! No key is left on the stack by what handles it. A thread does one thing with a known key and then searches its own dead
 //! stack for pieces of that key and of what is made of it, through /proc/self/mem, so that no `unsafe` is needed.
 //!
-//! An optimised build has other frames than one without: run it with `--release`, too.
+//! Optimised builds have other frames than those without: `make test` runs it on one that is.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
 #![allow(clippy::unwrap_used)]
 
