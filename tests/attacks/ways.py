@@ -5,7 +5,6 @@ A way is a script that an attacker runs, and a goal: what he wants. It held if h
 error alone proves nothing, so each file has controls: the same goals, reached by somebody who may.
 """
 
-import atexit
 import base64
 import os
 import re
@@ -31,15 +30,9 @@ TRIED, HELD = Counter(), Counter()
 
 
 def table():
-    """The lines that tools/test shows."""
+    """The lines that tools/test shows: they begin with "ways "."""
     lines = [f"ways {name:<28}{TRIED[name]:>6}{HELD[name]:>6}" for name in sorted(TRIED)]
     return [f"ways {'':<28}{'tried':>6}{'held':>6}", *lines, f"ways tried: {TRIED.total()}, held: {HELD.total()}"]
-
-
-@atexit.register
-def _print():
-    if TRIED:
-        print("\n".join(table()), flush=True)
 
 
 def shows_secret(said):

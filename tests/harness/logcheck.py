@@ -2,7 +2,7 @@
 
 import sys
 
-from . import canaries, paths
+from . import canaries, paths, unittests
 
 
 def main():
@@ -23,8 +23,7 @@ def main():
             print(f"FAILED {name}: found in {', '.join(sorted(places))}")
         else:
             passed += 1
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed else 0
+    return unittests.end(passed, failed, 0)
 
 
 if __name__ == "__main__":
