@@ -11,6 +11,6 @@ WAYS_MIN = 200
 passed, failed, skipped = unittests.run(sys.path[0])
 print("\n".join(ways.table()))
 if ways.TRIED.total() < WAYS_MIN:
-    print(f"FAILED fewer than {WAYS_MIN} ways were tried")
+    print(f"FAILED: fewer than {WAYS_MIN} ways were tried")
     failed += 1
 sys.exit(unittests.end(passed, failed, skipped))

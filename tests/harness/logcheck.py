@@ -20,7 +20,7 @@ def main():
                 places.append(f"{path.relative_to(paths.LOG_DIR)}:{line}")
         if places:
             failed += 1
-            print(f"FAILED {name}: found in {', '.join(sorted(places))}")
+            print(f"FAILED: {name}: found in {', '.join(sorted(places))}")
         else:
             passed += 1
     return unittests.end(passed, failed, 0)

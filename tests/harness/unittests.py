@@ -10,7 +10,7 @@ def run(*args):
     bad = [*result.failures, *result.errors, *((test, "unexpected success") for test in result.unexpectedSuccesses)]
     sys.stderr.flush()
     for test, text in bad:
-        print("FAILED", " ".join(str(test).split()))
+        print("FAILED:", " ".join(str(test).split()))
         print("".join(f"  | {line}\n" for line in text.splitlines()[-15:]), end="")
     skipped = len(result.skipped)
     # An error in setUpClass is not among the tests that ran.
