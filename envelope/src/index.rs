@@ -47,8 +47,9 @@ impl IndexKey {
 
     /// The search tag of a plaintext: the first 128 bits of HMAC-SHA-256 (RFC 2104; truncated as in section 5).
     #[must_use]
+    #[inline(never)]
     pub fn search_tag(&self, plaintext: &[u8]) -> SearchTag {
-        // By reference to the end: what takes and gives back the state of an HMAC leaves copies of it on the stack.
+        // By reference to the end, and not inlined: copies of the state would stay in the frame of the caller, which nothing wipes.
         let mut mac = self.search_tag.clone();
         mac.update(plaintext);
         let digest = mac.finalize_reset().into_bytes();
@@ -63,6 +64,7 @@ impl IndexKey {
     /// What is hashed is `0x00 ‖ value` without a context, and `0x01 ‖ length of the context in bytes (8, big-endian) ‖
     /// context ‖ value` with one.
     #[must_use]
+    #[inline(never)]
     pub fn blind_index(&self, value: &[u8], context: Option<&[u8]>, bits: usize) -> Option<Vec<u8>> {
         if !(1..=MAX_BLIND_INDEX_BITS).contains(&bits) {
             return None;
