@@ -54,10 +54,15 @@ DECLARE
   from_version CONSTANT integer := scope ->> 'from_version';
   keyset CONSTANT text := scope ->> 'keyset';
   key_version_column CONSTANT name := scope ->> 'key_version_column';
+  -- Where only an index key was replaced.
+  only_tags CONSTANT boolean := coalesce((scope ->> 'only_tags')::boolean, false);
   arguments CONSTANT text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
   changes prism_crypt._changes;
   one record;
   names text[];
+  is_due text;
+  is_possible text;
+  error text;
   due text[];
   possible text[];
   reencrypt text;
@@ -76,12 +81,15 @@ BEGIN
     ORDER BY a.attnum
   LOOP
     names := names || one.name;
-    due := due || CASE
-      WHEN one.kind = 'plain' AND from_version IS NULL AND keyset IS NULL
+    is_due := CASE
+      WHEN one.kind = 'plain' AND from_version IS NULL AND keyset IS NULL AND NOT only_tags
         THEN format('prism_crypt._is_rotatable(%s)', one.value)
-      ELSE format('prism_crypt._is_rotatable(%s, %s)', one.value, arguments) END;
-    possible := possible || format('prism_crypt._can_rotate(%s, %s)', one.value, arguments);
-    changes.errors := changes.errors || format('prism_crypt._rotation_error(%s, %s)', one.value, arguments);
+      ELSE format('prism_crypt._is_rotatable(%s, %s, %s)', one.value, arguments, only_tags::text) END;
+    is_possible := format('prism_crypt._can_rotate(%s, %s)', one.value, arguments);
+    error := format('prism_crypt._rotation_error(%s, %s)', one.value, arguments);
+    due := due || is_due;
+    possible := possible || CASE WHEN only_tags THEN format('(%s AND %s)', is_due, is_possible) ELSE is_possible END;
+    changes.errors := changes.errors || CASE WHEN only_tags THEN format('CASE WHEN %s THEN %s END', is_due, error) ELSE error END;
     IF one.kind <> 'plain' THEN
       reencrypt := format('prism_crypt._reencrypt(%s, %s, ', one.value, arguments);
     ELSE
@@ -117,7 +125,7 @@ BEGIN
   END IF;
   -- An outdated search tag is not found by the key version.
   keys := prism_crypt._rotation_keys(from_version, keyset);
-  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
+  IF cardinality(names) = 1 AND NOT only_tags AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN

@@ -1,16 +1,16 @@
 -- The calls. Nothing in a procedure that commits relies on search_path: every name and every operator is qualified.
 
 CREATE FUNCTION prism_crypt._rotation_work(
-  relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
+  kind text, relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
   limits prism_crypt._limits, patient boolean, batches integer
 ) RETURNS prism_crypt._work
   LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._work_of(
-    'rotation', relation, column_name, prism_crypt._rotation_scope(from_version, keyset),
+    kind, relation, column_name, prism_crypt._rotation_scope(from_version, keyset),
     jsonb_strip_nulls(jsonb_build_object('key_version_column', key_version_column)), limits, patient, batches)
 $$;
 COMMENT ON FUNCTION prism_crypt._rotation_work(
-  regclass, name, name, integer, text, prism_crypt._limits, boolean, integer) IS 'What a session that rotates is to do. Internal';
+  text, regclass, name, name, integer, text, prism_crypt._limits, boolean, integer) IS 'What a session that rotates is to do. Internal';
 
 CREATE PROCEDURE prism_crypt.rotate_batch(
   relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
@@ -29,7 +29,8 @@ BEGIN
   PERFORM prism_crypt._check_rotation_scope(from_version, keyset);
   PERFORM prism_crypt._check_rotatable_table(relation);
   PERFORM prism_crypt._warn_of_foreign_tables(relation);
-  work := prism_crypt._rotation_work(relation, column_name, key_version_column, from_version, keyset, limits, true, 0);
+  work := prism_crypt._rotation_work(
+    'rotation', relation, column_name, key_version_column, from_version, keyset, limits, true, 0);
   CALL prism_crypt._work_on(work);
   failure := work.failure;
   IF failure.code IS NOT NULL THEN
@@ -102,7 +103,7 @@ COMMENT ON FUNCTION prism_crypt._raise_not_rotated(text[], integer) IS
 
 -- Every table, with a warning about each that could not be rotated; gives these, and the number of all.
 CREATE PROCEDURE prism_crypt._rotate_all(
-  limits prism_crypt._limits, from_version integer, keyset text, INOUT failed text[], INOUT tables integer
+  kind text, limits prism_crypt._limits, from_version integer, keyset text, INOUT failed text[], INOUT tables integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
   work prism_crypt._work;
@@ -116,7 +117,7 @@ BEGIN
   tables := pg_catalog.cardinality(held.roots);
   FOREACH relation IN ARRAY held.roots LOOP
     work := prism_crypt._rotation_work(
-      relation, NULL, NULL, from_version, keyset, limits, false, coalesce(work.batches, 0));
+      kind, relation, NULL, NULL, from_version, keyset, limits, false, coalesce(work.batches, 0));
     CALL prism_crypt._work_on(work);
     EXIT WHEN work.outcome OPERATOR(pg_catalog.=) 'stopped';
     -- One that was dropped meanwhile has nothing left.
@@ -142,7 +143,7 @@ BEGIN
     RAISE WARNING 'foreign tables are not rotated: %', held.foreign_tables USING HINT = 'Rotate them on their own server.';
   END IF;
 END $$;
-COMMENT ON PROCEDURE prism_crypt._rotate_all(prism_crypt._limits, integer, text, text[], integer) IS
+COMMENT ON PROCEDURE prism_crypt._rotate_all(text, prism_crypt._limits, integer, text, text[], integer) IS
   'What rotate_all() does, without its error in the end. Internal';
 
 CREATE PROCEDURE prism_crypt.rotate_all(
@@ -158,7 +159,7 @@ DECLARE
 BEGIN
   PERFORM prism_crypt._require_no_transaction_block('prism_crypt.rotate_all()');
   PERFORM prism_crypt._check_limits(limits);
-  CALL prism_crypt._rotate_all(limits, from_version, keyset, failed, tables);
+  CALL prism_crypt._rotate_all('rotation', limits, from_version, keyset, failed, tables);
   PERFORM prism_crypt._raise_not_rotated(failed, tables);
 END $$;
 COMMENT ON PROCEDURE prism_crypt.rotate_all(

@@ -174,6 +174,17 @@ $$;
 COMMENT ON FUNCTION prism_crypt._is_retagging(text) IS
   'Whether the index key of a keyset was replaced and values may have old search tags. Internal';
 
+-- Values that have an outdated tag are made anew under the active key, and no others.
+CREATE FUNCTION prism_crypt._retagging_changes(relation regclass, column_name name, scope jsonb) RETURNS prism_crypt._changes
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._rotation_changes($1, $2, $3 || '{"only_tags": true}')
+$$;
+COMMENT ON FUNCTION prism_crypt._retagging_changes(regclass, name, jsonb) IS
+  'What is done with the rows of one table after an index key was replaced. Internal';
+
+INSERT INTO prism_crypt.job_kind (name, checks, parts, changes, rows_changed) VALUES (
+  'retagging', 'prism_crypt._check_rotation', 'prism_crypt._rotation_parts', 'prism_crypt._retagging_changes', 'rows re-encrypted');
+
 CREATE PROCEDURE prism_crypt.rotate_index_key(
   keyset text DEFAULT 'default', reason text DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
@@ -213,7 +224,7 @@ BEGIN
     RAISE WARNING 'blind_index() gives other values from now on' USING
       HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
   END IF;
-  CALL prism_crypt._rotate_all(limits, NULL, keyset, failed, tables);
+  CALL prism_crypt._rotate_all('retagging', limits, NULL, keyset, failed, tables);
   COMMIT;
   SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   -- It counts for itself: a table that failed may have no old tag.

@@ -12,16 +12,17 @@ use pgrx::AnyElement;
 use pgrx::prelude::*;
 use prism_envelope::Envelope;
 
-/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value of
-/// this scope that is under an old key that may be read, or has an outdated search tag.
+/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text, only_tags boolean) → boolean`: whether it is, or
+/// holds, a value of this scope that is under an old key that may be read, or has an outdated search tag; or only the latter.
 #[pg_extern(sql = false)]
 fn _is_rotatable(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
+    only_tags: Option<bool>,
 ) -> SqlResult<bool> {
     let Some(value) = value else { return Ok(false) };
-    let scope = Scope { from_version, keyset };
+    let scope = Scope { from_version, keyset, only_tags: only_tags.unwrap_or_default() };
     let type_oid = type_of(&value)?;
     if let Some(bytes) = bytes_of(&value, type_oid) {
         let Ok(envelope) = bytes.envelope() else { return Ok(false) };
@@ -46,7 +47,7 @@ fn _can_rotate(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
-    let found = errors_in(value, Scope { from_version, keyset })?;
+    let found = errors_in(value, Scope { from_version, keyset, only_tags: false })?;
     if found.first_error.is_some() {
         note_unreadable();
     }
@@ -61,7 +62,7 @@ fn _rotation_error(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<Option<String>> {
-    let found = errors_in(value, Scope { from_version, keyset })?;
+    let found = errors_in(value, Scope { from_version, keyset, only_tags: false })?;
     match found.first_error {
         Some(error) => Ok(Some(String::from_utf8_lossy(error.bytes()).into_owned())),
         None => Ok(found.is_any_without.then(String::new)),
@@ -79,7 +80,7 @@ fn _reencrypt(
 ) -> SqlResult<Option<AnyElement>> {
     let Some(value) = value else { return Ok(None) };
     let type_oid = type_of(&value)?;
-    let (scope, keep) = (Scope { from_version, keyset }, keep.unwrap_or_default());
+    let (scope, keep) = (Scope { from_version, keyset, only_tags: false }, keep.unwrap_or_default());
     if let Some(bytes) = bytes_of(&value, type_oid) {
         if bytes.envelope().is_err() {
             return Ok(Some(value));

@@ -15,10 +15,12 @@ use crate::keyring::{self, KeyState};
 use prism_envelope::{KeyVersion, SearchTag};
 
 /// Which values a rotation is about: those of one version, of one keyset, or all.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Scope<'a> {
     from_version: Option<i32>,
     keyset: Option<&'a str>,
+    /// Only those with an outdated search tag.
+    only_tags: bool,
 }
 
 /// What a rotation does with a value, as far as its key version tells.
@@ -33,9 +35,9 @@ enum Verdict {
 }
 
 impl Scope<'_> {
-    /// Whether it names a version or a keyset: then values whose version can't be told don't belong to it.
+    /// Whether it is not all: then values whose version can't be told don't belong to it.
     fn is_narrow(self) -> bool {
-        self.from_version.is_some() || self.keyset.is_some()
+        self.from_version.is_some() || self.keyset.is_some() || self.only_tags
     }
 
     /// Judges by the key table alone; needs no master key.
@@ -45,13 +47,14 @@ impl Scope<'_> {
         }
         keyring::with_row(version, |row| match row {
             Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
+            Some(row) if self.only_tags && !tag.is_some_and(|tag| row.is_outdated(tag)) => Verdict::Leave,
             Some(row) => match row.state {
                 KeyState::Active if tag.is_some_and(|tag| row.is_outdated(tag)) => Verdict::Rotate,
                 KeyState::Active | KeyState::Destroyed => Verdict::Leave,
                 KeyState::DecryptOnly => Verdict::Rotate,
                 KeyState::Disabled => Verdict::Unreadable,
             },
-            None if self.keyset.is_some() => Verdict::Leave,
+            None if self.keyset.is_some() || self.only_tags => Verdict::Leave,
             None => Verdict::Unreadable,
         })
     }

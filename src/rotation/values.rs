@@ -15,7 +15,7 @@ use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 /// only.
 #[pg_extern(sql = false)]
 fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
-    Ok(is_rotatable(front.key_version(), front.search_tag(), Scope { from_version: None, keyset: None })?)
+    Ok(is_rotatable(front.key_version(), front.search_tag(), Scope::default())?)
 }
 
 /// `prism_crypt._reencrypt(value encrypted_text, keep boolean) → encrypted_text`: the value under the active key of its keyset. One

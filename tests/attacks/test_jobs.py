@@ -68,7 +68,7 @@ class Jobs(Attack):
             ("a batch", f"SELECT prism_crypt._run_batch({plan}, {step}, ROW(1000, NULL, NULL, NULL, NULL, true)::prism_crypt._limits)"),
             ("a batch with locks", f"SELECT prism_crypt._change_locked({plan}, '(0,0)', '(9,0)', 1000)"),
             ("a statement", "SELECT prism_crypt._execute('UPDATE public.victim SET name = name', NULL, NULL, NULL, NULL, NULL)"),
-            ("all of the engine", "CALL prism_crypt._work_on(prism_crypt._rotation_work('victim', NULL, NULL, NULL, NULL, ROW(1000, NULL, NULL, NULL, NULL, true)::prism_crypt._limits, true, 0))"),
+            ("all of the engine", "CALL prism_crypt._work_on(prism_crypt._rotation_work('rotation', 'victim', NULL, NULL, NULL, NULL, ROW(1000, NULL, NULL, NULL, NULL, true)::prism_crypt._limits, true, 0))"),
             ("the table of jobs", "SELECT prism_crypt._set_parts({job}, '{}'); SELECT prism_crypt._drop_ranges({job}); SELECT prism_crypt._add_to_part({job}, 'victim', 1, 1); SELECT prism_crypt._queue_job('rotation', 'victim', 'x')"),
         ):
             self.attempt(f"changes another's table by {name}", call, goal=says("^(rows )?changed"), after=CHANGED + "SELECT 'rows changed' FROM victim WHERE key_version(name) <> 1")
