@@ -67,8 +67,6 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._work_of(text, regclass, name, jsonb, jsonb, prism_crypt._limits, boolean, integer) IS
   'What a session is to do. Internal';
 
--- Opens the job, or says why not: whatever is wrong with one table is a matter of that table. Makes a plan for one of the parts,
--- because what is wrong with the arguments shows then.
 -- Where a batch is less than a block, rows are counted exactly, and stripes would not be.
 CREATE FUNCTION prism_crypt._as_planned(step prism_crypt._step, plan prism_crypt._plan, limits prism_crypt._limits)
   RETURNS prism_crypt._step
@@ -136,6 +134,7 @@ BEGIN
   IF action = 'paused' THEN
     IF NOT work.patient THEN
       work.outcome := 'left';
+      RETURN;
     ELSIF work.said <> 'paused' THEN
       RAISE NOTICE 'job % is paused', work.job USING HINT = 'prism_crypt.resume_job() lets it go on.';
       work.said := 'paused';

@@ -1,5 +1,7 @@
 -- The engine: one loop for all long work. It asks for the next step, runs and records it, commits, sleeps, and asks again.
 
+-- Opens the job, or says why not: whatever is wrong with one table is a matter of that table. Makes a plan for one of the parts,
+-- because what is wrong with the arguments shows then.
 CREATE FUNCTION prism_crypt._begin_work(INOUT work prism_crypt._work)
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
