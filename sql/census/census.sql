@@ -162,12 +162,7 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_class WHERE oid = census.relation) THEN
       RAISE undefined_table USING MESSAGE = format('relation with OID %s does not exist', census.relation::oid);
     END IF;
-    WITH RECURSIVE tree AS (
-      SELECT census.relation::oid AS oid
-      UNION
-      SELECT i.inhrelid FROM pg_inherits AS i JOIN tree AS t ON t.oid = i.inhparent
-    )
-    SELECT array_agg(oid) INTO scope FROM tree;
+    scope := ARRAY(SELECT t.member FROM prism_crypt._table_tree(census.relation) AS t);
   END IF;
   FOR target IN
     SELECT * FROM prism_crypt._census_tables() AS t

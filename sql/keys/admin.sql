@@ -50,6 +50,15 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._limit_waits(double precision) IS
   'Makes lock_timeout so many seconds at most, in this transaction; gives what it was. Internal';
 
+CREATE FUNCTION prism_crypt._require_keyset(keyset text, hint text) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = $1) THEN
+    RAISE undefined_object USING MESSAGE = format('keyset "%s" does not exist', $1), HINT = $2;
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_keyset(text, text) IS 'Raises an error where there is no such keyset. Internal';
+
 CREATE FUNCTION prism_crypt._lock_keys(exclusively boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_keys_wrapper';
 COMMENT ON FUNCTION prism_crypt._lock_keys(boolean) IS
@@ -119,11 +128,7 @@ BEGIN
   END LOOP;
   -- One rotation of a keyset at a time: the second one waits here.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = rotate_key.keyset FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', rotate_key.keyset),
-      HINT = 'Call prism_crypt.create_keyset() to make it.';
-  END IF;
+  PERFORM prism_crypt._require_keyset(rotate_key.keyset, 'Call prism_crypt.create_keyset() to make it.');
   PERFORM prism_crypt._forget_carried_keys();
   SELECT * INTO STRICT new_key FROM prism_crypt._wrap_new_key(new_version, rotate_key.keyset);
   UPDATE prism_crypt.data_key AS k SET state = 'decrypt_only', retired_at = clock_timestamp()
@@ -192,11 +197,9 @@ BEGIN
   -- No key may be added under the old master key meanwhile.
   PERFORM prism_crypt._lock_key_tables(exclusively => true);
   PERFORM prism_crypt._forget_carried_keys();
-  IF rotate_master_key.keyset IS NOT NULL
-     AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = rotate_master_key.keyset) THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', rotate_master_key.keyset),
-      HINT = 'prism_crypt.key_status lists them. NULL is every keyset.';
+  IF rotate_master_key.keyset IS NOT NULL THEN
+    PERFORM prism_crypt._require_keyset(
+      rotate_master_key.keyset, 'prism_crypt.key_status lists them. NULL is every keyset.');
   END IF;
   WITH new_wrapping AS MATERIALIZED (
     SELECT k.version, w.wrapped, w.master_fingerprint

@@ -238,11 +238,7 @@ BEGIN
   PERFORM prism_crypt._lock_key_tables();
   -- As rotate_key() does: no key may be added meanwhile.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', destroy_keyset.keyset),
-      HINT = 'prism_crypt.key_status lists them.';
-  END IF;
+  PERFORM prism_crypt._require_keyset(destroy_keyset.keyset, 'prism_crypt.key_status lists them.');
   SELECT coalesce(array_agg(k.version ORDER BY k.version), '{}') INTO versions
   FROM prism_crypt.data_key AS k WHERE k.keyset = destroy_keyset.keyset AND k.state <> 'destroyed';
   IF versions = '{}' THEN

@@ -13,11 +13,7 @@ BEGIN
                                        interval '1 second', interval '100 years');
   UPDATE prism_crypt.keyset AS k SET rotation_interval = set_rotation_interval.rotation_interval
   WHERE k.name = set_rotation_interval.keyset;
-  IF NOT FOUND THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', set_rotation_interval.keyset),
-      HINT = 'Call prism_crypt.create_keyset() to make it.';
-  END IF;
+  PERFORM prism_crypt._require_keyset(set_rotation_interval.keyset, 'Call prism_crypt.create_keyset() to make it.');
   PERFORM prism_crypt._audit('set_rotation_interval', set_rotation_interval.keyset, NULL, NULL,
                              coalesce(set_rotation_interval.rotation_interval::text, 'none'));
   PERFORM set_config('lock_timeout', own_timeout, true);

@@ -32,22 +32,6 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
   'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
 
--- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading a whole catalog instead of an index
--- of it, for each of many tables.
-CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE tree (member) AS (
-    SELECT relation::oid
-    UNION
-    SELECT i.inhrelid
-    FROM tree AS t CROSS JOIN LATERAL (SELECT c.inhrelid FROM pg_inherits AS c WHERE c.inhparent = t.member OFFSET 0) AS i
-  )
-  SELECT t.member, k.relkind
-  FROM tree AS t CROSS JOIN LATERAL (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.member OFFSET 0) AS k
-  ORDER BY t.member
-$$;
-COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
-
 -- PostgreSQL compares the bytes of a referenced value before and after an UPDATE: a new ciphertext counts as a new value. A
 -- referenced table has triggers for its foreign keys, which are found by an index; the constraints are not.
 CREATE FUNCTION prism_crypt._check_referenced(tables regclass[], column_name name) RETURNS void
@@ -198,11 +182,9 @@ BEGIN
         HINT = 'Call prism_crypt.rotate_key() first, so that there is another one to go to.';
     END IF;
   END IF;
-  IF _check_rotation_scope.keyset IS NOT NULL
-     AND NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = _check_rotation_scope.keyset) THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', _check_rotation_scope.keyset),
-      HINT = 'prism_crypt.key_status lists them. NULL is every keyset.';
+  IF _check_rotation_scope.keyset IS NOT NULL THEN
+    PERFORM prism_crypt._require_keyset(
+      _check_rotation_scope.keyset, 'prism_crypt.key_status lists them. NULL is every keyset.');
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotation_scope(integer, text) IS

@@ -29,10 +29,8 @@ COMMENT ON FUNCTION prism_crypt._require_unlockable(text) IS
 CREATE FUNCTION prism_crypt._require_active_keyset(keyset text) RETURNS void
   LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF NOT EXISTS (SELECT FROM prism_crypt.keyset AS k WHERE k.name = $1) THEN
-    RAISE undefined_object USING
-      MESSAGE = format('keyset "%s" does not exist', $1), HINT = 'prism_crypt.key_status lists them.';
-  ELSIF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.keyset = $1 AND k.state = 'active') THEN
+  PERFORM prism_crypt._require_keyset($1, 'prism_crypt.key_status lists them.');
+  IF NOT EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.keyset = $1 AND k.state = 'active') THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('no active data key in keyset "%s"', $1), HINT = 'Call prism_crypt.rotate_key() to make one.';
   END IF;

@@ -1,4 +1,4 @@
-//! Searching by encrypted values. `docs/searching.md` says what each way reveals; `sql/search/search.sql` declares them.
+//! Searching by encrypted values. `docs/searching.md` says what each way reveals; `sql/search/operators.sql` declares them.
 //!
 //! - A comparison begins in `fast_path`, which answers for values that carry search tags. Whatever else there is goes to `operators`
 //!   (`=`, `<>`), `hashing` or `index_order`, and these are made of the one comparison in `compare`.

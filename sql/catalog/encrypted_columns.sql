@@ -60,3 +60,19 @@ CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
   SELECT split_part(ltrim(place::text, '('), ',', 1)::bigint
 $$;
 COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';
+
+-- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading a whole catalog instead of an index
+-- of it, for each of many tables.
+CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE tree (member) AS (
+    SELECT relation::oid
+    UNION
+    SELECT i.inhrelid
+    FROM tree AS t CROSS JOIN LATERAL (SELECT c.inhrelid FROM pg_inherits AS c WHERE c.inhparent = t.member OFFSET 0) AS i
+  )
+  SELECT t.member, k.relkind
+  FROM tree AS t CROSS JOIN LATERAL (SELECT c.relkind FROM pg_class AS c WHERE c.oid = t.member OFFSET 0) AS k
+  ORDER BY t.member
+$$;
+COMMENT ON FUNCTION prism_crypt._table_tree(regclass) IS 'A table with its partitions and children. Internal';
