@@ -98,6 +98,8 @@ pub enum Error {
     PreparedBuild,
     #[error("permission denied for function {0}")]
     FunctionDenied(String),
+    #[error("permission denied to encrypt")]
+    EncryptDenied,
     #[error("permission denied to decrypt")]
     DecryptDenied,
     #[error("the text is an encrypted value already")]
@@ -244,6 +246,7 @@ impl Error {
             Self::LoadDenied
             | Self::SearchDenied
             | Self::DecryptDenied
+            | Self::EncryptDenied
             | Self::FunctionDenied(_)
             | Self::RotateDenied
             | Self::SampleDenied

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION prism_crypt._access_kinds() RETURNS text[]
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT ARRAY['decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']
+  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']
 $$;
 COMMENT ON FUNCTION prism_crypt._access_kinds() IS 'The kinds of access that grant_access() knows. Internal';
 
@@ -18,6 +18,10 @@ BEGIN
     RAISE null_value_not_allowed USING MESSAGE = 'access must not be null';
   END IF;
   CASE access
+    WHEN 'encrypt' THEN
+      names := ARRAY[
+        'encrypt_field(text,text,text,text)',
+        'encrypt_bytes(bytea,text,text,text)'];
     WHEN 'decrypt' THEN
       names := ARRAY[
         'decrypt_field(encrypted_text,text)',
@@ -115,7 +119,7 @@ BEGIN
     ELSE
       RAISE invalid_parameter_value USING
         MESSAGE = format('access "%s" is not known', access),
-        HINT = 'Known: decrypt, mask, search, rotate, load, key_admin, monitor.';
+        HINT = 'Known: encrypt, decrypt, mask, search, rotate, load, key_admin, monitor.';
   END CASE;
   WITH members AS (
     SELECT p.oid, format('%s(%s)', p.proname, (
@@ -162,7 +166,7 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.grant_access(regrole, text) IS
-  'Grants a role the functions of one kind of access: decrypt, mask, search, rotate, load, key_admin or monitor';
+  'Grants a role the functions of one kind of access: encrypt, decrypt, mask, search, rotate, load, key_admin or monitor';
 
 CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -199,3 +203,16 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.revoke_access(regrole, text) IS 'Takes back what grant_access() granted';
+
+-- Everybody may encrypt at first. A grant to PUBLIC is not one to a role, so grant_access() and revoke_access() don't touch it.
+CREATE FUNCTION prism_crypt.close_encrypt() RETURNS void
+  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  function regprocedure;
+BEGIN
+  FOREACH function IN ARRAY prism_crypt._access_functions('encrypt') LOOP
+    EXECUTE format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', function);
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION prism_crypt.close_encrypt() IS
+  'Takes the right to encrypt from PUBLIC: then only roles with access to encrypt or search have it';

@@ -59,6 +59,7 @@ pub fn seal_cast(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> 
 /// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset. `fcinfo` is the
 /// running call, of a function of this extension.
 pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
+    privilege::require_encrypt(fcinfo)?;
     let attributes = typmod::attributes_of(typmod);
     if attributes.search_tag.is_some() {
         privilege::require_search(fcinfo)?;

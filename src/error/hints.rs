@@ -94,6 +94,7 @@ impl Error {
                 "prism_crypt.grant_access(role, 'key_admin') is for roles that set a new master key."
             }
             Self::FunctionDenied(_) => "prism_crypt.grant_access(role, access) gives the right.",
+            Self::EncryptDenied => "prism_crypt.grant_access(role, 'encrypt') gives the right.",
             Self::DecryptDenied => "prism_crypt.grant_access(role, 'decrypt') gives the right.",
             Self::SealedAlready => {
                 "prism_crypt.load_envelope() takes it as the value that it is, for roles with 'load'. To encrypt this \

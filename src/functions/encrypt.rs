@@ -4,6 +4,7 @@ use crate::datatype::{encoding, typmod};
 use crate::datum::{Bytea, ByteaResult, EncryptedResult, Text};
 use crate::error::{Error, SqlResult};
 use crate::keyring;
+use crate::privilege::require_execute;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, Content, ContextHash, FieldClass};
 
@@ -15,7 +16,9 @@ fn encrypt_field(
     context: Option<Text<'_>>,
     keyset: Option<&str>,
     class: Option<&str>,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<Option<EncryptedResult>> {
+    require_execute(fcinfo)?;
     let Some(plaintext) = plaintext else { return Ok(None) };
     let attributes = attributes(Content::Text, context, class)?;
     let sealed = encoding::with_utf8(plaintext.0.bytes(), |text| keyring::seal(keyset, &attributes, text))?;
@@ -29,7 +32,9 @@ fn encrypt_bytes(
     context: Option<Text<'_>>,
     keyset: Option<&str>,
     class: Option<&str>,
+    fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<Option<ByteaResult>> {
+    require_execute(fcinfo)?;
     let Some(plaintext) = plaintext else { return Ok(None) };
     let attributes = attributes(Content::Bytes, context, class)?;
     Ok(Some(ByteaResult(keyring::seal(keyset, &attributes, plaintext.0.bytes())?)))

@@ -12,6 +12,10 @@ pub unsafe fn function_of(right: Right) -> pg_sys::Oid {
     // SAFETY: catalog look-ups; types and schema of an output function come from the catalogs themselves.
     unsafe {
         match right {
+            Right::Encrypt(function) => {
+                let schema = pg_sys::get_func_namespace(function);
+                find_function(schema, c"encrypt_field", &[pg_sys::TEXTOID; 4])
+            }
             Right::Decrypt(output_function) => beside(output_function, c"decrypt_field"),
             Right::Mask(output_function) => beside(output_function, c"mask_field"),
             Right::Search(function) => find_blind_index(pg_sys::get_func_namespace(function)),

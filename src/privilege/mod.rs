@@ -27,6 +27,8 @@ pub use lookup::find_function;
 /// A right that is asked for inside of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
+    /// EXECUTE on the `encrypt_field` that stands in the schema of this function.
+    Encrypt(pg_sys::Oid),
     /// EXECUTE on the `decrypt_field` that stands in the schema of this output function and takes its type.
     Decrypt(pg_sys::Oid),
     /// EXECUTE on `mask_field`, likewise.
@@ -41,7 +43,7 @@ pub enum Right {
     Rotate,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 impl Right {
     /// Rights of the same kind are of the same function: the extension has but one schema.
@@ -54,6 +56,7 @@ impl Right {
             Self::Load => 3,
             Self::AdministerKeys => 4,
             Self::Rotate => 5,
+            Self::Encrypt(_) => 6,
         }
     }
 }
@@ -182,6 +185,19 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     match known_of(right, identity.role) {
         Some(true) if identity.is_referential() => permit(known_of(right, outer_role())),
         is_granted => permit(is_granted),
+    }
+}
+
+/// Raises an error unless the current role may encrypt. Whoever may search may, too: what values are compared with is encrypted.
+///
+/// `fcinfo` is the running call, of a function of this extension.
+#[inline]
+pub fn require_encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    let function = function_oid(fcinfo);
+    if may(Right::Encrypt(function)) || may(Right::Search(function)) {
+        Ok(())
+    } else {
+        Err(Error::EncryptDenied)
     }
 }
 
