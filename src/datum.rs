@@ -175,10 +175,10 @@ impl CStringResult {
         capacity: usize,
         write: impl FnOnce(&mut [u8]) -> Result<usize, Error>,
     ) -> Result<Self, Error> {
-        // SAFETY: palloc gives `capacity + 1` bytes or raises an error. The slice is dropped before the pointer is used
+        // SAFETY: palloc0 gives `capacity + 1` zeros or raises an error. The slice is dropped before the pointer is used
         // again, and the terminator stays inside the allocation.
         unsafe {
-            let pointer = pg_sys::palloc(capacity + 1).cast::<u8>();
+            let pointer = pg_sys::palloc0(capacity + 1).cast::<u8>();
             let length = write(std::slice::from_raw_parts_mut(pointer, capacity))?;
             *pointer.add(length.min(capacity)) = 0;
             let pointer = NonNull::new(pointer).ok_or(Error::OutOfMemory)?;

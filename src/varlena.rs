@@ -20,15 +20,19 @@ pub struct Varlena {
 }
 
 impl Varlena {
-    /// A varlena with a payload of `payload_len` bytes, which are yet to be written. Raises no error of PostgreSQL's, so it
-    /// may be called whatever is held.
+    /// A varlena with a payload of `payload_len` zeros, to be written. Raises no error of PostgreSQL's.
     pub fn new(payload_len: usize) -> Result<Self, Error> {
+        // Memory that was never written is not to be borrowed as bytes, not even to write it.
+        Self::allocate(payload_len, pg_sys::MCXT_ALLOC_ZERO)
+    }
+
+    fn allocate(payload_len: usize, flags: u32) -> Result<Self, Error> {
         if payload_len > MAX_ENVELOPE_LEN {
             return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
         }
         let total = payload_len + pg_sys::VARHDRSZ;
         // SAFETY: it gives `total` bytes or null; it raises an error only for lengths above the limit that was checked.
-        let pointer = unsafe { palloc_extended(total, pg_sys::MCXT_ALLOC_NO_OOM as i32) };
+        let pointer = unsafe { palloc_extended(total, (flags | pg_sys::MCXT_ALLOC_NO_OOM) as i32) };
         let pointer = NonNull::new(pointer.cast::<pg_sys::varlena>()).ok_or(Error::OutOfMemory)?;
         // SAFETY: newly allocated with a header, and the length fits it.
         unsafe { pgrx::set_varsize_4b(pointer.as_ptr(), total as i32) };
@@ -37,8 +41,9 @@ impl Varlena {
 
     /// A varlena with this payload.
     pub fn copy_of(payload: &[u8]) -> Result<Self, Error> {
-        let mut varlena = Self::new(payload.len())?;
-        varlena.bytes_mut().copy_from_slice(payload);
+        let varlena = Self::allocate(payload.len(), 0)?;
+        // SAFETY: the new memory is as long, and nothing else refers to it.
+        unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), varlena.payload(), payload.len()) };
         Ok(varlena)
     }
 
@@ -50,8 +55,7 @@ impl Varlena {
 
     /// The payload, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: allocated by `new` with this length, and owned by this value alone. The bytes come from PostgreSQL's
-        // allocator and are plain bytes whatever they hold.
+        // SAFETY: allocated with this length, owned by this value alone, and written from the start: zeros or a copy.
         unsafe { std::slice::from_raw_parts_mut(self.payload(), self.payload_len) }
     }
 
