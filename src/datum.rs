@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::varlena::Varlena;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::datum::{Datum, FromDatum};
+use pgrx::datum::{Datum, FromDatum, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -184,6 +184,17 @@ impl CStringResult {
             let pointer = NonNull::new(pointer).ok_or(Error::OutOfMemory)?;
             Ok(Self { pointer })
         }
+    }
+}
+
+/// As a column of a row.
+impl IntoDatum for TextResult {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(self.0.datum())
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
     }
 }
 

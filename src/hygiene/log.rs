@@ -14,6 +14,7 @@ use memchr::memmem;
 use pgrx::{PgLogLevel, pg_sys};
 use std::cell::Cell;
 use std::ffi::CStr;
+use zeroize::Zeroizing;
 
 /// Classes and codes of errors in whose detail PostgreSQL describes a row.
 const INTEGRITY_CONSTRAINT_VIOLATION: i32 = sqlstate(*b"23000");
@@ -124,7 +125,7 @@ fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
     let dialect = Dialect { json, prose: true, ..client_text::dialect() };
     if naming::names(text, dialect) {
-        let mut copy = Vec::new();
+        let mut copy = Zeroizing::new(Vec::new());
         if copy.try_reserve_exact(text.len()).is_err() {
             return overwrite(text);
         }

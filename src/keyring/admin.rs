@@ -5,11 +5,13 @@
 use super::cache::Keyring;
 use super::table::KeyState;
 use super::with_keyring;
+use crate::datum::TextResult;
 use crate::error::Error;
 use crate::identity::AsOwner;
 use crate::keyring::nonce_owner;
 use crate::privilege::{self, Right};
 use crate::settings;
+use crate::varlena::Varlena;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
@@ -118,11 +120,11 @@ fn _replace_index_key(
 /// `generate_key()`: a new master key for the caller to keep; nothing of it stays here.
 #[pg_extern(sql = false)]
 fn generate_key() -> Result<
-    TableIterator<'static, (name!(key, String), name!(key_bytes, i32), name!(algorithm, &'static str))>,
+    TableIterator<'static, (name!(key, TextResult), name!(key_bytes, i32), name!(algorithm, &'static str))>,
     ErrorReport,
 > {
     let key = KeyBytes::generate().map_err(Error::from)?.to_hex();
-    Ok(TableIterator::once((String::clone(&key), 32, "AES-256-GCM")))
+    Ok(TableIterator::once((TextResult(Varlena::copy_of(key.as_bytes())?), 32, "AES-256-GCM")))
 }
 
 /// Wraps a key under the first master key. A session may set one that nobody else has, and then call a function of somebody who
