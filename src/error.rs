@@ -8,12 +8,15 @@
 //! It is no `mod.rs`, because PostgreSQL shows the name of this file as the place of each error.
 
 mod hints;
+mod warning;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::PgSqlErrorCode;
 use prism_envelope::armor::ArmorError;
 use prism_envelope::{FormatError, KeyError, KeyVersion, OpenError, RandomnessError, SealError};
 use std::time::Duration;
+
+pub use warning::{postgres_string, warn};
 
 /// What every function that SQL calls returns: PostgreSQL reports the error with its own SQLSTATE.
 pub type SqlResult<T> = Result<T, ErrorReport>;

@@ -1,4 +1,23 @@
 //! New values in PostgreSQL's memory.
+//!
+//! # What may be held where PostgreSQL raises an error
+//!
+//! An error of PostgreSQL's is a `longjmp`, which runs no destructor. pgrx's bindings (`pg_sys::…`, and what pgrx makes of them:
+//! `Spi`, `check_for_interrupts!`) catch it and panic instead, so that Rust unwinds up to the function that PostgreSQL called.
+//! Across those anything may be held: it is dropped, a `RefCell` is given back, a key is wiped.
+//!
+//! An error jumps over our frames, up to the next such binding or out of the function, where it comes from
+//!
+//! - a function that we declare ourselves, in an `extern "C-unwind"` block: each of them says why it is there. Most raise nothing;
+//! - a function that is called by its pointer: the next one of a hook;
+//! - a report below ERROR, which looks for a cancel at its end. So warnings are reported by [`warn`](crate::error::warn), not by
+//!   `ErrorReport::report`.
+//!
+//! Across those nothing is held that has to be dropped, by nobody up to where the error ends. That goes for whoever seals, opens
+//! or compares values: for each of them the keyring takes in messages of other sessions by a function of our own declaring
+//! (`keyring::invalidation`). A [`Varlena`] may be held: nothing drops it, PostgreSQL frees its memory.
+//!
+//! What is dropped while an error unwinds must not raise another one. FATAL ends the process and drops nothing.
 
 use crate::error::Error;
 use pgrx::pg_sys;

@@ -58,7 +58,9 @@ impl Column {
         match leaf.key_version() {
             version if !leaf.is_bytes() => self.encrypted.add(version.ok()),
             // Other bytes may look like an envelope by chance, but hardly of a version that exists.
-            Ok(version) if self.bytes.has(version) || keyring::with_row(version, |row| row.is_some())? => {
+            Ok(version)
+                if self.bytes.has(version) || keyring::with_row_unwinding(version, |row| row.is_some())? =>
+            {
                 self.bytes.add(version);
             }
             _ => {}
@@ -120,7 +122,7 @@ fn _count_outdated_tags(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i64> {
     let mut outdated = 0;
     scan::each_value(relation, &mut |_, leaf| {
         if let (Some(tag), Ok(version)) = (leaf.search_tag(), leaf.key_version())
-            && keyring::with_row(version, |row| {
+            && keyring::with_row_unwinding(version, |row| {
                 row.is_some_and(|row| row.keyset == keyset && row.is_outdated(tag))
             })?
         {
@@ -138,7 +140,7 @@ fn _last_generation(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i32> {
     let mut last = 0;
     scan::each_value(relation, &mut |_, leaf| {
         if let (Some(tag), Ok(version)) = (leaf.search_tag(), leaf.key_version())
-            && keyring::with_row(version, |row| row.is_some_and(|row| row.keyset == keyset))?
+            && keyring::with_row_unwinding(version, |row| row.is_some_and(|row| row.keyset == keyset))?
         {
             last = last.max(tag.generation().into());
         }

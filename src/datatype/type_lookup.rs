@@ -1,6 +1,7 @@
 //! What the catalogs say of types, and of what is ours. None of these look-ups locks anything, so nobody can keep them waiting.
 
 use pgrx::pg_sys;
+use std::ffi::c_int;
 
 /// What a type is made of, one step deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,24 @@ impl Makeup {
             Self::Row(_) | Self::Whole => None,
         }
     }
+}
+
+unsafe extern "C-unwind" {
+    // pgrx has no binding.
+    fn find_all_inheritors(
+        parent: pg_sys::Oid,
+        lock: c_int,
+        parents: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
+/// A table and those that inherit from it, as a list of oids. Whoever calls this holds nothing that has to be dropped.
+///
+/// # Safety
+/// Inside a transaction.
+pub unsafe fn with_heirs(table: pg_sys::Oid) -> *mut pg_sys::List {
+    // SAFETY: looks the tables up, and locks none.
+    unsafe { find_all_inheritors(table, pg_sys::NoLock as c_int, std::ptr::null_mut()) }
 }
 
 /// The types of a relation's columns; those that were dropped have none. Inside a transaction.

@@ -2,10 +2,11 @@
 //! refuses itself where the statement has no USING. Only statements of their own, not those inside a function.
 
 use super::portal::running_statement;
+use super::type_lookup;
 use crate::error::Error;
 use crate::nodes::length;
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_int};
+use std::ffi::CStr;
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -110,16 +111,7 @@ unsafe fn is_column(
         if relation == pg_sys::InvalidOid {
             return false;
         }
-        let tables = find_all_inheritors(relation, no_lock, null_mut());
+        let tables = type_lookup::with_heirs(relation);
         (0..length(tables)).any(|at| pg_sys::get_attnum(pg_sys::list_nth_oid(tables, at), name) == number)
     }
-}
-
-unsafe extern "C-unwind" {
-    // pgrx has no binding. Nothing is held here that an error would have to drop.
-    fn find_all_inheritors(
-        parent: pg_sys::Oid,
-        lock: c_int,
-        parents: *mut *mut pg_sys::List,
-    ) -> *mut pg_sys::List;
 }

@@ -2,12 +2,12 @@
 //! decrypted, and with a warning of what stays encrypted where it does.
 
 use crate::census::has_sealed_constant;
-use crate::datatype::nested;
-use crate::error::Error;
+use crate::datatype::{nested, type_lookup};
+use crate::error::{Error, warn};
 use crate::nodes::length;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
 /// The columns that a statement takes away.
@@ -136,15 +136,6 @@ unsafe fn is_taken_away(
     }
 }
 
-unsafe extern "C-unwind" {
-    // pgrx has no binding. Nothing is held here that an error would have to drop.
-    fn find_all_inheritors(
-        parent: pg_sys::Oid,
-        lock: c_int,
-        parents: *mut *mut pg_sys::List,
-    ) -> *mut pg_sys::List;
-}
-
 /// Warns of what stays encrypted after a statement, in the table and in those that inherit from it.
 ///
 /// # Safety
@@ -156,8 +147,7 @@ pub unsafe extern "C-unwind" fn after(change: Change) {
     }
     // SAFETY: lists as PostgreSQL and `change_of` made them. The statement has locked the tables.
     unsafe {
-        let no_lock = pg_sys::NoLock as i32;
-        let tables = find_all_inheritors(change.relation, no_lock, null_mut());
+        let tables = type_lookup::with_heirs(change.relation);
         for at in 0..length(tables) {
             if let Err(error) = warn_of(pg_sys::list_nth_oid(tables, at), change.columns) {
                 ErrorReport::from(error).report(PgLogLevel::ERROR);
@@ -209,19 +199,18 @@ unsafe fn warn_of(table: pg_sys::Oid, columns: *mut pg_sys::List) -> Result<(), 
 fn warn_of_default(table: pg_sys::Oid, column: &str) {
     let table = name_of(table);
     let message = format!("the default of column \"{column}\" of relation \"{table}\" is still encrypted");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-        .set_detail("It is opened at every INSERT that uses it, which needs a key and the right to decrypt.")
-        .set_hint("ALTER TABLE … ALTER COLUMN … SET DEFAULT with the plaintext, or DROP DEFAULT, clears it.")
-        .report(PgLogLevel::WARNING);
+    warn(
+        &message,
+        Some("It is opened at every INSERT that uses it, which needs a key and the right to decrypt."),
+        Some("ALTER TABLE … ALTER COLUMN … SET DEFAULT with the plaintext, or DROP DEFAULT, clears it."),
+    );
 }
 
 fn warn_of_check(table: pg_sys::Oid, constraint: &str) {
     let table = name_of(table);
     let message =
         format!("constraint \"{constraint}\" of relation \"{table}\" still has an encrypted constant");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-        .set_hint("Drop the constraint, and add it again with the plaintext.")
-        .report(PgLogLevel::WARNING);
+    warn(&message, None, Some("Drop the constraint, and add it again with the plaintext."));
 }
 
 /// Inside a transaction.

@@ -5,16 +5,13 @@
 
 use super::table::KeyTable;
 use super::usage::{self, Place};
-use crate::error::Error;
+use crate::error::{Error, warn};
 use crate::settings;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::prelude::{PgLogLevel, PgSqlErrorCode};
 use prism_envelope::KeyVersion;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Seals that one key may do (SP 800-38D, section 8.3).
 pub const SEAL_LIMIT: u64 = 1 << 32;
@@ -53,8 +50,8 @@ impl Budget {
         left > 0
     }
 
-    /// Reserves the next block, and takes one seal of it. Fails only where the key has reached its limit; where nothing
-    /// can be counted it goes on uncounted. `table` is `prism_crypt.data_key_usage`.
+    /// Reserves the next block, and takes one seal of it. Warns once a session where the key has come to half of its limit. Fails
+    /// only where it has reached it; where nothing can be counted it goes on uncounted. `table` is `prism_crypt.data_key_usage`.
     pub fn reserve(&self, version: KeyVersion, table: Option<pg_sys::Oid>) -> Result<(), Error> {
         let block = self.next_block.get();
         let owed = self.owed.get();
@@ -91,7 +88,11 @@ impl Budget {
         self.next_block.set(block.saturating_mul(2).min(MAX_BLOCK));
         let is_many = change.is_some_and(|change| change.after >= SEAL_WARNING);
         if is_many && !self.warned.replace(true) {
-            TO_WARN_OF.store(version.get(), Relaxed);
+            warn(
+                &format!("key version {version} has sealed half of the values that it may"),
+                Some(&format!("The limit is {SEAL_LIMIT} values.")),
+                Some("Call prism_crypt.rotate_key() to make the next key of its keyset."),
+            );
         }
         Ok(())
     }
@@ -122,26 +123,4 @@ impl Budgets {
     pub fn of(&mut self, version: KeyVersion) -> Rc<Budget> {
         Rc::clone(self.by_version.entry(version).or_insert_with(|| Rc::new(Budget::new())))
     }
-}
-
-/// A version that a warning is due of; 0: none.
-static TO_WARN_OF: AtomicU32 = AtomicU32::new(0);
-
-/// Warns that a key has come to half of its limit, if a reservation found that: once a session and key. To be called when
-/// the keyring is not borrowed: PostgreSQL may end the statement while it reports.
-#[inline]
-pub fn raise_warning() {
-    if TO_WARN_OF.load(Relaxed) != 0 {
-        warn_of(TO_WARN_OF.swap(0, Relaxed));
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn warn_of(version: u32) {
-    let message = format!("key version {version} has sealed half of the values that it may");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-        .set_detail(format!("The limit is {SEAL_LIMIT} values."))
-        .set_hint("Call prism_crypt.rotate_key() to make the next key of its keyset.")
-        .report(PgLogLevel::WARNING);
 }

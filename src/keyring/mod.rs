@@ -33,8 +33,8 @@ use std::cell::RefCell;
 use zeroize::Zeroize;
 
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
-use invalidation::accept_messages;
 pub use invalidation::relations_as_of;
+use invalidation::{accept_messages, accept_messages_unwinding};
 pub use replaced::before_build;
 pub use table::{KeyRow, KeyState};
 use transaction::nonce_owner;
@@ -43,12 +43,27 @@ thread_local! {
     static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
 }
 
-/// Runs `use_keyring` with the keyring of this backend, brought up to date with what other sessions committed.
+/// Runs `use_keyring` with the keyring of this backend, brought up to date with what other sessions committed. The caller, and
+/// whoever calls it, holds nothing that has to be dropped: see [`accept_messages`].
+#[inline]
 fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
     // A message may have PostgreSQL read its catalogs.
     if !interrupts::are_held_off() {
         accept_messages();
     }
+    refreshed(use_keyring)
+}
+
+/// The same for callers that may hold something.
+fn with_keyring_unwinding<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
+    if !interrupts::are_held_off() {
+        accept_messages_unwinding();
+    }
+    refreshed(use_keyring)
+}
+
+#[inline]
+fn refreshed<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
     KEYRING.with(|keyring| {
         let mut keyring = keyring.try_borrow_mut().map_err(|_| Error::Internal("the keyring is in use"))?;
         keyring.refresh();
@@ -76,8 +91,6 @@ pub fn prepare() {
     }
 }
 
-// Results are allocated before the keyring is borrowed: an error of the allocation must find nothing to be dropped.
-
 /// Seals a plaintext under the active key of a keyset; `None` is the session's. Where there is to be a search tag, it is
 /// made here.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
@@ -95,7 +108,6 @@ pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> 
         key.seal_into(nonces, nonce_owner(), &attributes, plaintext, out.bytes_mut())
             .map_err(|error| Error::seal(key.version(), error))
     })?;
-    budget::raise_warning();
     Ok(out)
 }
 
@@ -126,7 +138,6 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
         new.reseal_into(nonces, nonce_owner(), &old, envelope, attributes, index_key, out)
             .map_err(|error| Error::seal(version, error))
     })?;
-    budget::raise_warning();
     Ok(out)
 }
 
@@ -150,16 +161,24 @@ pub fn with_row<T>(version: KeyVersion, judge: impl FnOnce(Option<&KeyRow>) -> T
     with_keyring(|keyring| Ok(judge(keyring.rows()?.get(version))))
 }
 
+/// The same for callers that may hold something.
+pub fn with_row_unwinding<T>(
+    version: KeyVersion,
+    judge: impl FnOnce(Option<&KeyRow>) -> T,
+) -> Result<T, Error> {
+    with_keyring_unwinding(|keyring| Ok(judge(keyring.rows()?.get(version))))
+}
+
 /// Fingerprints of the master keys that are set, the one that wraps first.
 pub fn master_fingerprints() -> Result<Vec<String>, Error> {
-    with_keyring(|keyring| {
+    with_keyring_unwinding(|keyring| {
         Ok(keyring.masters()?.iter().map(|master| master.fingerprint().to_string()).collect())
     })
 }
 
 /// The active key versions with their keysets. Needs no master key.
 pub fn active_versions() -> Result<Vec<(String, KeyVersion)>, Error> {
-    with_keyring(|keyring| {
+    with_keyring_unwinding(|keyring| {
         Ok(keyring.rows()?.active().map(|(keyset, version)| (keyset.to_owned(), version)).collect())
     })
 }
@@ -167,7 +186,7 @@ pub fn active_versions() -> Result<Vec<(String, KeyVersion)>, Error> {
 /// The active key versions with their keysets, and how many values each has sealed at most; `None` where that is not
 /// counted. Needs no master key.
 pub fn seal_counts() -> Result<Vec<(String, Option<u64>)>, Error> {
-    with_keyring(|keyring| {
+    with_keyring_unwinding(|keyring| {
         let rows = keyring.rows()?;
         let counts = rows.usage_table().map(usage::read).transpose()?.unwrap_or_default();
         Ok(rows
@@ -179,5 +198,5 @@ pub fn seal_counts() -> Result<Vec<(String, Option<u64>)>, Error> {
 
 /// Whether the key of this version can be unlocked with the master keys that are set.
 pub fn can_unlock(version: KeyVersion) -> Result<(), Error> {
-    with_keyring(|keyring| keyring.opening_key(version).map(drop))
+    with_keyring_unwinding(|keyring| keyring.opening_key(version).map(drop))
 }

@@ -2,9 +2,9 @@
 
 use crate::datatype::typmod::Modifier;
 use crate::datatype::{nested, type_lookup};
+use crate::error::warn;
 use crate::nodes::length;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::prelude::*;
+use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
@@ -144,11 +144,12 @@ unsafe fn warn_of(index: pg_sys::Oid) {
         if name.is_null() { return } else { CStr::from_ptr(name).to_string_lossy() }
     };
     let message = format!("index \"{name}\" is on an encrypted column that is not searchable");
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "prism_crypt")
-        .set_detail(
+    warn(
+        &message,
+        Some(
             "Values without a search tag are opened at every comparison: the index is slow, and INSERT, VACUUM, REINDEX \
              and a restore need the keys.",
-        )
-        .set_hint("ALTER TABLE … ALTER COLUMN … TYPE encrypted_text('searchable') makes the column searchable.")
-        .report(PgLogLevel::WARNING);
+        ),
+        Some("ALTER TABLE … ALTER COLUMN … TYPE encrypted_text('searchable') makes the column searchable."),
+    );
 }

@@ -1,6 +1,7 @@
 //! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
 
 use super::{MASTER_GENERATION, Text, keyset};
+use crate::error::postgres_string;
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry};
 use prism_envelope::parse_keys;
@@ -135,11 +136,6 @@ fn refuse(message: &str, detail: &str) -> bool {
         pg_sys::GUC_check_errdetail_string = postgres_string(detail);
     }
     false
-}
-
-fn postgres_string(text: &str) -> *mut c_char {
-    // SAFETY: a palloc'd copy with its terminator; none of the texts has a zero byte.
-    unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) }
 }
 
 #[pg_guard]

@@ -17,7 +17,7 @@ pub unsafe fn bytes_of<'a>(pointer: *const pg_sys::varlena, header_len: usize) -
     (bytes.len() >= header_len).then_some(bytes)
 }
 
-/// A composite value, detoasted. Holds nothing to be dropped, as the allocator of results wants it: the reference to the
+/// A composite value, detoasted. Holds nothing to be dropped, as whoever seals wants it: the reference to the
 /// descriptor is given back by [`Composite::release`], or by PostgreSQL after an error.
 pub struct Composite {
     header: pg_sys::HeapTupleHeader,

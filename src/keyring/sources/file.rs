@@ -1,8 +1,8 @@
 //! Master keys from a file, under the rule of PostgreSQL's `ssl_key_file`.
 
 use super::{MAX_SOURCE_LEN, buffer, read_limited};
-use crate::error::Error;
-use pgrx::prelude::*;
+use crate::error::{Error, warn};
+use pgrx::pg_sys;
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -50,11 +50,10 @@ fn warn_inside_data_directory(path: &Path) {
         path.is_ok_and(|path| directory.is_ok_and(|directory| path.starts_with(directory)))
     });
     if inside {
-        ereport!(
-            WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
+        warn(
             "the master key file is inside the data directory",
-            "Every base backup will contain it."
+            Some("Every base backup will contain it."),
+            None,
         );
     }
 }
