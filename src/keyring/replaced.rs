@@ -9,7 +9,7 @@
 //! What a transaction itself does with index keys is no matter: it sees to its indexes. Other changes of keys that it makes don't
 //! exempt it.
 
-use super::{KEYRING, locks, own_table, with_keyring};
+use super::{locks, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -28,8 +28,8 @@ thread_local! {
     static IS_SPOILT: Cell<bool> = const { Cell::new(false) };
     /// It, or its subtransaction that replaced an index key last.
     static REPLACED_BY: Cell<Option<pg_sys::TransactionId>> = const { Cell::new(None) };
-    /// Whether it may build an index from now on, and has not asked for an index key since.
-    /// In which subtransaction: what it built is gone with it.
+    /// Whether it may build an index from now on, and has not asked for an index key since. In which subtransaction: what it
+    /// built is gone with it.
     static MAY_BUILD: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
     /// [`CHANGES`] when it first did, likewise.
     static BUILDS: Cell<Option<Builds>> = const { Cell::new(None) };
@@ -89,8 +89,9 @@ pub fn noticed(order: &NewOrder) {
     }
 }
 
-/// An index key is asked for, and the tables have been read: raises an error in a transaction that may not go by the index keys
-/// that there are now.
+/// An index key is asked for, or the generation of one, and the tables have been read: raises an error in a transaction that may
+/// not go by the index keys that there are now.
+#[inline]
 pub fn check() -> Result<(), Error> {
     if let Some(within) = MAY_BUILD.take() {
         BUILDS.set(Some(Builds { as_of: CHANGES.get(), within }));
@@ -103,11 +104,6 @@ pub fn before_build() {
     if BUILDS.get().is_none() && MAY_BUILD.get().is_none() {
         // SAFETY: reads the state of this session's transaction.
         MAY_BUILD.set(Some(unsafe { pg_sys::GetCurrentSubTransactionId() }));
-        KEYRING.with(|keyring| {
-            if let Ok(mut keyring) = keyring.try_borrow_mut() {
-                keyring.forget_index_keys();
-            }
-        });
     }
 }
 

@@ -13,6 +13,10 @@ const INDEX_KEY_TABLE: &CStr = c"index_key";
 const CARRIED_TABLE: &CStr = c"carried_key";
 const USAGE_TABLE: &CStr = c"data_key_usage";
 
+/// What is read of the rows of data keys and of index keys; the rows that a dump carried have the columns of both.
+const DATA_KEY: [&CStr; 5] = [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"];
+const INDEX_KEY: [&CStr; 5] = [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"];
+
 /// The life of a data key (NIST SP 800-57 part 1, section 7; names as in Tink and Vault).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
@@ -131,9 +135,10 @@ impl KeyTable {
         self.active.get(keyset).copied()
     }
 
-    /// Whether any key, in whatever state, is of this keyset.
-    pub fn has_keyset(&self, keyset: &str) -> bool {
-        self.rows.values().any(|row| row.keyset == keyset)
+    /// The error where a keyset has no key of a kind, or there is no such keyset.
+    pub fn want_of_key(&self, keyset: &str, error: fn(String) -> Error) -> Error {
+        let is_known = keyset == "default" || self.rows.values().any(|row| row.keyset == keyset);
+        if is_known { error(keyset.to_owned()) } else { Error::NoKeyset(keyset.to_owned()) }
     }
 
     /// Whether the master key with this fingerprint wraps any of the keys that are left.
@@ -221,39 +226,23 @@ fn read_tables() -> Result<KeyTable, Error> {
         index_keys: BTreeMap::new(),
     };
     if let Some(index_key_table) = own_table::find(INDEX_KEY_TABLE) {
-        own_table::scan(
-            index_key_table,
-            "index_key",
-            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
-            &mut |row| table.insert_index_key(row),
-        )?;
+        own_table::scan(index_key_table, "index_key", INDEX_KEY, &mut |row| table.insert_index_key(row))?;
     }
     let carried_table = own_table::find(CARRIED_TABLE);
     if let Some(carried_table) = carried_table {
         let mut known = std::mem::take(&mut table.index_keys);
-        own_table::scan(
-            carried_table,
-            "carried_key",
-            [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"],
-            &mut |row| if row.is_null(1) { Some(()) } else { table.insert_index_key(row) },
-        )?;
+        own_table::scan(carried_table, "carried_key", INDEX_KEY, &mut |row| {
+            if row.is_null(1) { Some(()) } else { table.insert_index_key(row) }
+        })?;
         table.index_keys.append(&mut known);
     }
-    own_table::scan(
-        key_table,
-        "data_key",
-        [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
-        &mut |row| table.insert(row),
-    )?;
+    own_table::scan(key_table, "data_key", DATA_KEY, &mut |row| table.insert(row))?;
     if let Some(carried_table) = carried_table {
         let known = std::mem::take(&mut table.rows);
         let active = std::mem::take(&mut table.active);
-        own_table::scan(
-            carried_table,
-            "carried_key",
-            [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"],
-            &mut |row| if row.is_null(0) { Some(()) } else { table.insert(row) },
-        )?;
+        own_table::scan(carried_table, "carried_key", DATA_KEY, &mut |row| {
+            if row.is_null(0) { Some(()) } else { table.insert(row) }
+        })?;
         table.rows.extend(known);
         // A key seals once its own row is there.
         table.active = active;

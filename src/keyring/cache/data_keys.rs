@@ -95,10 +95,7 @@ impl Keyring {
         let rows = self.rows()?;
         match rows.active_version(keyset) {
             Some(version) => self.unlock(version),
-            None if keyset == "default" || rows.has_keyset(keyset) => {
-                Err(Error::NoDataKey(keyset.to_owned()))
-            }
-            None => Err(Error::NoKeyset(keyset.to_owned())),
+            None => Err(rows.want_of_key(keyset, Error::NoDataKey)),
         }
     }
 

@@ -15,10 +15,7 @@ impl Keyring {
         let row = match rows.index_key(keyset) {
             Some(row) if row.state == KeyState::Active => row,
             Some(_) => return Err(Error::IndexKeyDestroyed(keyset.to_owned())),
-            None if keyset == "default" || rows.has_keyset(keyset) => {
-                return Err(Error::NoIndexKey(keyset.to_owned()));
-            }
-            None => return Err(Error::NoKeyset(keyset.to_owned())),
+            None => return Err(rows.want_of_key(keyset, Error::NoIndexKey)),
         };
         let (generation, fingerprint, wrapped) =
             (row.generation, row.master_fingerprint.clone(), row.wrapped.clone());
@@ -32,6 +29,7 @@ impl Keyring {
     /// The index key of a keyset.
     pub fn index_key(&mut self, keyset: &str) -> Result<Rc<IndexKey>, Error> {
         if let Some(key) = self.index_keys.get(keyset) {
+            replaced::check()?;
             return Ok(Rc::clone(key));
         }
         let (generation, key) = self.unwrap_index_key(keyset)?;
@@ -44,46 +42,31 @@ impl Keyring {
 
     /// The index key of the session's keyset.
     pub fn session_index_key(&mut self) -> Result<Rc<IndexKey>, Error> {
-        match &self.current_index {
-            Some(key) => Ok(Rc::clone(key)),
-            None => {
-                let key = self.index_key(session_keyset()?)?;
-                self.current_index = Some(Rc::clone(&key));
-                Ok(key)
-            }
-        }
+        self.index_key(session_keyset()?)
     }
 
     /// Whether a version's key belongs to the session's keyset, or is not known.
     pub fn is_of_session_keyset(&mut self, version: KeyVersion) -> Result<bool, Error> {
-        match self.last_in_keyset {
-            Some((known, is_in)) if known == version => Ok(is_in),
-            _ => {
-                let keyset = session_keyset()?;
-                let is_in = self.rows()?.get(version).is_none_or(|row| row.keyset == keyset);
-                self.last_in_keyset = Some((version, is_in));
-                Ok(is_in)
-            }
-        }
+        let keyset = session_keyset()?;
+        Ok(self.rows()?.get(version).is_none_or(|row| row.keyset == keyset))
     }
 
     /// As [`Self::index_generation`], if it was asked for the same version before.
     #[inline]
     pub fn last_generation(&self, version: KeyVersion) -> Option<Option<u8>> {
-        self.last_generation.filter(|(known, _)| *known == version).map(|(_, generation)| generation)
+        let (_, generation) = self.last_generation.filter(|(known, _)| *known == version)?;
+        replaced::check().ok().map(|()| generation)
     }
 
     /// The generation of the index key of the keyset that a version belongs to; `None` where that is not known.
     pub fn index_generation(&mut self, version: KeyVersion) -> Result<Option<u8>, Error> {
-        match self.last_generation {
-            Some((known, generation)) if known == version => Ok(generation),
-            _ => {
-                let generation = self.rows()?.get(version).and_then(|row| row.index_generation);
-                replaced::check()?;
-                self.last_generation = Some((version, generation));
-                Ok(generation)
-            }
-        }
+        let generation = match self.last_generation {
+            Some((known, generation)) if known == version => generation,
+            _ => self.rows()?.get(version).and_then(|row| row.index_generation),
+        };
+        self.last_generation = Some((version, generation));
+        replaced::check()?;
+        Ok(generation)
     }
 
     /// The index key to make a tag anew with, in the keyset of a version; `None` where the tag can stay.
@@ -99,12 +82,5 @@ impl Keyring {
         }
         let keyset = self.row(version)?.keyset.clone();
         self.index_key(&keyset).map(Some)
-    }
-
-    /// Makes it ask again for index keys, and for the one that a value is under.
-    pub fn forget_index_keys(&mut self) {
-        self.index_keys.clear();
-        self.current_index = None;
-        self.last_generation = None;
     }
 }
