@@ -78,6 +78,17 @@ class KeyFile(Source):
         outside = self.cluster.run_psql(self.file(MAIN) + READ, db=self.db)
         self.assertEqual((outside.stdout, outside.stderr), ("quokka\n", ""))
 
+    def test_a_cancel_while_the_warning_is_reported_leaves_the_keyring_usable(self):
+        path = self.cluster.write_file("data/inside.key", MAIN)
+        self.addCleanup(path.unlink)
+        # Nothing looks for the cancel between the function that asks for it and the report of the warning.
+        done = self.cluster.run_psql(
+            f"\\set ON_ERROR_STOP off\n{self.file(MAIN)} {READ} SET prism_crypt.master_key_file = '{path}';"
+            f"SELECT pg_cancel_backend(pg_backend_pid()), encrypt_field('x') IS NULL; {READ}", db=self.db, check=False)
+        self.assertEqual(done.stderr.count("WARNING:  the master key file is inside the data directory"), 2, done.stderr)
+        self.assertEqual(done.stderr.count("ERROR:  canceling statement due to user request"), 1, done.stderr)
+        self.assertEqual(done.stdout, "quokka\nquokka\n", done.stderr)
+
     def test_spellings_of_a_key(self):
         base64 = canaries.key_base64("main")
         for name, text in {
