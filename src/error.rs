@@ -10,6 +10,7 @@
 mod hints;
 mod warning;
 
+use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::PgSqlErrorCode;
 use prism_envelope::armor::ArmorError;
@@ -181,6 +182,11 @@ impl Error {
             SealError::Randomness(_) => Self::Randomness,
             _ => Self::Internal("buffer of a wrong length"),
         }
+    }
+
+    /// Raises it, for callbacks of PostgreSQL's, which are guarded and give no result to return it in.
+    pub fn raise(self) {
+        ErrorReport::from(self).report(PgLogLevel::ERROR);
     }
 
     /// Whether it is about one value (or the key of that value), and not about the set-up of the server or session.

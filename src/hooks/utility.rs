@@ -5,7 +5,6 @@ use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
 use crate::jobs::deferral;
 use crate::query_constants::view_definition;
 use crate::search::{index_warning, readiness};
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -128,7 +127,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
         let blanked = client_text::blanked(text, location, length, key_statement::is_named_by(node));
         readiness::before_utility(node);
         if let Err(error) = deferral::check(node) {
-            ErrorReport::from(error).report(PgLogLevel::ERROR);
+            error.raise();
         }
         Before {
             // Extensions that are called after us (pg_stat_statements) keep the text that they are given.

@@ -5,7 +5,6 @@ use crate::census::has_sealed_constant;
 use crate::datatype::{nested, type_lookup};
 use crate::error::{Error, warn};
 use crate::nodes::length;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
@@ -36,7 +35,7 @@ pub unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Change {
         match change_of(&*node.cast::<pg_sys::AlterTableStmt>()) {
             Ok(change) => change,
             Err(error) => {
-                ErrorReport::from(error).report(PgLogLevel::ERROR);
+                error.raise();
                 NOTHING
             }
         }
@@ -150,7 +149,7 @@ pub unsafe extern "C-unwind" fn after(change: Change) {
         let tables = type_lookup::with_heirs(change.relation);
         for at in 0..length(tables) {
             if let Err(error) = warn_of(pg_sys::list_nth_oid(tables, at), change.columns) {
-                ErrorReport::from(error).report(PgLogLevel::ERROR);
+                error.raise();
             }
         }
     }

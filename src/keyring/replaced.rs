@@ -127,7 +127,7 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
             let checked =
                 if event == XACT_EVENT_PRE_COMMIT { check_builds() } else { refuse_prepared_builds() };
             if let Err(error) = checked {
-                pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
+                error.raise();
             }
         }
         XACT_EVENT_PARALLEL_PRE_COMMIT => {}

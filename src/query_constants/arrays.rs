@@ -32,7 +32,8 @@ pub unsafe fn seal_array(
         if array_type == pg_sys::InvalidOid {
             return Ok(());
         }
-        // An array that was computed may be large, and is not needed any more.
+        // An array that was computed may be large, and is not needed any more. After an error, which may jump over this while a
+        // text is sealed, its memory goes with that around it.
         let mut memory = PgMemoryContexts::new("prism_crypt array");
         let array = memory.switch_to(|_| known(nth(comparison.args, 1), pg_sys::TEXTARRAYOID, params));
         let Some(array) = array else { return Ok(()) };

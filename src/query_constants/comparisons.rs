@@ -51,7 +51,7 @@ unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamL
         }
     };
     if let Err(error) = sealed {
-        pgrx::pg_sys::panic::ErrorReport::from(error).report(PgLogLevel::ERROR);
+        error.raise();
     }
 }
 
