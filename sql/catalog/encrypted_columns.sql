@@ -1,4 +1,4 @@
--- Where values can be, read from the catalogs: no list of columns exists that could forget one.
+-- Where values can be. This is read from the catalogs, because a list of columns could miss one.
 
 CREATE FUNCTION prism_crypt._members(class regclass) RETURNS SETOF oid
   LANGUAGE sql STABLE ROWS 300 SET search_path = pg_catalog, pg_temp AS $$
@@ -15,12 +15,12 @@ COMMENT ON FUNCTION prism_crypt._types_over(oid) IS
 CREATE FUNCTION prism_crypt._holds_encrypted(type oid) RETURNS boolean
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_holds_encrypted_wrapper';
 COMMENT ON FUNCTION prism_crypt._holds_encrypted(oid) IS
-  'Whether a type is encrypted_text, or holds it. For one type; for many, _encrypted_types() is read once. Internal';
+  'Whether a type is encrypted_text, or holds it. For many types, read _encrypted_types() once instead. Internal';
 
 CREATE FUNCTION prism_crypt._is_quickly_checked(type oid) RETURNS boolean
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_is_quickly_checked_wrapper';
 COMMENT ON FUNCTION prism_crypt._is_quickly_checked(oid) IS
-  'Whether PostgreSQL soon makes a table with a column of a type: it goes through types that are used twice twice. Internal';
+  'Whether PostgreSQL can make a table with a column of a type quickly: it visits a type that is used twice, twice. Internal';
 
 CREATE FUNCTION prism_crypt._encrypted_types(OUT type oid, OUT nested boolean) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 10 SET search_path = pg_catalog, pg_temp AS $$

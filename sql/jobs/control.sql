@@ -1,9 +1,9 @@
--- Who may see and control jobs, and pausing, resuming and cancelling them, from any session.
+-- Who may see and control jobs; pausing, resuming and cancelling them from any session.
 
 -- What a role may do with a job:
 --   control  it may rotate keys, or update the table; where the table is gone, it asked for the job
 --   see      it may ask for the status of everything, or asked for the job
---   null     it does not even learn of it
+--   null     the job does not exist for it
 CREATE FUNCTION prism_crypt._right_to_job(role oid, job prism_crypt.job) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
@@ -43,10 +43,10 @@ BEGIN
   IF job_id IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'id must not be null';
   ELSIF (_set_job_state.state = ANY ('{paused,running,cancelled}')) IS NOT TRUE THEN
-    -- The other states are what becomes of a job, not what anybody says.
+    -- The other states come about by themselves; nobody can set them.
     RAISE invalid_parameter_value USING MESSAGE = 'state must be paused, running or cancelled';
   END IF;
-  -- Before it waits for anything.
+  -- This comes before it waits for anything.
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id;
   PERFORM prism_crypt._require_control(role, job_id, found_job);
   PERFORM prism_crypt._bound_waits();

@@ -6,7 +6,7 @@ CREATE TYPE prism_crypt._failure AS (
 );
 COMMENT ON TYPE prism_crypt._failure IS 'An error that is recorded before it is raised. Internal';
 
--- What is kept of an error: its message, or a name that it gives, may quote values.
+-- What is kept of an error. Its message, or a name in it, may quote values.
 CREATE FUNCTION prism_crypt._describe_failure(failure prism_crypt._failure) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT format('SQLSTATE %s', ($1).code) || coalesce((

@@ -1,4 +1,4 @@
--- How fast a session may work, and waiting.
+-- How fast a session may work, and how it waits.
 
 CREATE TYPE prism_crypt._limits AS (
   batch_size          integer,
@@ -13,7 +13,7 @@ COMMENT ON TYPE prism_crypt._limits IS 'How fast a session may work. Internal';
 CREATE FUNCTION prism_crypt._require_no_transaction_block(what text) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_no_transaction_block_wrapper';
 COMMENT ON FUNCTION prism_crypt._require_no_transaction_block(text) IS
-  'Raises an error where a procedure could not commit. Internal';
+  'Raises an error if a procedure could not commit. Internal';
 
 -- NaN and infinity are greater than any number.
 CREATE FUNCTION prism_crypt._require_between(parameter text, value anyelement, lowest anyelement, highest anyelement)
@@ -28,7 +28,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_between(text, anyelement, anyelement, anyelement) IS
   'Raises an error for a parameter out of its range, which may be null. Internal';
 
--- What each may be at most is far from anything sensible, and near enough that nothing overflows that is reckoned from it.
+-- The maximum of each is far above anything sensible, but low enough that nothing computed from it overflows.
 CREATE FUNCTION prism_crypt._check_limits(limits prism_crypt._limits) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -42,7 +42,7 @@ BEGIN
   ELSIF limits.fire_triggers IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'fire_triggers must not be null';
   ELSIF NOT limits.fire_triggers THEN
-    -- Whoever may not do this gets PostgreSQL's own error, before anything begins.
+    -- A role that may not do this gets PostgreSQL's own error, before anything begins.
     PERFORM set_config('session_replication_role', 'replica', true);
   END IF;
   IF pg_is_in_recovery() THEN
@@ -53,19 +53,19 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_limits(prism_crypt._limits) IS
   'Raises an error for limits that make no sense. Internal';
 
--- The furthest that a standby is behind, in bytes; 0 where none is connected.
+-- How far the slowest standby is behind, in bytes; 0 if none is connected.
 CREATE FUNCTION prism_crypt._replica_lag() RETURNS bigint
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(max(pg_wal_lsn_diff(
     pg_current_wal_lsn(), coalesce(replay_lsn, flush_lsn, write_lsn, sent_lsn, '0/0'))), 0)::bigint
   FROM pg_stat_replication WHERE state <> 'backup'
 $$;
-COMMENT ON FUNCTION prism_crypt._replica_lag() IS 'How many bytes the last standby or subscriber is behind. Internal';
+COMMENT ON FUNCTION prism_crypt._replica_lag() IS 'How many bytes the slowest standby or subscriber is behind. Internal';
 
--- The time of day may be set back, or forth, while a rotation runs.
+-- The time of day may be set back or forward while a rotation runs.
 CREATE FUNCTION prism_crypt._uptime() RETURNS double precision
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_uptime_wrapper';
-COMMENT ON FUNCTION prism_crypt._uptime() IS 'Seconds since this session asked first, by a clock that is never set. Internal';
+COMMENT ON FUNCTION prism_crypt._uptime() IS 'Seconds since this session first asked, by a clock that is never set. Internal';
 
 CREATE FUNCTION prism_crypt._sleep(seconds double precision) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_sleep_wrapper';

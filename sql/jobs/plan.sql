@@ -1,4 +1,4 @@
--- The statements that change one table, of whatever kind of job.
+-- The statements that change one table, for any kind of job.
 
 CREATE FUNCTION prism_crypt._target_name(relation regclass, column_name name) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -7,17 +7,17 @@ $$;
 COMMENT ON FUNCTION prism_crypt._target_name(regclass, name) IS 'Table, or table and column, as reports name it. Internal';
 
 CREATE TYPE prism_crypt._changes AS (
-  -- Expressions over one row, which is called `changed`; the kind gives them. Whether it is due:
+  -- Expressions over one row, which is called `changed`. They come from the kind of job. Whether the row is due:
   due                 text,
-  -- Whether it is due and can be changed, by what is in it.
+  -- Whether it is due and its content can be changed.
   possible            text,
   -- What is set in rows that are due.
   assignments         text,
   -- The same in rows that are locked: values that can't be changed stay as they are.
   assignments_or_kept text,
-  -- Of each column, why it can't be changed; empty when it can, null when it need not be.
+  -- For each column, why it can't be changed; empty if it can, null if it need not be.
   errors              text[],
-  -- What an index finds instead of a walk; null where none does.
+  -- What an index finds instead of a walk; null if there is no such index.
   by_index            text,
   -- Whether what the index finds leaves out values that can't be changed.
   hides_rest          boolean
@@ -29,8 +29,8 @@ CREATE TYPE prism_crypt._plan AS (
   relation       regclass,
   target         text,
   table_name     text,
-  -- Statements. $1 and $2 are places that rows are between, both exclusive, $3 is a number, $4 the number of stripes, $5 places.
-  -- A row of a range that is due.
+  -- Statements. Rows are between places $1 and $2, both exclusive; $3 is a number, $4 the number of stripes, $5 places. A row of
+  -- a range that is due.
   find           text,
   -- Changes a range.
   update_range   text,
@@ -38,7 +38,7 @@ CREATE TYPE prism_crypt._plan AS (
   update_stripe  text,
   -- Changes rows at places.
   update_places  text,
-  -- Locks rows of a range that nobody else has locked and that can be changed, at most $3; gives their places.
+  -- Locks at most $3 rows of a range that nobody else has locked and that can be changed; gives their places.
   lock_range     text,
   -- Changes locked rows, at places.
   update_locked  text,
@@ -56,7 +56,7 @@ COMMENT ON TYPE prism_crypt._plan IS 'The statements that change one table. Inte
 
 CREATE FUNCTION prism_crypt._stripe(place tid, stripes integer) RETURNS integer
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_stripe_wrapper';
-COMMENT ON FUNCTION prism_crypt._stripe(tid, integer) IS 'Which of so many stripes of its block a row is in. Internal';
+COMMENT ON FUNCTION prism_crypt._stripe(tid, integer) IS 'Which stripe of its block a row is in. Internal';
 
 -- The table has an alias, and every column is qualified by it: a table, or a column, may have any name.
 CREATE FUNCTION prism_crypt._plan_part(
@@ -82,7 +82,7 @@ BEGIN
   SELECT greatest(CASE WHEN c.relpages > 0 AND c.reltuples > 0 THEN c.reltuples / c.relpages ELSE 50 END, 1)
     INTO plan.rows_per_block
   FROM pg_class AS c WHERE c.oid = relation;
-  -- Four leave a quarter of the dead space that one would. More leave less, but each has to look at every row.
+  -- Four stripes leave a quarter of the dead space that one would leave. More leave less, but each has to look at every row.
   plan.stripes := least(4, greatest(1, floor(plan.rows_per_block / 2)));
 
   plan.find := format(

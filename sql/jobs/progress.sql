@@ -1,11 +1,11 @@
--- How far jobs are, in the manner of pg_stat_progress_*.
+-- How far jobs are, like pg_stat_progress_*.
 
--- What is counted and measured is bounded where it is recorded, and again here, so that no sum can overflow.
+-- Counts and times are limited where they are recorded, and again here, so that no sum can overflow.
 CREATE FUNCTION prism_crypt._to_bigint(number numeric) RETURNS bigint
   LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$ SELECT least($1, 9e18)::bigint $$;
 COMMENT ON FUNCTION prism_crypt._to_bigint(numeric) IS 'A sum, or the most that the column takes. Internal';
 
--- Each stripe of a range counts for its share of the blocks from the place that counts to the end.
+-- Each stripe of a range counts for its share of the blocks from `place` to the end.
 CREATE FUNCTION prism_crypt._blocks_open(range prism_crypt.job_range) RETURNS double precision
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT greatest(range.end_block - prism_crypt._block(range.place), 0) - CASE WHEN range.stripes > 1 THEN
@@ -33,7 +33,7 @@ CREATE FUNCTION prism_crypt._progress_of(
            least(p.busy_seconds, 1e12) + least(coalesce(r.busy_seconds, 0), 1e12) AS busy_seconds,
            greatest(p.updated_at, r.updated_at) AS updated_at,
            coalesce(nullif(p.end_block, 0), c.relpages, 0) AS blocks_total,
-           -- Later passes are quick; what counts is the first.
+           -- Later passes are quick; only the first one counts.
            CASE WHEN p.finished OR p.pass > 1 THEN coalesce(nullif(p.end_block, 0), c.relpages, 0)
                 ELSE greatest(p.next_block - coalesce(r.blocks_open, 0), 0) END AS blocks_done,
            least(greatest(c.reltuples, 0), 1e12)::numeric AS rows_estimate
@@ -103,7 +103,7 @@ COMMENT ON COLUMN prism_crypt.progress.workers IS 'Processes that work on it now
 COMMENT ON COLUMN prism_crypt.progress.blocks_total IS 'Blocks of the table, and of its partitions, when the pass began';
 COMMENT ON COLUMN prism_crypt.progress.blocks_done IS 'Blocks that are done';
 COMMENT ON COLUMN prism_crypt.progress.rows_done IS 'Rows that were changed';
-COMMENT ON COLUMN prism_crypt.progress.rows_estimate IS 'Rows of the table, as PostgreSQL''s statistics have it';
+COMMENT ON COLUMN prism_crypt.progress.rows_estimate IS 'Rows of the table, by PostgreSQL''s statistics';
 COMMENT ON COLUMN prism_crypt.progress.percent IS 'Share of the blocks that is done';
 COMMENT ON COLUMN prism_crypt.progress.rows_per_second IS 'Rows changed a second of work, by all workers together';
 COMMENT ON COLUMN prism_crypt.progress.eta IS 'Time that it will still take at this rate, waiting not counted';

@@ -13,10 +13,10 @@ COMMENT ON FUNCTION prism_crypt._add_to_part(bigint, regclass, bigint, double pr
 
 -- Where a range goes on after a batch.
 --
--- It is gone over in stripes, all but the last of which take only every fourth row of a block, say. What the first stripe leaves
--- behind is dead by the time that the second one comes, and makes room in the same blocks for it, which then needs neither new
--- blocks nor new index entries (HOT). The last stripe, or one that comes alone, takes all that is left; the place that counts
--- moves with it.
+-- A worker goes through a range in stripes. Every stripe but the last takes only some rows of each block, for example every
+-- fourth. The row versions that the first stripe leaves behind are dead when the second begins, and make room for it in the same
+-- blocks, so that it needs neither new blocks nor new index entries (HOT). The last stripe, or the only one, takes all that is
+-- left, and `place` moves with it.
 CREATE FUNCTION prism_crypt._move_on(range prism_crypt.job_range, result prism_crypt._result) RETURNS prism_crypt.job_range
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -40,7 +40,7 @@ BEGIN
   reached := least(greatest(result.reached, range.next_place), range_end);
   IF range.stripe < stripes - 1 THEN
     IF range.stripe = 0 AND result.rows = 0 AND range.next_place = range.place THEN
-      -- Nothing at once: few rows are due here, if any.
+      -- Nothing in the first batch: few rows are due here, if any.
       range.stripes := 1;
       range.searching := true;
     ELSIF reached < range_end THEN
@@ -54,7 +54,7 @@ BEGIN
       range.place := reached;
       range.next_place := reached;
     END IF;
-    -- Few: the next one is likely to be far. None where it did not search: not known why, the search tells.
+    -- If there were few, the next one is likely to be far away. If there were none without a search, a search finds out why.
     range.searching := result.rows <= result.batch_size / 4;
   END IF;
   RETURN range;
@@ -62,7 +62,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._move_on(prism_crypt.job_range, prism_crypt._result) IS
   'Where a range goes on after a batch. Internal';
 
--- The range of a worker's step. Nobody else changes a range whose worker is at work.
+-- The range of a worker's step. Nobody else changes a range while its worker is working.
 CREATE FUNCTION prism_crypt._range_of(worker prism_crypt.job_worker, range_id bigint) RETURNS prism_crypt.job_range
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT r FROM prism_crypt.job_range AS r
@@ -70,8 +70,8 @@ CREATE FUNCTION prism_crypt._range_of(worker prism_crypt.job_worker, range_id bi
 $$;
 COMMENT ON FUNCTION prism_crypt._range_of(prism_crypt.job_worker, bigint) IS 'A range that a worker has taken. Internal';
 
--- Records a batch in its own transaction. Gives the next step, unless that is to be asked for. A range that is done counts for its
--- part. The place goes forward only, and no more rows can be done than fit into what is left of the range.
+-- Records a batch in its own transaction. Gives the next step, unless the worker has to ask for it. A finished range is added to
+-- its part. The place only moves forward, and the number of rows can't be larger than what fits into the rest of the range.
 CREATE FUNCTION prism_crypt._record_batch(
   worker prism_crypt.job_worker, range prism_crypt.job_range, result prism_crypt._result
 ) RETURNS prism_crypt._step
@@ -79,7 +79,7 @@ CREATE FUNCTION prism_crypt._record_batch(
 #variable_conflict use_column
 BEGIN
   PERFORM prism_crypt._require_update(worker.role, range.relation),
-    -- A row takes 28 bytes of its block at least.
+    -- A row takes at least 28 bytes of its block.
     prism_crypt._require_number('rows', result.rows, coalesce(cardinality(range.places),
       (range.end_block - prism_crypt._block(range.place)) * (current_setting('block_size')::bigint / 28))),
     prism_crypt._require_number('stripes', result.stripes, 100),
@@ -106,7 +106,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._record_batch(prism_crypt.job_worker, prism_crypt.job_range, prism_crypt._result) IS
   'Records a batch of a worker. Internal';
 
--- What an index found, in ranges of a batch each, or a thousand rows, for whoever comes; or that the table is to be walked over.
+-- Records what an index found, in ranges of one batch, or a thousand rows, that any worker may take; or that the table is to be
+-- walked over.
 CREATE FUNCTION prism_crypt._record_places(
   worker prism_crypt.job_worker, range prism_crypt.job_range, result prism_crypt._result
 ) RETURNS void
@@ -128,7 +129,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._record_places(prism_crypt.job_worker, prism_crypt.job_range, prism_crypt._result) IS
   'Records what an index found. Internal';
 
--- Of jobs that found nothing to do, one a target is kept: a call every minute must not fill the table.
+-- Of jobs that found nothing to do, only one per target is kept: a call every minute must not fill the table.
 CREATE FUNCTION prism_crypt._drop_older_jobs(job bigint) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   DELETE FROM prism_crypt.job AS d WHERE d.id IN (
@@ -158,7 +159,7 @@ BEGIN
         ELSE 'finished' END,
       updated_at = moment, finished_at = moment
   WHERE j.id = worker.job AND j.state IN ('running', 'paused')
-    -- A partition that was dropped meanwhile has nothing left.
+    -- A partition that was dropped meanwhile has nothing left to do.
     AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
                     WHERE p.job = j.id AND NOT p.finished);
   IF FOUND THEN
@@ -169,8 +170,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._finish_job(prism_crypt.job_worker) IS 'Ends a job with its last table. Internal';
 
--- After a check: tables that have something left which could be changed are walked again, until they have got no further too
--- often. Where there are none, what is left is counted, and the others are finished.
+-- After a check, tables with something left that could be changed are walked over again, until too many passes made no
+-- progress. If there are no such tables, what is left is counted, and the other tables are finished.
 CREATE FUNCTION prism_crypt._record_check(worker prism_crypt.job_worker, result prism_crypt._result) RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -228,8 +229,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._record_count(prism_crypt.job_worker, regclass, prism_crypt._result) IS
   'Ends a table with something left, and the job with the last one. Internal';
 
--- Records what came of a step. A check counts for its worker only; another may have taken it over. Gives the next step, where that
--- is known already.
+-- Records the result of a step. A check counts only if its worker still has it; another worker may have taken it over. Gives the
+-- next step, if that is already known.
 CREATE FUNCTION prism_crypt._record_step(token uuid, step prism_crypt._step, result prism_crypt._result) RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -244,7 +245,7 @@ BEGIN
       RETURN prism_crypt._record_batch(worker, range, result);
     END IF;
   ELSE
-    -- Not FOR UPDATE, which foreign-key checks of other workers would wait for.
+    -- Not FOR UPDATE, because foreign-key checks of other workers would wait for that.
     PERFORM FROM prism_crypt.job AS j
     WHERE j.id = worker.job AND j.checker_pid = worker.pid AND j.checker_started = worker.started FOR NO KEY UPDATE;
     IF FOUND AND step.action = 'check' THEN
@@ -256,9 +257,9 @@ BEGIN
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._record_step(uuid, prism_crypt._step, prism_crypt._result) IS
-  'Records what came of a worker''s step. Internal';
+  'Records the result of a worker''s step. Internal';
 
--- Ends this session's work on a job: where it is not over and nobody else works on it, the next call goes on with it.
+-- Ends this session's work on a job. If the job is not over and nobody else works on it, the next call goes on with it.
 CREATE FUNCTION prism_crypt._leave_job(token uuid, error text, outcome text) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -268,7 +269,7 @@ BEGIN
   IF worker.job IS NULL THEN
     RETURN;
   END IF;
-  -- Nobody has to wait for what this session had taken.
+  -- Others can take at once what this session had taken.
   UPDATE prism_crypt.job_range AS r SET worker_started = '-infinity'
   WHERE r.job = worker.job AND r.worker_pid = worker.pid;
   DELETE FROM prism_crypt.job_worker AS w WHERE w.job = worker.job AND w.pid = worker.pid;

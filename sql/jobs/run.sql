@@ -1,13 +1,13 @@
--- Running one step. Triggers of the table must run under the caller's own search_path, so what calls them can have no SET clause,
--- and nothing there relies on it: every name and every operator is qualified.
+-- Running one step. Triggers of the table must run under the caller's own search_path. So functions that cause them to run can't
+-- have a SET clause, and don't rely on search_path: every name and every operator is qualified.
 
 CREATE FUNCTION prism_crypt._saw_unreadable() RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_saw_unreadable_wrapper';
 COMMENT ON FUNCTION prism_crypt._saw_unreadable() IS
   'Whether this session met values that can''t be rotated, since the last call. Internal';
 
--- The statements go by name. Another table may have taken it. And row-level security may have been switched on, which hides
--- rows; the setting row_security would be one for the table's triggers, too.
+-- The statements use the table's name. Another table may have taken that name. Row-level security may also have been switched
+-- on, which hides rows; the setting row_security would affect the table's triggers, too.
 CREATE FUNCTION prism_crypt._require_same_table(plan prism_crypt._plan) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -22,13 +22,13 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_same_table(prism_crypt._plan) IS
-  'Raises an error where a name is another table''s by now, or hides rows. Internal';
+  'Raises an error if a name now belongs to another table, or if its rows are hidden. Internal';
 
 CREATE FUNCTION prism_crypt._end_deferral() RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_end_deferral_wrapper';
-COMMENT ON FUNCTION prism_crypt._end_deferral() IS 'Nothing can be deferred to the end of this transaction any more. Internal';
+COMMENT ON FUNCTION prism_crypt._end_deferral() IS 'From now on, nothing can be deferred to the end of this transaction. Internal';
 
--- The one place where statements on the table are executed that change or lock something.
+-- The one place that executes statements which change or lock something in the table.
 CREATE FUNCTION prism_crypt._execute(
   statement text, from_place tid, to_place tid, number integer, stripes integer, places tid[], OUT rows bigint, OUT chosen tid[]
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -43,8 +43,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._execute(text, tid, tid, integer, integer, tid[]) IS
   'Executes a statement of a plan. Internal';
 
--- The careful way: locks up to batch_size rows that can be changed and that nobody else has locked, then changes them. So none is
--- waited for, and none can change between the choice and the update. Gives where it goes on.
+-- The careful way: locks up to batch_size rows that can be changed and that nobody else has locked, then changes them. So it
+-- waits for no row, and no row can change between the choice and the update. Gives the place where the next batch begins.
 CREATE FUNCTION prism_crypt._change_locked(
   plan prism_crypt._plan, from_place tid, to_place tid, batch_size integer, OUT rows bigint, OUT reached tid
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -82,7 +82,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._change_places(prism_crypt._plan, prism_crypt._step, integer) IS
   'Changes rows that an index found. Internal';
 
--- One batch of a range. While it searches it goes to the next row that is due, otherwise it takes the rows as they come.
+-- One batch of a range. While it searches, it goes to the next row that is due; otherwise it takes the rows as they come.
 CREATE FUNCTION prism_crypt._change_range(
   plan prism_crypt._plan, step prism_crypt._step, batch_size integer, OUT rows bigint, OUT reached tid
 ) LANGUAGE plpgsql VOLATILE AS $$
@@ -119,8 +119,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._change_range(prism_crypt._plan, prism_crypt._step, integer) IS
   'Changes rows of a range of blocks. Internal';
 
--- One batch. The fast way is one statement, that gives up as soon as a row is locked: others that wait for rows of this batch must
--- not wait long. Then the batch is tried again, the careful way.
+-- One batch. The fast way is a single statement that gives up as soon as a row is locked, because others that wait for rows of
+-- this batch must not wait long. Then the batch is tried again the careful way.
 CREATE FUNCTION prism_crypt._run_batch(plan prism_crypt._plan, step prism_crypt._step, limits prism_crypt._limits)
   RETURNS prism_crypt._result LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -146,16 +146,16 @@ BEGIN
   IF NOT step.careful THEN
     PERFORM pg_catalog.set_config('lock_timeout', own_timeout, true);
   END IF;
-  -- The locks of the statements keep the table as it is. What was deferred to the commit is done now: an error is this table's as
-  -- long as it is not the commit's.
+  -- The locks of the statements keep the table as it is. What was deferred to the commit is done now, so that an error belongs to
+  -- this table and not to the commit.
   PERFORM prism_crypt._require_same_table(plan), prism_crypt._end_deferral();
   SET CONSTRAINTS ALL IMMEDIATE;
   RETURN result;
 END $$;
 COMMENT ON FUNCTION prism_crypt._run_batch(prism_crypt._plan, prism_crypt._step, prism_crypt._limits) IS 'Runs one batch. Internal';
 
--- Places of rows that an index finds; null where there is no index, or more than one row in twenty is due: then most blocks have
--- one, and walking over them is cheaper.
+-- Places of rows that an index finds. Null if there is no index, or if more than one row in twenty is due: then most blocks have
+-- such a row, and walking over the table is cheaper.
 CREATE FUNCTION prism_crypt._find_places(plan prism_crypt._plan) RETURNS tid[]
   LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -172,14 +172,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._find_places(prism_crypt._plan) IS 'Finds rows by an index. Internal';
 
--- Looks for values that are left, in all tables of a job, in one snapshot: a walk is not enough, for an UPDATE of another column
--- copies an old value, maybe to a block, or a partition, that the walk has left behind. Gives the tables that have something left
--- which could be changed, and those that have something which could not. STABLE, because such a function sees with one snapshot,
--- that of its caller; so it executes its statements itself.
+-- Looks for values that are left in all tables of a job, with one snapshot. A walk is not enough, because an UPDATE of another
+-- column copies an old value, maybe to a block or a partition that the walk has already passed. Gives the tables with something
+-- left that could be changed, and those with something left that could not. It is STABLE because such a function uses one
+-- snapshot, that of its caller; that is also why it executes its statements itself.
 --
--- The locks of fifty tables at a time go with a subtransaction that is always rolled back, by an error of our own. A table that was
--- rewritten or truncated between the snapshot and its lock may look empty: it has another file than the snapshot says, and counts
--- as due. A table without blocks has no rows, in whatever snapshot, and is not even locked.
+-- The locks of fifty tables at a time are released with a subtransaction that is always rolled back, by an error of our own. A
+-- table that was rewritten or truncated between the snapshot and its lock may look empty: its file is not the one in the snapshot,
+-- so it counts as due. A table without blocks has no rows in any snapshot, and is not even locked.
 CREATE FUNCTION prism_crypt._check_parts(
   kind prism_crypt.job_kind, job bigint, parts regclass[], column_name name, scope jsonb
 ) RETURNS prism_crypt._result LANGUAGE plpgsql STABLE AS $$
@@ -195,13 +195,13 @@ DECLARE
 BEGIN
   result.due := '{}';
   result.unreadable := '{}';
-  -- A policy that came meanwhile must not hide what is left: PostgreSQL raises an error instead.
+  -- A policy that was added meanwhile must not hide what is left: PostgreSQL raises an error instead.
   PERFORM pg_catalog.set_config('row_security', 'off', true);
   WHILE first OPERATOR(pg_catalog.<=) pg_catalog.cardinality(parts) LOOP
     BEGIN
       done := false;
       FOREACH part IN ARRAY parts[first:first OPERATOR(pg_catalog.+) at_once OPERATOR(pg_catalog.-) 1] LOOP
-        -- Reads with the snapshot; the function beside it tells what is now. One that was dropped counts as done.
+        -- pg_class is read with the snapshot; the function beside it gives the current state. A dropped table counts as done.
         SELECT c.relfilenode INTO file FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) part;
         CONTINUE WHEN file IS NULL OR coalesce(pg_catalog.pg_relation_size(part), 0) OPERATOR(pg_catalog.=) 0
           AND coalesce(pg_catalog.pg_relation_filenode(part), file) OPERATOR(pg_catalog.=) file;

@@ -1,4 +1,4 @@
--- What a session keeps while it works on a job, how long it waits, and what it says.
+-- What a session keeps while it works on a job, how long it waits, and what it reports.
 
 CREATE TYPE prism_crypt._work AS (
   -- What was asked for. `arguments` is the scope, and what may differ from call to call.
@@ -8,28 +8,28 @@ CREATE TYPE prism_crypt._work AS (
   scope        jsonb,
   arguments    jsonb,
   limits       prism_crypt._limits,
-  -- Whether it waits while a job is paused, and long for other sessions. A call that has other tables to do does not.
+  -- Whether it waits while a job is paused, and waits long for other sessions. A call with other tables to do does not.
   patient      boolean,
   -- Batches of this call, also those of other tables.
   batches      integer,
-  -- The job, and what this session shows when it records a step.
+  -- The job, and the token that this session shows when it records a step.
   job          bigint,
   token        uuid,
   target       text,
-  -- Of the table that the last step was about; and the next step, where recording the last one told it.
+  -- The plan for the table of the last step; and the next step, if recording the last one gave it.
   plan         prism_crypt._plan,
   step         prism_crypt._step,
   -- How often this step was tried in vain.
   tries        integer,
   rows_done    bigint,
-  -- By _uptime(): when it last did anything, and when the limits let it go on. Whether a standby has to be asked.
+  -- By _uptime(): when it last did anything, and when the limits let it go on. Whether standbys have to be checked.
   worked_at    double precision,
   resume_at    double precision,
   asks_standby boolean,
   -- How long to sleep before the next step.
   seconds      double precision,
   last_notice  double precision,
-  -- What it has said that is not to be said again: paused, lag, end.
+  -- What it has reported and must not report again: paused, lag, end.
   said         text,
   -- Null while there is more to do: stopped (max_batches), cancelled, over, left (to other sessions) or failed.
   outcome      text,
@@ -67,7 +67,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._work_of(text, regclass, name, jsonb, jsonb, prism_crypt._limits, boolean, integer) IS
   'What a session is to do. Internal';
 
--- Where a batch is less than a block, rows are counted exactly, and stripes would not be.
+-- If a batch is less than a block, rows are counted exactly, which stripes would not allow.
 CREATE FUNCTION prism_crypt._as_planned(step prism_crypt._step, plan prism_crypt._plan, limits prism_crypt._limits)
   RETURNS prism_crypt._step
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -84,7 +84,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._as_planned(prism_crypt._step, prism_crypt._plan, prism_crypt._limits) IS
   'How a step is to be run. Internal';
 
--- After a step: counts its rows, waits as the limits ask for, and says how far it is, at most every five seconds.
+-- After a step: counts its rows, waits as the limits require, and reports progress, at most every five seconds.
 CREATE FUNCTION prism_crypt._account(INOUT work prism_crypt._work, rows bigint, began double precision)
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -121,13 +121,13 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._account(prism_crypt._work, bigint, double precision) IS
   'Counts what a step has done. Internal';
 
--- Nothing to do now: while a job is paused, while the limits have it wait, while others work on what there is. In slices, each in
--- a transaction of its own: none holds back VACUUM.
+-- There is nothing to do now: the job is paused, the limits require a wait, or others work on what is left. It waits in slices,
+-- each in a transaction of its own, so that none holds back VACUUM.
 CREATE FUNCTION prism_crypt._wait(INOUT work prism_crypt._work, action text)
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   now CONSTANT double precision := prism_crypt._uptime();
-  -- Seconds that it waits for other sessions of the job.
+  -- How many seconds it waits for other sessions of the job.
   patience CONSTANT double precision := CASE WHEN work.patient THEN 600 ELSE 60 END;
 BEGIN
   work.step := NULL;
@@ -160,7 +160,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._wait(prism_crypt._work, text) IS 'How long a session waits. Internal';
 
--- What the caller is told in the end: a notice, or the error to be raised.
+-- What the caller is told at the end: a notice, or the error to be raised.
 CREATE FUNCTION prism_crypt._report(INOUT work prism_crypt._work)
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -180,9 +180,9 @@ BEGIN
     failure.detail := done;
     failure.hint := 'prism_crypt.progress shows it. A later call goes on.';
   ELSIF work.outcome = 'over' AND work.said <> 'end' THEN
-    -- Another session looked last.
+    -- Another session made the last check.
     RAISE NOTICE '%: %: %', work.target, (work.kind).rows_changed, work.rows_done;
   END IF;
   work.failure := failure;
 END $$;
-COMMENT ON FUNCTION prism_crypt._report(prism_crypt._work) IS 'What is said of a session''s work. Internal';
+COMMENT ON FUNCTION prism_crypt._report(prism_crypt._work) IS 'What is reported of a session''s work. Internal';

@@ -24,7 +24,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._parts_of_job(text, regclass, name, jsonb) IS
   'The tables that a job of a kind goes over. Internal';
 
--- Gives a job the parts that its table has now. One that was detached since the last call is not a part any more.
+-- Gives a job the parts that its table has now. A partition that was detached since the last call is no longer a part.
 CREATE FUNCTION prism_crypt._set_parts(job bigint, parts regclass[]) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   DELETE FROM prism_crypt.job_part AS p
@@ -38,8 +38,8 @@ CREATE FUNCTION prism_crypt._set_parts(job bigint, parts regclass[]) RETURNS voi
 $$;
 COMMENT ON FUNCTION prism_crypt._set_parts(bigint, regclass[]) IS 'Makes these tables the parts of a job. Internal';
 
--- Finds the open job of this identity, or makes it; then it is running, unless somebody paused it. The tables that are its
--- parts are what the kind says, not the caller.
+-- Finds the open job of this identity, or makes it. Then it is running, unless somebody paused it. The kind of job, not the
+-- caller, says which tables are its parts.
 CREATE FUNCTION prism_crypt._start_job(
   kind text, relation regclass, column_name name, scope jsonb, note bigint, OUT job bigint, OUT token uuid, OUT part regclass
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -74,9 +74,9 @@ BEGIN
   WHERE j.id = _start_job.job AND j.state <> 'paused';
 END $$;
 COMMENT ON FUNCTION prism_crypt._start_job(text, regclass, name, jsonb, bigint) IS
-  'Makes this session a worker of the open job of a target, made where there is none. Internal';
+  'Makes this session a worker of the open job of a target; makes the job if there is none. Internal';
 
--- For whoever asks for work that others do. Where there is an open job, that is it.
+-- For callers that ask for work which others do. If there is an open job, that one is used.
 CREATE FUNCTION prism_crypt._queue_job(kind text, relation regclass, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

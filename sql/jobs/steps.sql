@@ -1,16 +1,16 @@
--- What a worker does next, and what it records of it: the position of all work, which is nowhere else. Nothing of the table's
+-- What a worker does next, and what it records: the position of all work, which is kept nowhere else. No code of the table's
 -- owner runs here.
 
 CREATE TYPE prism_crypt._step AS (
   -- batch, find, check, count: to be run
-  -- taken: nothing to run; the next step has it
-  -- wait: others have taken what there is; pace, standby: so do the limits
+  -- taken: nothing to run; the next step runs what was taken
+  -- wait: others have taken everything; pace, standby: the limits require a wait
   -- paused, cancelled, over: the state of the job
   -- ending: nothing is left that could be changed
   action     text,
   relation   regclass,
   range_id   bigint,
-  -- All before this place is done in this stripe, and all before the other in all stripes.
+  -- Everything before `from_place` is done in this stripe, and everything before `place` in all stripes.
   from_place tid,
   place      tid,
   to_place   tid,
@@ -19,7 +19,7 @@ CREATE TYPE prism_crypt._step AS (
   stripe     integer,
   searching  boolean,
   careful    boolean,
-  -- Of a check, all tables of the job.
+  -- For a check: all tables of the job.
   parts      regclass[],
   -- How long to wait before it.
   seconds    double precision
@@ -27,23 +27,23 @@ CREATE TYPE prism_crypt._step AS (
 COMMENT ON TYPE prism_crypt._step IS 'What a worker does next. Internal';
 
 CREATE TYPE prism_crypt._result AS (
-  -- Of a batch: rows changed, where it goes on, what it took, and how many rows it was to be.
+  -- After a batch: rows changed, where it goes on, how long it took, and how many rows it was to have.
   rows            bigint,
   reached         tid,
   busy_seconds    double precision,
   batch_size      integer,
-  -- In how many stripes the range is gone over.
+  -- The number of stripes of the range.
   stripes         integer,
-  -- Of find: what the index found; null where the table is walked over.
+  -- After find: what the index found; null if the table is to be walked over.
   places          tid[],
-  -- Of a check: tables with something left that could be changed, and that could not.
+  -- After a check: tables with something left that could be changed, and tables with something that could not.
   due             regclass[],
   unreadable      regclass[],
-  -- Of a count.
+  -- After a count.
   left_over       bigint,
   left_unreadable bigint
 );
-COMMENT ON TYPE prism_crypt._result IS 'What came of a step. Internal';
+COMMENT ON TYPE prism_crypt._result IS 'The result of a step. Internal';
 
 CREATE FUNCTION prism_crypt._step_in(range prism_crypt.job_range) RETURNS prism_crypt._step
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -65,8 +65,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._step_in(prism_crypt.job_range) IS 'The next step in a range. Internal';
 
--- Takes a range of a table that nobody has taken; null where all are. A pass begins with one range over everything, for an index
--- may find the rows instead.
+-- Takes a range of a table that nobody has taken; null if all are taken. A pass begins with one range over everything, because
+-- an index may find the rows instead.
 CREATE FUNCTION prism_crypt._take_range(worker prism_crypt.job_worker) RETURNS regclass
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -81,8 +81,8 @@ BEGIN
     RETURN NULL;
   END IF;
   PERFORM prism_crypt._require_update(worker.role, part.relation);
-  -- Small enough to share a table evenly and to stay in memory between two stripes, and so large that taking one costs
-  -- nothing beside working on it: 1 to 16 MiB with blocks of 8 KiB.
+  -- Small enough to share a table evenly and to stay in memory between two stripes, and so large that taking one costs little
+  -- compared with the work: 1 to 16 MiB with blocks of 8 KiB.
   blocks := CASE WHEN part.end_block IS NULL
     THEN coalesce(pg_relation_size(part.relation), 0) / current_setting('block_size')::bigint
     ELSE least(part.next_block + least(greatest(part.end_block / 32, 128), 2048), part.end_block) END;
@@ -96,7 +96,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_range(prism_crypt.job_worker) IS 'Takes a range of a table. Internal';
 
--- Takes what a worker left that died or gave up.
+-- Takes over what a worker left behind when it died or gave up.
 CREATE FUNCTION prism_crypt._take_over(worker prism_crypt.job_worker) RETURNS regclass
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -116,7 +116,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_over(prism_crypt.job_worker) IS 'Takes a range that nobody works on. Internal';
 
--- What a worker does that has found every range taken: one looks whether anything is left, and counts it where nothing moves any
+-- What a worker does when every range is taken: one worker checks whether anything is left, and counts it once nothing moves any
 -- more; the others wait.
 CREATE FUNCTION prism_crypt._check_step(worker prism_crypt.job_worker) RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -125,7 +125,7 @@ DECLARE
   step prism_crypt._step;
   found_job prism_crypt.job;
 BEGIN
-  -- Not FOR UPDATE, which foreign-key checks of other workers would wait for.
+  -- Not FOR UPDATE, because foreign-key checks of other workers would wait for that.
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = worker.job FOR NO KEY UPDATE;
   PERFORM prism_crypt._require_update(worker.role, found_job.relation);
   IF prism_crypt._qualified_name(found_job.relation) IS NULL THEN
@@ -148,7 +148,7 @@ BEGIN
     step.action := 'wait';
   ELSE
     UPDATE prism_crypt.job AS j SET checker_pid = worker.pid, checker_started = worker.started WHERE j.id = worker.job;
-    -- What another check found that did not come to its end.
+    -- This takes back what an unfinished check found.
     UPDATE prism_crypt.job_part AS p SET is_counted = false, finished = false
     WHERE p.job = worker.job AND (p.is_counted OR p.finished);
     step.action := 'taken';
@@ -157,8 +157,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_step(prism_crypt.job_worker) IS 'What a worker does when every range is taken. Internal';
 
--- `is_waiting`: only asks for the state; likewise while a standby is further behind than `max_replica_lag`. `failed`: the batch that was tried last is tried again, by locking its rows first.
--- Whatever is taken is committed before it is run: others must not wait so long.
+-- `is_waiting`: only asks for the state; the same while a standby is further behind than `max_replica_lag`. `failed`: the last
+-- batch is tried again, locking its rows first. What is taken is committed before it is run, so that others need not wait that
+-- long.
 CREATE FUNCTION prism_crypt._next_step(token uuid, is_waiting boolean, max_replica_lag bigint, failed boolean)
   RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

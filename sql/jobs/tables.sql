@@ -1,10 +1,10 @@
--- Long work: what is to be done, how far it is, and who works on it. Several sessions may share a job, and any of them may
--- die at any time: a range of rows belongs to a worker for as long as that worker's statement runs.
+-- Long work: what is to be done, how far it is, and who works on it. Several sessions may share a job, and any of them may die
+-- at any time: a range of rows belongs to a worker only as long as that worker's statement runs.
 --
 -- Jobs name tables by oid and describe this server's state, so a dump does not carry them.
 
--- What long work there is. The engine knows nothing of it but three functions (relation regclass, column_name name, scope jsonb)
--- and this text. See docs/architecture.md.
+-- The kinds of long work. The engine knows only three functions (relation regclass, column_name name, scope jsonb) and this text
+-- of each. See docs/architecture.md.
 CREATE TABLE prism_crypt.job_kind (
   name         text PRIMARY KEY,
   checks       text NOT NULL,
@@ -15,12 +15,12 @@ CREATE TABLE prism_crypt.job_kind (
 COMMENT ON TABLE prism_crypt.job_kind IS 'Kinds of jobs';
 COMMENT ON COLUMN prism_crypt.job_kind.name IS 'Name of the kind';
 COMMENT ON COLUMN prism_crypt.job_kind.checks IS
-  'Function that raises an error where the caller can''t do this to the table, with the caller''s rights';
+  'Function that raises an error if the caller can''t do this to the table; runs with the caller''s rights';
 COMMENT ON COLUMN prism_crypt.job_kind.parts IS
-  'Function that gives the tables that have something to change, as regclass[], or raises an error; with the owner''s rights';
+  'Function that gives the tables with something to change, as regclass[], or raises an error; runs with the owner''s rights';
 COMMENT ON COLUMN prism_crypt.job_kind.changes IS
-  'Function that gives a prism_crypt._changes: which rows of one table are due, and what is changed; with the caller''s rights';
-COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'What messages call rows that are done';
+  'Function that gives a prism_crypt._changes: which rows of one table are due, and what changes; runs with the caller''s rights';
+COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'How messages call rows that are done';
 
 CREATE TABLE prism_crypt.job (
   id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -50,13 +50,13 @@ COMMENT ON COLUMN prism_crypt.job.kind IS 'What is done: rotation, or retagging 
 COMMENT ON COLUMN prism_crypt.job.relation IS 'The table that was named; its partitions and children are parts of the job';
 COMMENT ON COLUMN prism_crypt.job.column_name IS 'The column; null is all encrypted columns';
 COMMENT ON COLUMN prism_crypt.job.scope IS
-  'What else the kind goes by. Of a rotation: from_version, only values of this key version; keyset, only values of this keyset';
+  'What else limits the work. For a rotation: from_version, only values of this key version; keyset, only values of this keyset';
 COMMENT ON COLUMN prism_crypt.job.state IS
   'pending, running, paused, failed: a call goes on with it; cancelled, incomplete, finished: it is over';
 COMMENT ON COLUMN prism_crypt.job.reason IS 'Why it was asked for';
 COMMENT ON COLUMN prism_crypt.job.error IS 'What stopped it last';
 COMMENT ON COLUMN prism_crypt.job.created_by IS 'Session user that asked for it';
-COMMENT ON COLUMN prism_crypt.job.owner IS 'Role that asked for it; null where it was emergency_rotation()';
+COMMENT ON COLUMN prism_crypt.job.owner IS 'Role that asked for it; null if it was emergency_rotation()';
 COMMENT ON COLUMN prism_crypt.job.created_at IS 'When it was asked for';
 COMMENT ON COLUMN prism_crypt.job.started_at IS 'When work on it began';
 COMMENT ON COLUMN prism_crypt.job.updated_at IS 'When its state last changed';
@@ -83,7 +83,7 @@ CREATE TABLE prism_crypt.job_part (
   updated_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   PRIMARY KEY (job, relation)
 );
--- One of many partitions that has something to walk over.
+-- Finds the one of many partitions that has something left to walk over.
 CREATE INDEX job_part_open_idx ON prism_crypt.job_part (job, relation) WHERE end_block IS NULL OR next_block < end_block;
 COMMENT ON TABLE prism_crypt.job_part IS 'One table of a job';
 COMMENT ON COLUMN prism_crypt.job_part.job IS 'The job';
@@ -128,15 +128,15 @@ COMMENT ON COLUMN prism_crypt.job_range.id IS 'Number of the range';
 COMMENT ON SEQUENCE prism_crypt.job_range_id_seq IS 'Numbers of ranges';
 COMMENT ON COLUMN prism_crypt.job_range.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_range.relation IS 'The table';
-COMMENT ON COLUMN prism_crypt.job_range.place IS 'All before it is done';
-COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block behind the range';
-COMMENT ON COLUMN prism_crypt.job_range.places IS 'The rows, where an index found them; otherwise null';
+COMMENT ON COLUMN prism_crypt.job_range.place IS 'Everything before it is done';
+COMMENT ON COLUMN prism_crypt.job_range.end_block IS 'First block after the range';
+COMMENT ON COLUMN prism_crypt.job_range.places IS 'The rows, if an index found them; otherwise null';
 COMMENT ON COLUMN prism_crypt.job_range.by_index IS 'Whether an index is asked for the rows first';
-COMMENT ON COLUMN prism_crypt.job_range.stripes IS 'In how many stripes it is gone over; null before the first batch';
+COMMENT ON COLUMN prism_crypt.job_range.stripes IS 'Number of its stripes; null before the first batch';
 COMMENT ON COLUMN prism_crypt.job_range.stripe IS 'Number of the stripe, from 0';
-COMMENT ON COLUMN prism_crypt.job_range.next_place IS 'All of this stripe before it is done';
-COMMENT ON COLUMN prism_crypt.job_range.searching IS 'Whether the next row that is due is searched for: few are';
-COMMENT ON COLUMN prism_crypt.job_range.careful IS 'How many batches still lock their rows first, after one that did not get them at once';
+COMMENT ON COLUMN prism_crypt.job_range.next_place IS 'Everything of this stripe before it is done';
+COMMENT ON COLUMN prism_crypt.job_range.searching IS 'Whether it searches for the next row that is due, because few are';
+COMMENT ON COLUMN prism_crypt.job_range.careful IS 'How many batches still lock their rows first, after one did not get its rows at once';
 COMMENT ON COLUMN prism_crypt.job_range.rows_done IS 'Rows changed in it';
 COMMENT ON COLUMN prism_crypt.job_range.busy_seconds IS 'Time spent on it';
 COMMENT ON COLUMN prism_crypt.job_range.worker_pid IS 'Process of the worker';
@@ -151,7 +151,7 @@ CREATE TABLE prism_crypt.job_worker (
   role    oid NOT NULL,
   PRIMARY KEY (job, pid)
 );
-COMMENT ON TABLE prism_crypt.job_worker IS 'Sessions that work on a job, or did when they died';
+COMMENT ON TABLE prism_crypt.job_worker IS 'Sessions that work on a job, or died working on it';
 COMMENT ON COLUMN prism_crypt.job_worker.job IS 'The job';
 COMMENT ON COLUMN prism_crypt.job_worker.pid IS 'Process of the worker';
 COMMENT ON COLUMN prism_crypt.job_worker.started IS 'When the worker''s statement began';

@@ -1,7 +1,7 @@
 -- The engine: one loop for all long work. It asks for the next step, runs and records it, commits, sleeps, and asks again.
 
--- Opens the job, or says why not: whatever is wrong with one table is a matter of that table. Makes a plan for one of the parts,
--- because what is wrong with the arguments shows then.
+-- Opens the job, or says why not: a problem with one table concerns that table only. Makes a plan for one of the parts, because
+-- that shows errors in the arguments.
 CREATE FUNCTION prism_crypt._begin_work(INOUT work prism_crypt._work)
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -39,9 +39,9 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._run_step(prism_crypt._work) IS 'Runs a step. Internal';
 
--- One step: asks for it, runs and records it. The one place that catches errors: what is wrong is kept until the job is left in
--- good order, and raised then. What fails in a batch that did not lock its rows first is tried again with locks; so is what failed
--- because somebody else was faster.
+-- One step: asks for it, runs it and records it. This is the one place that catches errors: an error is kept until the job is left
+-- in good order, and raised then. A batch that fails without having locked its rows first is tried again with locks, and so is a
+-- step that fails because somebody else was faster.
 CREATE FUNCTION prism_crypt._take_step(INOUT work prism_crypt._work) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   began CONSTANT double precision := prism_crypt._uptime();
@@ -70,8 +70,8 @@ BEGIN
   action := (work.step).action;
   work.asks_standby := work.asks_standby AND action OPERATOR(pg_catalog.=) ANY (ARRAY['pace', 'standby']);
   IF action OPERATOR(pg_catalog.<>) ALL (ARRAY['check', 'count']) THEN
-    -- What a crash takes back is done again, so its commit need not wait for the disk. That which ends a job does, or leaves it, and
-    -- with it all before.
+    -- What a crash takes back is done again, so this commit need not wait for the disk. The commit that ends or leaves a job does
+    -- wait, and makes all earlier ones durable.
     PERFORM pg_catalog.set_config('synchronous_commit', 'off', true);
   END IF;
   IF action OPERATOR(pg_catalog.=) ANY (ARRAY['cancelled', 'over']) THEN
@@ -96,7 +96,7 @@ BEGIN
 EXCEPTION WHEN OTHERS OR assert_failure THEN
   work.step := NULL;
   IF work.outcome IS NOT NULL THEN
-    -- Without the row of its worker the job is `interrupted`, and a call goes on with it.
+    -- Without the row of its worker, the job is `interrupted`, and a call goes on with it.
     work.is_over := true;
   ELSIF work.tries OPERATOR(pg_catalog.<) 10 AND (
           NOT step.careful OR SQLSTATE OPERATOR(pg_catalog.=) ANY (ARRAY['40001', '40P01'])) THEN
@@ -113,8 +113,8 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_step(prism_crypt._work) IS 'Takes one step of a job. Internal';
 
--- The loop. A procedure that commits can neither be SECURITY DEFINER nor have a SET clause. What it goes by is in the tables, so
--- whatever ends it, another session goes on at the same place.
+-- The loop. A procedure that commits can neither be SECURITY DEFINER nor have a SET clause. Its state is in the tables, so
+-- whatever ends it, another session can go on at the same place.
 CREATE PROCEDURE prism_crypt._work_on(INOUT work prism_crypt._work) LANGUAGE plpgsql AS $$
 BEGIN
   LOOP

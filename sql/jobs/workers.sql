@@ -1,13 +1,13 @@
 -- Who works on jobs.
 --
--- The tables of jobs are nobody's, so the functions that write them write for their callers, and believe them nothing. Whoever
--- opens a job is noted before the rights change (_note_caller), and gets a token: a worker of this job, as this role, in this
--- statement of this session. Every step shows it, asks for UPDATE on the table again, and touches only what this worker took.
--- A token that is not known gets `over`, as a job gets that was deleted.
+-- Only the owner may write the tables of jobs, so functions write them for their callers, and don't trust what callers say. The
+-- caller who opens a job is noted before the rights change (_note_caller), and gets a token: it stands for a worker of this
+-- job, as this role, in this statement of this session. Every step shows the token, needs UPDATE on the table again, and
+-- touches only what this worker took. An unknown token gets `over`, like a job that was deleted.
 
 CREATE FUNCTION prism_crypt._is_working(worker_pid integer, worker_started timestamptz) RETURNS boolean
   LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  -- With track_activities off, a session says nothing of its statements: then it counts as working while it lives.
+  -- With track_activities off, nothing shows a session's statements: then it counts as working as long as it exists.
   SELECT $2 > '-infinity' AND EXISTS (
     SELECT FROM pg_stat_get_activity($1) AS a
     WHERE a.state = 'disabled' OR a.state = 'active' AND a.query_start = $2)
@@ -18,7 +18,7 @@ COMMENT ON FUNCTION prism_crypt._is_working(integer, timestamptz) IS
 CREATE FUNCTION prism_crypt._note_caller() RETURNS bigint
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_note_caller_wrapper';
 COMMENT ON FUNCTION prism_crypt._note_caller() IS
-  'Notes the current role for a function with its owner''s rights, among whose arguments this is called. Internal';
+  'Notes the current role for a function with its owner''s rights that has this call among its arguments. Internal';
 
 CREATE FUNCTION prism_crypt._caller(note bigint) RETURNS oid
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_caller_wrapper';
@@ -53,7 +53,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_number(text, double precision, double precision) IS
   'Raises an error for a number that no worker can mean. Internal';
 
--- The worker of this session that has this token; null where there is none.
+-- The worker of this session that has this token; null if there is none.
 CREATE FUNCTION prism_crypt._worker(token uuid) RETURNS prism_crypt.job_worker
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT w FROM prism_crypt.job_worker AS w
@@ -67,9 +67,9 @@ CREATE FUNCTION prism_crypt._state_of_job(job bigint) RETURNS text
     SELECT CASE WHEN state IN ('finished', 'incomplete') THEN 'over' ELSE state END
     FROM prism_crypt.job WHERE id = $1), 'over')
 $$;
-COMMENT ON FUNCTION prism_crypt._state_of_job(bigint) IS 'The state of a job; over where it ended or is gone. Internal';
+COMMENT ON FUNCTION prism_crypt._state_of_job(bigint) IS 'The state of a job; over if it has ended or is gone. Internal';
 
--- Takes back ranges that nobody works on. What was done in them counts.
+-- Takes back ranges that nobody works on. What was done in them still counts.
 CREATE FUNCTION prism_crypt._drop_ranges(job bigint) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   WITH gone AS (
