@@ -16,8 +16,8 @@ COMMENT ON COLUMN prism_crypt.audit_log.id IS 'Number in order; a rollback leave
 COMMENT ON COLUMN prism_crypt.audit_log.at IS 'When';
 COMMENT ON COLUMN prism_crypt.audit_log.role IS 'Session user who did it';
 COMMENT ON COLUMN prism_crypt.audit_log.event IS 'The function that was called';
-COMMENT ON COLUMN prism_crypt.audit_log.keyset IS 'Keyset it was done to';
-COMMENT ON COLUMN prism_crypt.audit_log.key_version IS 'Key version it was done to';
+COMMENT ON COLUMN prism_crypt.audit_log.keyset IS 'The keyset that it was done to';
+COMMENT ON COLUMN prism_crypt.audit_log.key_version IS 'The key version that it was done to';
 COMMENT ON COLUMN prism_crypt.audit_log.reason IS 'Why, as the caller said';
 COMMENT ON COLUMN prism_crypt.audit_log.detail IS 'What else there is to know; never key material or plaintext';
 SELECT pg_catalog.pg_extension_config_dump('prism_crypt.audit_log', '');
@@ -38,4 +38,4 @@ BEGIN
   VALUES (_audit.event, _audit.keyset, _audit.key_version, _audit.reason, _audit.detail);
 END $$;
 COMMENT ON FUNCTION prism_crypt._audit(text, text, integer, text, text) IS
-  'Writes to the audit log, and sees to it that the transaction outlasts a crash. Internal';
+  'Writes to the audit log, and makes sure that the transaction outlasts a crash. Internal';

@@ -1,11 +1,11 @@
--- Ciphertexts by key version, everywhere they can be. Needs no key: versions stand in the envelopes' headers.
+-- Ciphertexts by key version, everywhere they can be. Needs no key: the version is in the header of each envelope.
 
 CREATE FUNCTION prism_crypt._key_versions(value anyelement) RETURNS integer[]
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_key_versions_wrapper';
 COMMENT ON FUNCTION prism_crypt._key_versions(anyelement) IS
   'Key versions of each encrypted_text in a value of any type, NULL for a damaged one. Internal';
 
--- Of type text, so that a column that this version of PostgreSQL may not have can be read by way of to_jsonb().
+-- The argument is text, so that a column that this version of PostgreSQL may not have can be read through to_jsonb().
 CREATE FUNCTION prism_crypt._constant_versions(expression text) RETURNS integer[]
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_constant_versions_wrapper';
 COMMENT ON FUNCTION prism_crypt._constant_versions(text) IS
@@ -25,7 +25,7 @@ COMMENT ON FUNCTION prism_crypt._count_versions(oid) IS
 CREATE FUNCTION prism_crypt._hold_for_reading(relation oid, hold boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_hold_for_reading_wrapper';
 COMMENT ON FUNCTION prism_crypt._hold_for_reading(oid, boolean) IS
-  'Locks a relation in ACCESS SHARE mode, or lets go of that. Internal';
+  'Locks a relation in ACCESS SHARE mode, or releases that lock. Internal';
 
 CREATE FUNCTION prism_crypt._session_of(temporary_schema oid) RETURNS integer
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_session_of_wrapper';
@@ -61,7 +61,7 @@ CREATE FUNCTION prism_crypt._census_tables(
   WHERE c.relkind <> 'p'
   GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.relpersistence, c.relnamespace
 $$;
-COMMENT ON FUNCTION prism_crypt._census_tables() IS 'What a census counts in. Internal';
+COMMENT ON FUNCTION prism_crypt._census_tables() IS 'The relations that a census counts. Internal';
 
 CREATE FUNCTION prism_crypt._census_constants(
   OUT kind text, OUT class oid, OUT object oid, OUT part integer, OUT relation oid, OUT remark text,
@@ -149,7 +149,7 @@ CREATE FUNCTION prism_crypt.census(relation regclass DEFAULT NULL)
 #variable_conflict use_column
 DECLARE
   own_timeout CONSTANT text := current_setting('lock_timeout');
-  -- So long for one table that others have locked, and for all of them.
+  -- How long it waits for one table that others have locked, and for all of them.
   patience CONSTANT double precision := least(prism_crypt._patience(5), 5);
   seconds double precision := 10;
   began double precision;
@@ -176,7 +176,7 @@ BEGIN
         PERFORM set_config('lock_timeout', ceil(greatest(least(patience, seconds), 0.01) * 1000)::bigint || 'ms', true),
           prism_crypt._hold_for_reading(target.relation, true);
         seconds := seconds - (prism_crypt._uptime() - began);
-        -- A column that came after this statement began has no name here yet, and counts all the same.
+        -- A column that was added after this statement began has no name here yet, but counts anyway.
         RETURN QUERY
           SELECT target.kind, format('%s.%s', target.name, coalesce(quote_ident(a.attname), '?')), v.key_version,
                  v.ciphertexts, CASE WHEN v.is_bytes THEN 'bytea' WHEN v.key_version IS NULL THEN 'damaged' END
@@ -184,14 +184,14 @@ BEGIN
           LEFT JOIN pg_attribute AS a ON a.attrelid = target.relation AND a.attnum = v.column_number
           WHERE target.has_bytes OR NOT v.is_bytes
           ORDER BY v.column_number, v.is_bytes, v.key_version;
-        -- There may be more tables than the server can keep locks of.
+        -- There may be more tables than the server has room to lock.
         PERFORM prism_crypt._hold_for_reading(target.relation, false);
       EXCEPTION
         WHEN lock_not_available OR deadlock_detected THEN
           seconds := seconds - (prism_crypt._uptime() - began);
           cause := 'locked by another session: can''t be read';
         WHEN OTHERS OR assert_failure THEN
-          -- Only that: the message of an error may quote values.
+          -- Only the SQLSTATE, because the message may quote values.
           cause := format('can''t be read: SQLSTATE %s', SQLSTATE);
       END;
     END IF;

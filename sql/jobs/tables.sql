@@ -20,7 +20,7 @@ COMMENT ON COLUMN prism_crypt.job_kind.parts IS
   'Function that gives the tables with something to change, as regclass[], or raises an error; runs with the owner''s rights';
 COMMENT ON COLUMN prism_crypt.job_kind.changes IS
   'Function that gives a prism_crypt._changes: which rows of one table are due, and what changes; runs with the caller''s rights';
-COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'How messages call rows that are done';
+COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'What messages call rows that are done';
 
 CREATE TABLE prism_crypt.job (
   id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,30 +1,30 @@
--- A new index key. Every comparison is by the new one from its commit on: of values that were tagged with the old one by
--- opening them. So no answer changes while rows are tagged anew, which is a rotation like any other.
+-- A new index key. From its commit on, every comparison uses the new key; values that were tagged with the old one are opened
+-- for that. So no answer changes while rows are tagged again, which is a rotation like any other.
 
 CREATE FUNCTION prism_crypt._announce_to_transactions() RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_announce_to_transactions_wrapper';
 COMMENT ON FUNCTION prism_crypt._announce_to_transactions() IS
-  'Transactions that are running when this one commits get an error where they go on to use index keys. Internal';
+  'Transactions that are running when this one commits get an error if they use index keys afterwards. Internal';
 
 CREATE FUNCTION prism_crypt._hold_index_commits() RETURNS void
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_hold_index_commits_wrapper';
 COMMENT ON FUNCTION prism_crypt._hold_index_commits() IS
-  'Transactions that have built indexes on encrypted values commit after this one. Internal';
+  'Makes transactions that have built indexes on encrypted values commit after this one. Internal';
 
 CREATE FUNCTION prism_crypt._count_outdated_tags(relation oid, keyset text) RETURNS bigint
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_count_outdated_tags_wrapper';
 COMMENT ON FUNCTION prism_crypt._count_outdated_tags(oid, text) IS
-  'How many values of a table have a search tag of an index key that was replaced. Internal';
+  'How many values of a table have a search tag of a replaced index key. Internal';
 
 CREATE FUNCTION prism_crypt._last_generation(relation oid, keyset text) RETURNS integer
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_last_generation_wrapper';
 COMMENT ON FUNCTION prism_crypt._last_generation(oid, text) IS
-  'The highest generation of search tags in a table; 0 where there are none. Internal';
+  'The highest generation of search tags in a table; 0 if there are none. Internal';
 
 CREATE FUNCTION prism_crypt._require_unlockable(keyset text) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_require_unlockable_wrapper';
 COMMENT ON FUNCTION prism_crypt._require_unlockable(text) IS
-  'Raises an error where the session''s master key is not that of a keyset. Internal';
+  'Raises an error if the session''s master key does not unlock a keyset. Internal';
 
 CREATE FUNCTION prism_crypt._require_active_keyset(keyset text) RETURNS void
   LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -36,7 +36,7 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_active_keyset(text) IS
-  'Raises an error where a keyset is not there, or has no active key. Internal';
+  'Raises an error if a keyset does not exist, or has no active key. Internal';
 
 CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -46,7 +46,7 @@ CREATE FUNCTION prism_crypt._overwrite_index_key(keyset text) RETURNS void
 $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_index_key(text) IS 'Overwrites the index key of a keyset. Internal';
 
--- What _replace_index_key() does once it has looked at its caller.
+-- What _replace_index_key() does once it has checked its caller.
 CREATE FUNCTION prism_crypt._make_next_index_key(keyset text, reason text, force boolean) RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -67,8 +67,8 @@ BEGIN
     prism_crypt._require_unlockable(_make_next_index_key.keyset),
     prism_crypt._check_index_key_can_change();
   RAISE NOTICE 'tables with encrypted columns are locked while their indexes are built with a new index key';
-  -- No statement may run that has compared a value by the old key already. Whoever comes by force has waited as long as they
-  -- would, or has the locks.
+  -- No statement may be running that has already compared a value by the old key. A caller with `force` has already waited for
+  -- such statements, or has the locks.
   relations := prism_crypt._searched_tables();
   left_out := prism_crypt._take_tables(relations, CASE WHEN force THEN 0 ELSE prism_crypt._patience(10) END);
   IF left_out <> '{}' AND NOT force THEN
@@ -80,16 +80,16 @@ BEGIN
       HINT = 'Wait until these transactions end, or end them. force => true goes on without their tables.';
   END IF;
   PERFORM prism_crypt._lock_key_tables();
-  -- As rotate_key() does: one change of a keyset at a time.
+  -- As in rotate_key(): only one change of a keyset at a time.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = _make_next_index_key.keyset FOR UPDATE;
   PERFORM prism_crypt._require_active_keyset(_make_next_index_key.keyset);
-  -- Transactions that commit indexes wait from here on, and look at the keys then: see src/keyring/replaced.rs.
+  -- From here on, transactions that commit indexes wait, and check the keys afterwards: see src/keyring/replaced.rs.
   PERFORM prism_crypt._hold_index_commits();
   PERFORM prism_crypt._check_index_key_can_change();
   SELECT max(i.generation) + 1 INTO new_generation FROM prism_crypt.index_key AS i
   WHERE i.keyset = _make_next_index_key.keyset;
   IF new_generation IS NULL THEN
-    -- The row was lost. No key of a generation that values carry may come in its place.
+    -- The row was lost. The new key must not have a generation that values already carry.
     SELECT coalesce(max(prism_crypt._last_generation(c.relation, _make_next_index_key.keyset)), 0) + 1 INTO new_generation
     FROM (SELECT DISTINCT relation FROM prism_crypt._encrypted_columns()) AS c;
   END IF;
@@ -117,7 +117,7 @@ CREATE FUNCTION prism_crypt._replace_index_key(keyset text, reason text, force b
 COMMENT ON FUNCTION prism_crypt._replace_index_key(text, text, boolean) IS
   'A new index key without its tags, for roles that may rotate. Internal';
 
--- Ends the replacement of an index key if no old tag is left, and says where some are if not.
+-- Ends the replacement of an index key if no old tag is left; otherwise says where there are some.
 CREATE FUNCTION prism_crypt._finish_index_key(keyset text) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -129,7 +129,7 @@ DECLARE
   outdated bigint;
   places text;
 BEGIN
-  -- What is counted is about this one: another session may make the next meanwhile.
+  -- The count is about this key: another session may make the next one meanwhile.
   SELECT i.generation INTO counted_generation FROM prism_crypt.index_key AS i
   WHERE i.keyset = _finish_index_key.keyset AND i.state = 'active' AND i.retagged_at IS NULL;
   FOR target IN
@@ -140,7 +140,7 @@ BEGIN
   LOOP
     BEGIN
       IF prism_crypt._uptime() > began + 10 THEN
-        -- So long for all tables that others have locked, not for each.
+        -- How long it waits for all tables that others have locked, not for each.
         PERFORM set_config('lock_timeout', '100ms', true);
       END IF;
       outdated := prism_crypt._count_outdated_tags(target.relation, _finish_index_key.keyset);
@@ -205,7 +205,7 @@ BEGIN
   IF force IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'force must not be null';
   END IF;
-  -- Whatever the default is: after each wait, what is there then has to be seen.
+  -- Whatever the default level is, it must see after each wait what was committed meanwhile.
   COMMIT;
   SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
   IF prism_crypt._is_retagging(keyset) AND NOT force THEN
@@ -225,7 +225,7 @@ BEGIN
   CALL prism_crypt._rotate_all('retagging', limits, NULL, keyset, failed, tables);
   COMMIT;
   SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-  -- It counts for itself: a table that failed may have no old tag.
+  -- This counts by itself: a table that failed may have no old tag.
   PERFORM prism_crypt._finish_index_key(keyset);
   COMMIT;
   PERFORM prism_crypt._raise_not_rotated(failed, tables);

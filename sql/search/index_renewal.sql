@@ -1,13 +1,13 @@
--- Indexes after a change of keys. Those that only compare are built anew under the locks of their tables. No code of anybody
--- else runs there: indexes that would run some, or that can't be built, are marked invalid, and somebody builds them later.
+-- Indexes after a change of keys. Indexes that only compare values are rebuilt while their tables are locked. No code of others
+-- runs during that: indexes that would run some, or that can't be built, are marked invalid, to be rebuilt later.
 
 CREATE FUNCTION prism_crypt._rebuild_index(index text, without_right boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_rebuild_index_wrapper';
 COMMENT ON FUNCTION prism_crypt._rebuild_index(text, boolean) IS
-  'REINDEX INDEX, if wanted without asking the owner of the table for the right to search. Internal';
+  'REINDEX INDEX, if wanted without requiring the right to search of the owner of the table. Internal';
 
--- What PostgreSQL came with, this extension, and what a superuser has in any other extension is trusted; a superuser's, because
--- a trusted extension belongs to whoever made it, who may add functions of his own.
+-- Trusted are objects of PostgreSQL itself, of this extension, and those of superusers in other extensions. Only those of
+-- superusers, because a trusted extension belongs to whoever created it, and they may add functions of their own.
 CREATE FUNCTION prism_crypt._is_trusted(class oid, object oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT object < 16384 OR EXISTS (
@@ -26,8 +26,9 @@ $$;
 COMMENT ON FUNCTION prism_crypt._is_trusted(oid, oid) IS
   'Whether an object is PostgreSQL''s own, or a superuser''s in an extension. Internal';
 
--- Types are no matter: only a superuser makes base types and operator classes, and comparing domains, rows, arrays and ranges
--- runs no functions of these types themselves. Access methods other than these two ask a range type for its differences.
+-- Types don't matter here: only superusers can make base types and operator classes, and comparing domains, rows, arrays and
+-- ranges runs no functions of these types themselves. Access methods other than btree and hash call the subtype_diff function
+-- of a range type.
 CREATE FUNCTION prism_crypt._runs_others_code(index oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (
@@ -47,8 +48,9 @@ $$;
 COMMENT ON FUNCTION prism_crypt._runs_others_code(oid) IS
   'Whether building an index runs functions that an ordinary role may have made. Internal';
 
--- Before it hands a build out to workers, PostgreSQL looks at all indexes and statistics of the table, and computes what is
--- constant in their expressions. Nor do workers know for whom they build. This looks at all of them, too: to be asked once a table.
+-- Before PostgreSQL gives a build to workers, it looks at all indexes and statistics of the table, and computes the constants in
+-- their expressions. Workers also don't know for whom they build. This function looks at all of these, too, so call it once per
+-- table.
 CREATE FUNCTION prism_crypt._may_build_in_parallel(relation oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND prism_crypt._runs_others_code(i.indexrelid))
@@ -61,7 +63,7 @@ $$;
 COMMENT ON FUNCTION prism_crypt._may_build_in_parallel(oid) IS
   'Whether workers may take part in building an index of a table. Internal';
 
--- Those that could not be marked. `in_use`: of tables that are not locked.
+-- Gives the indexes that could not be marked. `in_use`: indexes of tables that are not locked.
 CREATE FUNCTION prism_crypt._distrust_within(indexes regclass[], in_use regclass[], seconds double precision)
   RETURNS regclass[]
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -92,7 +94,7 @@ BEGIN
   RETURN failed;
 END $$;
 COMMENT ON FUNCTION prism_crypt._distrust_within(regclass[], regclass[], double precision) IS
-  'Marks indexes that nobody may ask, within so many seconds; gives those that others kept. Internal';
+  'Marks indexes as not to be used, within so many seconds; gives those that others kept locked. Internal';
 
 CREATE FUNCTION prism_crypt._index_names(indexes regclass[]) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -109,7 +111,7 @@ CREATE FUNCTION prism_crypt._renew_by_key(indexes regclass[], in_use oid[], chan
 DECLARE
   own_timeout CONSTANT text := current_setting('lock_timeout');
   own_workers CONSTANT text := current_setting('max_parallel_maintenance_workers');
-  -- For everything that others keep locked, not for each index.
+  -- How long it waits for everything that others keep locked, not for each index.
   seconds CONSTANT double precision := 10;
   waited double precision := 0;
   began double precision;
@@ -155,7 +157,7 @@ BEGIN
           IF change = 'order, with all keys' AND SQLSTATE = '55000' THEN
             RAISE;
           END IF;
-          -- Only that: the message of an error may quote values.
+          -- Only the SQLSTATE, because the message may quote values.
           cause := 'SQLSTATE ' || SQLSTATE;
       END;
     END IF;
@@ -187,4 +189,4 @@ BEGIN
   RETURN renewed;
 END $$;
 COMMENT ON FUNCTION prism_crypt._renew_by_key(regclass[], oid[], text) IS
-  'Builds indexes anew after a change of keys, or marks them invalid; gives how many were built. Internal';
+  'Rebuilds indexes after a change of keys, or marks them invalid; gives how many were rebuilt. Internal';

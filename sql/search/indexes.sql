@@ -1,7 +1,7 @@
--- Indexes on encrypted values: which there are, and which nobody may trust.
+-- Indexes on encrypted values: which ones there are, and which ones must not be used.
 
--- Indexes whose order or buckets come from index keys. An expression of a type that only its operator class of anyarray or
--- record tells may hold such values.
+-- Indexes whose order or buckets come from index keys. If only an operator class for anyarray or record tells the type of an
+-- expression, the expression may hold such values.
 CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation regclass) RETURNS SETOF record
   LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp AS $$
   WITH types AS MATERIALIZED (SELECT type FROM prism_crypt._encrypted_types())
@@ -15,7 +15,7 @@ CREATE FUNCTION prism_crypt._search_indexes(OUT index regclass, OUT relation reg
   JOIN pg_am AS m ON m.oid = c.relam
   WHERE o.opcintype IN (SELECT type FROM types) OR a.atttypid IN (SELECT type FROM types)
      OR x.atttypid IN (SELECT type FROM types)
-     -- A hash index keeps no type of an expression.
+     -- A hash index does not keep the type of an expression.
      OR k.attnum = 0 AND m.amname = 'hash'
         AND o.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
 $$;
@@ -25,11 +25,11 @@ COMMENT ON FUNCTION prism_crypt._search_indexes() IS
 CREATE FUNCTION prism_crypt._tell_relation_changed(relation oid) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_tell_relation_changed_wrapper';
 COMMENT ON FUNCTION prism_crypt._tell_relation_changed(oid) IS
-  'Makes every session look anew at a relation and its indexes. Internal';
+  'Makes every session look again at a relation and its indexes. Internal';
 
--- From 16 on an apply worker that has no primary key or replica identity to go by takes any index of the table, a valid one
--- or not. It does not take one that is not live; REINDEX INDEX revives that. Nor is one trusted that is not live where somebody builds it
--- just now, on a table that is in use, and marks it valid in the end.
+-- From 16 on, an apply worker without a primary key or replica identity uses any index of the table, even an invalid one. It does
+-- not use an index that is not live; REINDEX INDEX makes it live again. An index that is not live is also not used if somebody is
+-- just building it on a table that is in use, and marks it valid at the end.
 CREATE FUNCTION prism_crypt._distrust_indexes(indexes regclass[], in_use boolean DEFAULT false) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -44,7 +44,7 @@ BEGIN
   PERFORM prism_crypt._tell_relation_changed(t.indrelid)
   FROM (SELECT DISTINCT i.indrelid FROM pg_index AS i WHERE i.indexrelid = ANY (indexes)) AS t;
 END $$;
-COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[], boolean) IS 'Marks indexes that nobody may ask. Internal';
+COMMENT ON FUNCTION prism_crypt._distrust_indexes(regclass[], boolean) IS 'Marks indexes as not to be used. Internal';
 
 -- What to do with invalid indexes: those that REINDEX CONCURRENTLY left behind are copies of others.
 CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
@@ -61,4 +61,4 @@ CREATE FUNCTION prism_crypt._invalid_search_indexes() RETURNS text
   WHERE NOT (x.indisvalid AND x.indislive) AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.index)
 $$;
 COMMENT ON FUNCTION prism_crypt._invalid_search_indexes() IS
-  'Indexes on encrypted values that are invalid, with what to do. Internal';
+  'Invalid indexes on encrypted values, with what to do about them. Internal';

@@ -16,8 +16,8 @@ CREATE FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) RETURNS boolea
   LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT encrypted_text_ne_support AS 'MODULE_PATHNAME', 'encrypted_text_ne_usual';
 COMMENT ON FUNCTION encrypted_text_ne(encrypted_text, encrypted_text) IS 'Implementation of <>';
 
--- With text, so that a typed parameter uses the index too. A text stands for the value that it would be in the session's
--- keyset.
+-- Comparison with text, so that a typed parameter uses the index too. A text is compared as if it were encrypted in the
+-- session's keyset.
 CREATE FUNCTION encrypted_text_eq(encrypted_text, text) RETURNS boolean
   LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT encrypted_text_eq_support
   AS 'MODULE_PATHNAME', 'encrypted_text_eq_text_wrapper';
@@ -70,8 +70,8 @@ CREATE OPERATOR <> (
 );
 COMMENT ON OPERATOR <> (text, encrypted_text) IS 'Not the text, or not in the session''s keyset';
 
--- name has operators with text of its own, and PostgreSQL could not choose: email = current_user. The bodies are parsed here, once:
--- later the name of the schema may be that of another.
+-- The type name has its own operators with text, so PostgreSQL could not choose one for email = current_user. The bodies are parsed
+-- once, here, because another schema may have this schema's name later.
 CREATE FUNCTION encrypted_text_eq(encrypted_text, name) RETURNS boolean
   LANGUAGE sql STABLE STRICT PARALLEL SAFE RETURN $1 OPERATOR(@extschema@.=) $2::pg_catalog.text;
 COMMENT ON FUNCTION encrypted_text_eq(encrypted_text, name) IS 'Implementation of =';
@@ -113,13 +113,13 @@ CREATE FUNCTION encrypted_text_hash(encrypted_text, bigint) RETURNS bigint
 COMMENT ON FUNCTION encrypted_text_hash(encrypted_text, bigint) IS 'Hash support, with a seed';
 CREATE FUNCTION encrypted_text_hash_text(text) RETURNS integer
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_text_wrapper';
-COMMENT ON FUNCTION encrypted_text_hash_text(text) IS 'Hash support: of a text, as of the value that it would be';
+COMMENT ON FUNCTION encrypted_text_hash_text(text) IS 'Hash support: hashes a text like the value that it would be';
 CREATE FUNCTION encrypted_text_hash_text(text, bigint) RETURNS bigint
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_hash_text_extended_wrapper';
 COMMENT ON FUNCTION encrypted_text_hash_text(text, bigint) IS 'The same with a seed';
 
--- Two texts hash alike where their bytes are the same. An operator of our own for that: in an operator family of ours,
--- that of text would make PostgreSQL use our hashes for text.
+-- Two texts have the same hash if their bytes are the same. This needs an operator of our own: with the one of text in our
+-- operator family, PostgreSQL would use our hashes for text.
 CREATE FUNCTION prism_crypt._same_text(text, text) RETURNS boolean
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_same_text_wrapper';
 COMMENT ON FUNCTION prism_crypt._same_text(text, text) IS 'Whether two texts are the same bytes. Internal';
@@ -159,8 +159,8 @@ CREATE FUNCTION encrypted_text_cmp_text(text, text) RETURNS integer
 COMMENT ON FUNCTION encrypted_text_cmp_text(text, text) IS
   'The same of two texts, for arrays of them';
 
--- For unique indexes, which PostgreSQL has for btree alone. Not the default class, and without < and >: values have no order
--- that would mean anything.
+-- For unique indexes, which only btree supports in PostgreSQL. It is not the default class, and has no < and >, because the
+-- order of values means nothing.
 CREATE OPERATOR FAMILY encrypted_text_unique_ops USING btree;
 COMMENT ON OPERATOR FAMILY encrypted_text_unique_ops USING btree IS 'Uniqueness of encrypted values';
 CREATE OPERATOR CLASS encrypted_text_unique_ops FOR TYPE encrypted_text USING btree FAMILY encrypted_text_unique_ops AS
@@ -175,7 +175,7 @@ ALTER OPERATOR FAMILY encrypted_text_unique_ops USING btree ADD
   FUNCTION 1 (encrypted_text, text) encrypted_text_cmp(encrypted_text, text),
   FUNCTION 1 (text, encrypted_text) encrypted_text_cmp(text, encrypted_text);
 
--- Without these, < and its like would compare the plaintexts through the implicit cast, row by row.
+-- Without these, < and similar operators would compare the plaintexts through the implicit cast, row by row.
 CREATE FUNCTION encrypted_text_no_order_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'encrypted_text_no_order_support_wrapper';
 COMMENT ON FUNCTION encrypted_text_no_order_support(internal) IS 'Planner support: raises an error';
@@ -222,13 +222,13 @@ COMMENT ON FUNCTION blind_index_support(internal) IS 'Planner support: hashes co
 CREATE FUNCTION blind_index(value text, context text, bits integer DEFAULT 128) RETURNS bytea
   LANGUAGE c STABLE PARALLEL SAFE SUPPORT blind_index_support AS 'MODULE_PATHNAME', 'blind_index_wrapper';
 COMMENT ON FUNCTION blind_index(text, text, integer) IS
-  'The first bits of a keyed hash of a value, for a column of its own. EXECUTE on it is the right to search';
+  'The first bits of a keyed hash of a value, for a separate column. EXECUTE on it is the right to search';
 
--- Wrapped around sealed literals by the parser: plans depend on it, and are made anew when keyset or key change. Never executed:
--- the planner takes the call away.
+-- The parser wraps this around sealed literals, so that plans depend on it, and are made again when keyset or key change. It is
+-- never executed: the planner removes the call.
 CREATE FUNCTION prism_crypt._sealed_constant_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'sealed_constant_support_wrapper';
-COMMENT ON FUNCTION prism_crypt._sealed_constant_support(internal) IS 'Planner support: the argument instead of the call';
+COMMENT ON FUNCTION prism_crypt._sealed_constant_support(internal) IS 'Planner support: replaces the call by its argument';
 CREATE FUNCTION prism_crypt._sealed_constant(anyelement) RETURNS anyelement
   LANGUAGE c STABLE STRICT PARALLEL SAFE SUPPORT prism_crypt._sealed_constant_support
   AS 'MODULE_PATHNAME', 'sealed_constant_wrapper';

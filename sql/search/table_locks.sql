@@ -1,4 +1,4 @@
--- Tables of others that functions on keys have to lock. Whoever uses one is waited for, but not for ever, and nobody queues
+-- Functions on keys have to lock tables of others. They wait for whoever uses a table, but not for ever, and nobody queues
 -- behind such a wait for long.
 
 CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RETURNS void
@@ -6,7 +6,7 @@ CREATE FUNCTION prism_crypt._lock_relation(relation oid, exclusively boolean) RE
 COMMENT ON FUNCTION prism_crypt._lock_relation(oid, boolean) IS
   'Locks a relation of any kind, in ACCESS EXCLUSIVE or ROW EXCLUSIVE mode. Internal';
 
--- In the same order for everybody.
+-- Everybody locks in the same order.
 CREATE FUNCTION prism_crypt._lock_searched_tables(exclusively boolean) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._lock_relation(c.relation, $1)
@@ -23,8 +23,8 @@ CREATE FUNCTION prism_crypt._try_to_lock_relation(relation oid, exclusively bool
 COMMENT ON FUNCTION prism_crypt._try_to_lock_relation(oid, boolean) IS
   'Locks a relation of any kind as _lock_relation() does, or gives false at once. Internal';
 
--- CREATE INDEX CONCURRENTLY, and REINDEX likewise, hold a lock that nobody else gets past, and wait for every transaction
--- that is older. So a transaction that waits for that lock waits for ever, and one of both ends with a deadlock.
+-- CREATE INDEX CONCURRENTLY and REINDEX CONCURRENTLY hold a lock that conflicts with ours, and wait for all older transactions.
+-- So if a transaction waits for that lock, each waits for the other, and one of them ends with a deadlock.
 CREATE FUNCTION prism_crypt._concurrent_builds() RETURNS text
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT string_agg(format('process %s, %s on %s', p.pid, p.command, p.relid::regclass), '; ')
@@ -48,9 +48,9 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_concurrent_build() IS
-  'Raises an error where waiting for a lock would be a deadlock. Internal';
+  'Raises an error if waiting for a lock would be a deadlock. Internal';
 
--- Who is in the way: locks on these tables that other transactions have.
+-- Who is in the way: other transactions with locks on these tables.
 CREATE FUNCTION prism_crypt._users_of_tables(relations oid[]) RETURNS text
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT string_agg(u.who, '; ' ORDER BY u.who)
@@ -65,8 +65,8 @@ CREATE FUNCTION prism_crypt._users_of_tables(relations oid[]) RETURNS text
 $$;
 COMMENT ON FUNCTION prism_crypt._users_of_tables(oid[]) IS 'Processes that have locks on tables, in words. Internal';
 
--- Locks those of these tables that can be had within so many seconds. Everything is let go of between two tries, so that
--- others get on.
+-- Locks those of these tables that it can get within so many seconds. Between two tries it releases everything, so that others
+-- can go on.
 CREATE FUNCTION prism_crypt._take_tables(relations oid[], seconds double precision, OUT left_out oid[])
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -91,7 +91,7 @@ BEGIN
           IF rest <= 0 THEN
             RAISE lock_not_available;
           END IF;
-          -- Shorter than deadlock_timeout.
+          -- This is shorter than deadlock_timeout.
           PERFORM set_config('lock_timeout', ceil(least(rest, 0.4) * 1000)::bigint || 'ms', true),
             prism_crypt._lock_relation(relation, true);
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -115,9 +115,9 @@ BEGIN
   END LOOP;
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_tables(oid[], double precision) IS
-  'Locks tables, as many as others leave in so many seconds; gives the rest. Internal';
+  'Locks as many tables as it can get within so many seconds; gives the rest. Internal';
 
--- Every table whose values index keys may be asked for, but for temporary ones of other sessions.
+-- Every table whose values may need index keys, except temporary tables of other sessions.
 CREATE FUNCTION prism_crypt._searched_tables() RETURNS oid[]
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(array_agg(c.relation ORDER BY c.relation), '{}')
@@ -155,7 +155,7 @@ BEGIN
   SELECT string_agg(DISTINCT format('%s (of %s)', p.partrelid::regclass, c.relowner::regrole), ', ') INTO partitioned
   FROM keys AS p JOIN pg_class AS c ON c.oid = p.partrelid
   WHERE p.opcintype IN (SELECT type FROM types) OR p.atttypid IN (SELECT type FROM types)
-     -- An expression that makes an array, a row or a range may make it of encrypted values.
+     -- An expression that makes an array, a row or a range may make it from encrypted values.
      OR p.attnum = 0
         AND p.opcintype IN ('anyarray'::regtype, 'record'::regtype, 'anyrange'::regtype, 'anymultirange'::regtype)
         AND p.partrelid IN (SELECT relation FROM columns);
@@ -167,12 +167,12 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_index_key_can_change() IS
-  'Raises an error where something depends on the index key that can''t be built anew. Internal';
+  'Raises an error if something that can''t be rebuilt depends on the index key. Internal';
 
--- Locks all searched tables for a new index key, or gives what it would have to wait for. It waits for so many seconds, and
--- holds nothing afterwards if that was in vain: the caller ends its transaction, so that others get on. The first time is
--- shorter than deadlock_timeout. Whoever waits has others wait behind, so that the caller must have all that rotate_index_key()
--- needs, and does not say for how long.
+-- Locks all searched tables for a new index key, or gives what it would have to wait for. It waits for so many seconds. If that
+-- fails, it holds nothing afterwards, and the caller ends its transaction, so that others can go on. The first wait is shorter
+-- than deadlock_timeout. Others queue behind a session that waits here, so the caller needs all the rights that
+-- rotate_index_key() needs, and can't wait for as long as it likes.
 CREATE FUNCTION prism_crypt._try_to_lock_searched_tables(
   keyset text, seconds double precision, is_last boolean, force boolean, note bigint, OUT obstacle text
 ) LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -215,7 +215,7 @@ BEGIN
     PERFORM set_config('lock_timeout', own_timeout, true);
   EXCEPTION WHEN lock_not_available OR deadlock_detected OR out_of_memory THEN
     IF SQLSTATE = '53200' THEN
-      -- More tables than the server has room for in its table of locks. Waiting makes them no fewer.
+      -- There are more tables than the server's lock table has room for. Waiting does not help.
       IF force THEN
         RETURN;
       END IF;
@@ -237,10 +237,11 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._try_to_lock_searched_tables(text, double precision, boolean, boolean, bigint) IS
   'Locks every table that has encrypted columns, or says what is in the way. Internal';
 
--- In the end the tables are locked, in the transaction that is open; by force, or so long waited for that they may be left out.
+-- At the end the tables are locked, in the open transaction. By force, they may instead have been waited for long enough to be
+-- left out.
 CREATE PROCEDURE prism_crypt._lock_for_index_key(keyset text, force boolean) LANGUAGE plpgsql AS $$
 DECLARE
-  -- What the caller allows for a lock; without that, ten minutes, or by force one.
+  -- The caller's lock_timeout; without one it is ten minutes, or one minute by force.
   allowed double precision := prism_crypt._patience(CASE WHEN force THEN 60 ELSE 600 END);
   began double precision := prism_crypt._uptime();
   rest double precision;
@@ -262,9 +263,9 @@ BEGIN
     PERFORM prism_crypt._sleep(LEAST(0.2, rest));
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    -- Longer the next time, or it might never be its turn. Where an index is being built, it did not wait at all.
+    -- It waits longer the next time, or it might never get its turn. If an index is being built, it did not wait at all.
     patience := CASE WHEN obstacle OPERATOR(pg_catalog.=) 'locks of other sessions' THEN 10 ELSE 0.4 END;
   END LOOP;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._lock_for_index_key(text, boolean) IS
-  'Waits until every table that has encrypted columns is locked, and no other session for it. Internal';
+  'Waits until it has locked every table with encrypted columns, without other sessions queuing for long. Internal';
