@@ -6,7 +6,7 @@ CREATE FUNCTION prism_crypt._access_kinds() RETURNS text[]
 $$;
 COMMENT ON FUNCTION prism_crypt._access_kinds() IS 'The kinds of access that grant_access() knows. Internal';
 
--- By name and types of arguments, in whatever schema of the extension: its own may be renamed.
+-- By name and argument types, in any schema of the extension, because its own may be renamed.
 CREATE FUNCTION prism_crypt._access_functions(access text) RETURNS regprocedure[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -145,7 +145,7 @@ BEGIN
     RAISE undefined_object USING MESSAGE = format('role with OID %s does not exist', role::oid);
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._check_role(regrole) IS 'Raises an error where there is no such role. Internal';
+COMMENT ON FUNCTION prism_crypt._check_role(regrole) IS 'Raises an error if there is no such role. Internal';
 
 CREATE FUNCTION prism_crypt.grant_access(role regrole, access text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,5 @@
--- What stands in the way of "a right is EXECUTE on a function": grants that grant_access() has not made, and objects of others
--- that take the names of ours. prism_crypt.status() tells of both.
+-- What contradicts "a right is EXECUTE on a function": grants that grant_access() has not made, and objects of others with the
+-- names of ours. prism_crypt.status() reports both.
 
 CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -27,7 +27,7 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     FROM unnest(prism_crypt._access_kinds()) AS kind
     CROSS JOIN unnest(prism_crypt._access_functions(kind)::oid[]) AS f (oid)
   ), held AS MATERIALIZED (
-    -- Kinds of access that a role has whole, by grants of its own.
+    -- Kinds of access that a role has completely, by its own grants.
     SELECT g.grantee, f.kind
     FROM functions AS f JOIN granted AS g ON g.class = 'pg_proc'::regclass AND g.object = f.oid AND g.grantee <> 0
     GROUP BY g.grantee, f.kind, f.number HAVING count(DISTINCT f.oid) = f.number
@@ -62,9 +62,9 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
   FROM (SELECT what, row_number() OVER (ORDER BY what) AS number FROM unexpected) AS u
 $$;
 COMMENT ON FUNCTION prism_crypt._unexpected_grants() IS
-  'Grants on objects of the extension that neither installation nor grant_access() made; null where there are none. Internal';
+  'Grants on objects of the extension that neither installation nor grant_access() made; null if there are none. Internal';
 
--- Functions by which PostgreSQL casts are found by their types, so that namesakes don't matter.
+-- PostgreSQL finds cast functions by their types, so namesakes of these don't matter.
 CREATE FUNCTION prism_crypt._namesakes() RETURNS text
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH types AS (SELECT type FROM prism_crypt._encrypted_types() WHERE NOT nested), others AS (
@@ -94,4 +94,4 @@ CREATE FUNCTION prism_crypt._namesakes() RETURNS text
   SELECT string_agg(what, '; ' ORDER BY what) FROM others
 $$;
 COMMENT ON FUNCTION prism_crypt._namesakes() IS
-  'Functions, operators and tables of others that may be taken for ours; null where there are none. Internal';
+  'Functions, operators and tables of others that may be mistaken for ours; null if there are none. Internal';

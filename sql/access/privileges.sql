@@ -1,10 +1,10 @@
 CREATE FUNCTION prism_crypt._role_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'role_support_wrapper';
 COMMENT ON FUNCTION prism_crypt._role_support(internal) IS
-  'Planner support: EXECUTE is asked for at each call, also where PL/pgSQL keeps a simple expression. Internal';
+  'Planner support: EXECUTE is checked at each call, also where PL/pgSQL keeps a simple expression. Internal';
 
--- Everything is closed first, whatever was installed above, to everybody: ALTER DEFAULT PRIVILEGES may have opened it to
--- others than PUBLIC. Then what everybody needs is opened.
+-- First, everything that was installed above is closed to everybody, because ALTER DEFAULT PRIVILEGES may have opened it, and
+-- not only to PUBLIC. Then what everybody needs is opened.
 DO $$
 DECLARE
   one pg_catalog.record;
@@ -34,7 +34,7 @@ BEGIN
       WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid OPERATOR(pg_catalog.=) d.objid
         AND c.relkind OPERATOR(pg_catalog.<>) 'c'
       UNION ALL
-      -- As long as nothing was granted and revoked, types are open to PUBLIC.
+      -- As long as nothing was granted or revoked, types are open to PUBLIC.
       SELECT 'TYPE', t.oid::pg_catalog.regtype::pg_catalog.text, t.typowner, t.typacl
       FROM pg_catalog.pg_type AS t
       WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
@@ -52,10 +52,10 @@ BEGIN
 END $$;
 
 GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
--- Nobody else has columns of it.
+-- Nobody else may have columns of this type.
 REVOKE USAGE ON TYPE prism_crypt.key_rows FROM PUBLIC;
 
--- Input, output and encryption, and what tells nothing but the header.
+-- Input, output and encryption, and functions that show only the header.
 GRANT EXECUTE ON FUNCTION
   encrypted_text_in(cstring, oid, integer), encrypted_text_out(encrypted_text),
   encrypted_text_recv(internal, oid, integer), encrypted_text_send(encrypted_text),
@@ -66,16 +66,16 @@ GRANT EXECUTE ON FUNCTION
   encrypt_field(text, text, text, text), encrypt_bytes(bytea, text, text, text),
   key_version(encrypted_text), key_version(bytea), envelope_info(encrypted_text), envelope_info(bytea),
   prism_crypt.class_name(integer), prism_crypt._sealed_constant(anyelement),
-  -- The same bytes, or the same search tags, are equal for everybody. What has to be opened for it takes the right to search,
-  -- which these ask for themselves.
+  -- The same bytes, or the same search tags, are equal for everybody. If values have to be opened, that needs the right to
+  -- search, which these functions check themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),
   -- These only say that there is no order.
   encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
   encrypted_text_no_order(text, encrypted_text)
 TO PUBLIC;
 
--- What PostgreSQL would let anybody write himself: helpers in SQL and PL/pgSQL that run with the caller's rights. Whatever they call
--- that guards something is asked for there. So no access needs new grants where a new version has new helpers.
+-- What anybody could write themselves: helpers in SQL and PL/pgSQL that run with the caller's rights. If they call something
+-- protected, the right is checked there. So no access needs new grants when a new version has new helpers.
 DO $$
 DECLARE
   helper pg_catalog.regprocedure;
@@ -98,7 +98,7 @@ BEGIN
   END LOOP;
 END $$;
 
--- The same of functions in C: these look at types and at the session, or ask for rights themselves.
+-- The same for functions in C: these only look at types and at the session, or check rights themselves.
 GRANT EXECUTE ON FUNCTION
   prism_crypt._note_caller(), prism_crypt._bound_waits(), prism_crypt._uptime(), prism_crypt._sleep(double precision),
   prism_crypt._require_no_transaction_block(text), prism_crypt._end_deferral(), prism_crypt._saw_unreadable(),
@@ -109,8 +109,8 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 GRANT SELECT ON prism_crypt.job_kind TO PUBLIC;
 
--- What administers and is not everybody's has planner support that makes PostgreSQL ask for EXECUTE at each call. What stands in
--- the extension's schema asks itself. What is immutable gives nothing away that its caller does not know. Aggregates and
+-- Administrative functions that are not open to everybody have planner support that makes PostgreSQL check EXECUTE at each call.
+-- Functions in the extension's schema check it themselves. Immutable functions tell their callers nothing new. Aggregates and
 -- procedures are never parts of simple expressions.
 DO $$
 DECLARE

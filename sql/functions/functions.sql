@@ -19,7 +19,7 @@ CREATE FUNCTION encrypt_bytes(
   plaintext bytea, context text DEFAULT NULL, keyset text DEFAULT NULL, class text DEFAULT NULL
 ) RETURNS bytea
   LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypt_bytes_wrapper';
-COMMENT ON FUNCTION encrypt_bytes(bytea, text, text, text) IS 'Encrypts bytes, as encrypt_field() does text';
+COMMENT ON FUNCTION encrypt_bytes(bytea, text, text, text) IS 'Encrypts bytes, as encrypt_field() encrypts text';
 
 CREATE FUNCTION decrypt_bytes(value bytea, context text DEFAULT NULL) RETURNS bytea
   LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'decrypt_bytes_wrapper';
@@ -36,7 +36,7 @@ COMMENT ON FUNCTION reencrypt_bytes(bytea) IS 'As reencrypt_field(), for what en
 
 CREATE FUNCTION mask_field(value encrypted_text, context text DEFAULT NULL) RETURNS text
   LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mask_field_wrapper';
-COMMENT ON FUNCTION mask_field(encrypted_text, text) IS 'As much of a value as its field class lets one recognise it by';
+COMMENT ON FUNCTION mask_field(encrypted_text, text) IS 'A mask of a value: as much of it as its field class shows';
 
 CREATE FUNCTION key_version(value encrypted_text) RETURNS integer
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'key_version_wrapper';
@@ -75,13 +75,13 @@ COMMENT ON FUNCTION generate_key() IS
 CREATE FUNCTION prism_crypt.load_envelope(text_form text) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'load_envelope_wrapper';
 COMMENT ON FUNCTION prism_crypt.load_envelope(text) IS
-  'A text form (prism:v...) as a value. EXECUTE on it is the right to load ciphertext by any way';
+  'A text form (prism:v...) as a value. EXECUTE on it is the right to load ciphertext in any way';
 
 CREATE FUNCTION prism_crypt.class_name(typmod integer) RETURNS text
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'class_name_wrapper';
 COMMENT ON FUNCTION prism_crypt.class_name(integer) IS
-  'The field class of a column, from pg_attribute.atttypmod; NULL where it has none';
+  'The field class of a column, from pg_attribute.atttypmod; NULL if it has none';
 
 CREATE FUNCTION prism_crypt.status(OUT name text, OUT setting text, OUT ok boolean) RETURNS SETOF record
   LANGUAGE c STABLE ROWS 10 AS 'MODULE_PATHNAME', 'status_wrapper';
-COMMENT ON FUNCTION prism_crypt.status() IS 'One row a check: key source, fingerprint, active versions, hardware, versions';
+COMMENT ON FUNCTION prism_crypt.status() IS 'One row per check: key source, fingerprint, active versions, hardware, versions';

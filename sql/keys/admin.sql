@@ -1,5 +1,5 @@
--- The functions that change keys run with the rights of the extension's owner, because nobody else may write to the
--- tables. Who may call them is a matter of EXECUTE. They record the session's user.
+-- The functions that change keys run with the rights of the extension's owner, because nobody else may write to the tables.
+-- EXECUTE decides who may call them. They record the session user.
 
 CREATE FUNCTION prism_crypt._wrap_new_key(
   version integer, keyset text, OUT wrapped bytea, OUT master_fingerprint text
@@ -29,16 +29,16 @@ CREATE FUNCTION prism_crypt._rewrap_index_key(
 COMMENT ON FUNCTION prism_crypt._rewrap_index_key(text) IS
   'The index key of a keyset, wrapped anew under the first master key. Internal';
 
--- How long a function on keys waits for others: as long as the caller's lock_timeout says, but not for ever.
+-- How long a function on keys waits for others: as long as the caller's lock_timeout says, but never for ever.
 CREATE FUNCTION prism_crypt._patience(seconds double precision) RETURNS double precision
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE WHEN t.own > 0 THEN t.own ELSE $1 END
   FROM (SELECT extract(epoch FROM current_setting('lock_timeout')::interval)::double precision) AS t (own)
 $$;
 COMMENT ON FUNCTION prism_crypt._patience(double precision) IS
-  'lock_timeout in seconds, or this where it is off. Internal';
+  'lock_timeout in seconds, or this number if it is off. Internal';
 
--- Gives the setting of before, to be set again at the end; an error sets it again by itself.
+-- Gives the previous setting, to be restored at the end; an error restores it by itself.
 CREATE FUNCTION prism_crypt._limit_waits(seconds double precision) RETURNS text
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -48,7 +48,7 @@ BEGIN
   RETURN own;
 END $$;
 COMMENT ON FUNCTION prism_crypt._limit_waits(double precision) IS
-  'Makes lock_timeout so many seconds at most, in this transaction; gives what it was. Internal';
+  'Limits lock_timeout to so many seconds, in this transaction; gives what it was. Internal';
 
 CREATE FUNCTION prism_crypt._require_keyset(keyset text, hint text) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -62,11 +62,11 @@ COMMENT ON FUNCTION prism_crypt._require_keyset(text, text) IS 'Raises an error 
 CREATE FUNCTION prism_crypt._lock_keys(exclusively boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_keys_wrapper';
 COMMENT ON FUNCTION prism_crypt._lock_keys(boolean) IS
-  'Locks all keys for a change of some, or alone, by a lock that no statement takes. Internal';
+  'Locks all keys for a change, shared or exclusively, with a lock that no statement takes. Internal';
 
--- First of all, and in the mode that the change needs: a mode that is raised later is a deadlock with rotate_master_key().
--- Rows of keyset are locked after it. The mode on the tables is that of any change of their rows; it does not conflict with
--- ANALYZE, which the owner of the database may keep going.
+-- This lock is taken first, and in the mode that the change needs: raising the mode later would cause a deadlock with
+-- rotate_master_key(). Rows of keyset are locked after it. The tables are locked as for any change of their rows, which does
+-- not conflict with ANALYZE: the owner of the database may keep one running.
 CREATE FUNCTION prism_crypt._lock_key_tables(exclusively boolean DEFAULT false) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -75,7 +75,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._lock_key_tables(boolean) IS 'What every change of keys begins with. Internal';
 
--- Whoever waits for locks looks at the catalogs and at the keys afterwards, and must see what was committed meanwhile.
+-- Functions that wait for locks look at the catalogs and at the keys afterwards, and must see what was committed meanwhile.
 CREATE FUNCTION prism_crypt._require_read_committed(what text) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -87,9 +87,9 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_read_committed(text) IS
-  'Raises an error where a statement does not see what others commit. Internal';
+  'Raises an error if a statement does not see what others commit. Internal';
 
--- Every keyset has an index key from its first data key on: values are compared by it also where none is searchable.
+-- Every keyset has an index key from its first data key on: values are compared with it even if none is searchable.
 CREATE FUNCTION prism_crypt._make_index_key(keyset text, generation integer, reason text) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -121,7 +121,7 @@ BEGIN
   END IF;
   -- Before the lock: the lock's record in the log, once flushed, makes this step durable too.
   new_version := nextval('prism_crypt.data_key_version_seq');
-  -- Rows of keys may have been loaded without the sequence, as replication does it.
+  -- Rows of keys may have been loaded without the sequence, as in replication.
   WHILE (SELECT s.last_value FROM prism_crypt.data_key_version_seq AS s) < (SELECT max(k.version) FROM prism_crypt.data_key AS k)
      OR EXISTS (SELECT FROM prism_crypt.data_key AS k WHERE k.version = new_version) LOOP
     new_version := nextval('prism_crypt.data_key_version_seq');
@@ -135,7 +135,7 @@ BEGIN
   WHERE k.keyset = rotate_key.keyset AND k.state = 'active';
   INSERT INTO prism_crypt.data_key (version, keyset, state, wrapped, master_fingerprint, reason)
   VALUES (new_version, rotate_key.keyset, 'active', new_key.wrapped, new_key.master_fingerprint, rotate_key.reason);
-  -- A count that is there already belongs to a row of data_key that somebody deleted. It stays: it may only be too high.
+  -- If there is a count already, it belongs to a row of data_key that somebody deleted. It stays: at worst it is too high.
   INSERT INTO prism_crypt.data_key_usage (version) VALUES (new_version) ON CONFLICT DO NOTHING;
   SELECT max(i.generation) AS last, bool_or(i.state = 'active') AS is_active INTO index_key
   FROM prism_crypt.index_key AS i WHERE i.keyset = rotate_key.keyset;
@@ -226,7 +226,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt.rotate_master_key(text) IS
   'Wraps the data and index keys of a keyset (default: of all) under the first master key; gives the number of data keys. Touches no value';
 
--- A key that is not the active one, and not destroyed, locked for a change of its state.
+-- Locks a key that is neither active nor destroyed, to change its state.
 CREATE FUNCTION prism_crypt._lock_old_key(version integer, hint_if_active text) RETURNS prism_crypt.data_key
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

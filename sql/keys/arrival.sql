@@ -1,9 +1,9 @@
--- Rows of keys that were made elsewhere: an apply worker brings them, a restore, somebody by hand. The order of an index on
--- encrypted values goes by the index key that is known for each value: an index that was built before knows another order,
--- and would miss rows. None is trusted from then on, until it is built anew.
+-- Rows of keys that were made elsewhere and are brought by an apply worker, a restore, or by hand. The order of an index on
+-- encrypted values depends on the index key that is known for each value: an index that was built before has another order, and
+-- would miss rows. From then on no such index is used until it is rebuilt.
 --
--- Rows that this transaction made itself (created_at is its start) change no order: whoever makes a key sees to the indexes.
--- All triggers are ALWAYS ones, because apply workers fire no others.
+-- Rows that this transaction made itself (created_at is its start) change no order: the function that makes a key takes care of
+-- the indexes. All triggers are ALWAYS triggers, because apply workers fire no others.
 
 CREATE FUNCTION prism_crypt._is_logical_worker() RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_is_logical_worker_wrapper';
@@ -14,7 +14,8 @@ CREATE FUNCTION prism_crypt._lock_for_reading(relation oid) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_for_reading_wrapper';
 COMMENT ON FUNCTION prism_crypt._lock_for_reading(oid) IS 'Locks a relation of any kind, in SHARE mode. Internal';
 
--- An apply worker builds them anew if it can, without running functions of others while the tables are locked. A restore does not: its values may come later, and its keys.
+-- An apply worker rebuilds the indexes if it can, without running functions of others while the tables are locked. A restore does
+-- not, because its values and keys may come later.
 CREATE FUNCTION prism_crypt._renew_indexes(indexes regclass[]) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -52,9 +53,9 @@ BEGIN
       'the tags, if it was going on.';
 END $$;
 COMMENT ON FUNCTION prism_crypt._renew_indexes(regclass[]) IS
-  'Builds indexes of another order anew, or marks them invalid. Internal';
+  'Rebuilds indexes of another order, or marks them invalid. Internal';
 
--- Tables with indexes on values of a keyset whose tags are not those of its index key.
+-- Tables with indexes on values of a keyset whose tags are not from its index key.
 CREATE FUNCTION prism_crypt._indexed_old_tags(keyset text) RETURNS regclass[]
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce(array_agg(t.relation), '{}')
@@ -64,17 +65,17 @@ $$;
 COMMENT ON FUNCTION prism_crypt._indexed_old_tags(text) IS
   'Tables where indexed values of a keyset have search tags of another index key. Internal';
 
--- `certain`: values may have other tags though none is to be seen, as while they are tagged anew.
+-- `certain`: values may have other tags although none are visible, for example while they are tagged again.
 CREATE FUNCTION prism_crypt._take_index_order(keyset text, certain boolean) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   is_worker CONSTANT boolean := prism_crypt._is_logical_worker();
-  -- A worker begins again by itself.
+  -- A worker starts again by itself.
   own_timeout CONSTANT text := prism_crypt._limit_waits(CASE WHEN is_worker THEN 60 ELSE 600 END);
   relations regclass[];
   indexes regclass[];
 BEGIN
-  -- Indexes that are under way are waited for; those that begin later see this row.
+  -- This waits for index builds that are under way; builds that begin later see this row.
   PERFORM prism_crypt._lock_searched_tables(false);
   IF NOT EXISTS (SELECT FROM prism_crypt._search_indexes()) THEN
     PERFORM set_config('lock_timeout', own_timeout, true);
@@ -82,7 +83,7 @@ BEGIN
   END IF;
   IF NOT certain THEN
     IF is_worker THEN
-      -- Whoever writes is waited for; nobody who reads has to wait.
+      -- This waits for writers; readers don't have to wait.
       PERFORM prism_crypt._lock_for_reading(t.relation)
       FROM (SELECT DISTINCT i.relation FROM prism_crypt._search_indexes() AS i ORDER BY 1) AS t;
     END IF;
@@ -93,14 +94,14 @@ BEGIN
     END IF;
   END IF;
   IF is_worker THEN
-    -- No statement may run that has compared a value by the old key already. A worker tries again by itself.
+    -- No statement may be running that has already compared a value by the old key. A worker tries again by itself.
     PERFORM prism_crypt._require_no_concurrent_build();
     PERFORM prism_crypt._lock_searched_tables(true);
   END IF;
   SELECT array_agg(i.index ORDER BY i.index) INTO indexes
   FROM (SELECT DISTINCT s.index FROM prism_crypt._search_indexes() AS s JOIN pg_index AS x ON x.indexrelid = s.index
         WHERE (certain OR s.relation = ANY (relations))
-          -- What is distrusted already stays so; a worker tries to build it.
+          -- Indexes that are already invalid stay so, but a worker tries to build them.
           AND (x.indisvalid OR is_worker)) AS i;
   IF indexes IS NOT NULL THEN
     PERFORM prism_crypt._renew_indexes(indexes);
@@ -108,13 +109,14 @@ BEGIN
   PERFORM set_config('lock_timeout', own_timeout, true);
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_index_order(text, boolean) IS
-  'Sees to the indexes after the index key that is known for values has changed. Internal';
+  'Updates the indexes after the index key that is known for values has changed. Internal';
 
--- Where another index key was known, each value is outdated by the one or by the other. Rows of one command come together.
+-- If another index key was known, every value is outdated by one key or the other. Rows of one command count as arriving
+-- together.
 CREATE FUNCTION prism_crypt._index_key_arrived() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  -- A restore knew the key before, so every index has its order.
+  -- A restore knew the key before, so every index has the order of that key.
   IF TG_OP = 'INSERT' AND prism_crypt._is_carried(NEW.keyset, NEW.generation) THEN
     RETURN NULL;
   END IF;
@@ -124,7 +126,7 @@ BEGIN
       AND (o.xmin::text || ' ' || o.cmin::text) <> (i.xmin::text || ' ' || i.cmin::text)));
   RETURN NULL;
 END $$;
-COMMENT ON FUNCTION prism_crypt._index_key_arrived() IS 'Sees to the indexes when an index key comes. Internal';
+COMMENT ON FUNCTION prism_crypt._index_key_arrived() IS 'Updates the indexes when an index key arrives. Internal';
 
 CREATE TRIGGER index_key_loaded
   AFTER INSERT ON prism_crypt.index_key
@@ -135,7 +137,7 @@ CREATE TRIGGER index_key_replaced
   FOR EACH ROW WHEN (NEW.state = 'active' AND (OLD.keyset <> NEW.keyset OR OLD.generation <> NEW.generation))
   EXECUTE FUNCTION prism_crypt._index_key_arrived();
 
--- The index key that counts for a value is found by its data key.
+-- The index key for a value is found through its data key.
 CREATE FUNCTION prism_crypt._data_key_arrived() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -143,7 +145,7 @@ DECLARE
   indexes regclass[];
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    -- Values have no other tags before an index key was replaced.
+    -- Until an index key is replaced, values have no other tags.
     IF NOT prism_crypt._is_carried(NEW.version) AND EXISTS (SELECT FROM prism_crypt.index_key AS i
                WHERE i.keyset = NEW.keyset AND i.state = 'active' AND i.generation > 1) THEN
       PERFORM prism_crypt._take_index_order(NEW.keyset, false);
@@ -161,7 +163,7 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-COMMENT ON FUNCTION prism_crypt._data_key_arrived() IS 'Sees to the indexes when a data key comes, or is destroyed. Internal';
+COMMENT ON FUNCTION prism_crypt._data_key_arrived() IS 'Updates the indexes when a data key arrives, or is destroyed. Internal';
 
 CREATE TRIGGER data_key_loaded
   AFTER INSERT ON prism_crypt.data_key
@@ -171,8 +173,8 @@ CREATE TRIGGER data_key_lost
   AFTER UPDATE ON prism_crypt.data_key
   FOR EACH ROW WHEN (OLD.state <> 'destroyed' AND NEW.state = 'destroyed')
   EXECUTE FUNCTION prism_crypt._data_key_arrived();
--- Tags that an index key made are good without it; those of others are not, and it is only known before it goes which they
--- are. Then an index holds nothing by which it could be built anew.
+-- Tags that this index key made stay usable without it; tags of other index keys don't, and only before the key goes is it
+-- known which ones those are. Afterwards an index has nothing from which it could be rebuilt.
 CREATE FUNCTION prism_crypt._keys_leave() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -195,7 +197,7 @@ BEGIN
   END IF;
   RETURN OLD;
 END $$;
-COMMENT ON FUNCTION prism_crypt._keys_leave() IS 'Sees to the indexes before keys go. Internal';
+COMMENT ON FUNCTION prism_crypt._keys_leave() IS 'Updates the indexes before keys go. Internal';
 
 CREATE TRIGGER data_key_removed
   BEFORE DELETE ON prism_crypt.data_key

@@ -1,5 +1,5 @@
--- Keys that a dump carries to where it begins (src/keyring/carried.rs). Rows of the tables of keys themselves come later in a
--- restore, where pg_dump's order has them; values and index builds that need keys before find them here.
+-- Keys that a dump carries at its beginning (src/keyring/carried.rs). The rows of the key tables themselves come later in a
+-- restore, where pg_dump's order puts them; values and index builds that need keys earlier find them here.
 
 CREATE TABLE prism_crypt.carried_key (
   version            integer UNIQUE,
@@ -11,7 +11,7 @@ CREATE TABLE prism_crypt.carried_key (
   UNIQUE (keyset, generation)
 );
 COMMENT ON TABLE prism_crypt.carried_key IS
-  'Wrapped keys that a restore brought before its rows; they open values as long as data_key and index_key lack them';
+  'Wrapped keys that a restore brought before the rows of keys; they open values as long as data_key and index_key lack them';
 COMMENT ON COLUMN prism_crypt.carried_key.version IS 'The key version of a data key';
 COMMENT ON COLUMN prism_crypt.carried_key.keyset IS 'Keyset it belongs to';
 COMMENT ON COLUMN prism_crypt.carried_key.generation IS 'The generation of an index key';
@@ -31,10 +31,10 @@ CREATE TYPE prism_crypt.key_rows (
   INPUT = prism_crypt._key_rows_in, OUTPUT = prism_crypt._key_rows_out, LIKE = pg_catalog.int4
 );
 COMMENT ON TYPE prism_crypt.key_rows IS
-  'Holds nothing. Shown, it is the wrapped keys that there are just then; read, it brings them along. For dumps';
+  'Holds nothing. Its output is the wrapped keys of that moment; its input loads them. For dumps';
 
--- Not the extension's: pg_dump writes no definitions of its members. So it is made with the first key, and DROP EXTENSION
--- asks for CASCADE where there are keys.
+-- The view is not a member of the extension, because pg_dump writes no definitions of members. So it is made with the first
+-- key, and DROP EXTENSION needs CASCADE if there are keys.
 CREATE FUNCTION prism_crypt._make_carrier() RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -59,7 +59,7 @@ EXCEPTION WHEN duplicate_table OR unique_violation THEN
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_carrier() IS 'Makes the view by which dumps carry the keys. Internal';
 
--- TRUNCATE leaves no dead rows. But whoever may ANALYZE the table can keep it from being truncated; nobody else can keep its rows.
+-- TRUNCATE leaves no dead rows. But whoever may ANALYZE the table can prevent that; nobody can prevent deleting its rows.
 CREATE FUNCTION prism_crypt._forget_carried_keys() RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -1,6 +1,6 @@
--- The end of a key's life. What is destroyed here is gone, so it is proved first that nothing needs it.
+-- The end of a key's life. What is destroyed here is gone, so these functions first prove that nothing needs it.
 
--- Other transactions of this database that began before a moment, and so may hold values that no census sees.
+-- Other transactions of this database that began before a moment, and so may hold values that a census does not see.
 CREATE FUNCTION prism_crypt._older_transactions(began_before timestamptz, OUT who text) RETURNS SETOF text
   LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT format('process %s, since %s', a.pid, a.xact_start)
@@ -8,18 +8,18 @@ CREATE FUNCTION prism_crypt._older_transactions(began_before timestamptz, OUT wh
   WHERE d.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start < $1
     AND a.backend_type <> 'autovacuum worker'
   UNION ALL
-  -- When they began is not known.
+  -- It is not known when they began.
   SELECT format('prepared transaction %L', p.gid) FROM pg_prepared_xacts AS p WHERE p.database = current_database()
 $$;
 COMMENT ON FUNCTION prism_crypt._older_transactions(timestamptz) IS
   'Other transactions of this database that began before a moment. Internal';
 
--- Sessions of this database that are in a transaction now, by numbers that are never given again while the server runs. Every
--- transaction has such a lock on itself from its beginning to its end.
+-- Sessions of this database that are in a transaction now, by numbers that are never reused while the server runs. Every
+-- transaction holds such a lock on itself from beginning to end.
 CREATE FUNCTION prism_crypt._open_transactions() RETURNS text[]
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  -- A session that came meanwhile is not to be missed.
+  -- A session that connected meanwhile must not be missed.
   PERFORM pg_stat_clear_snapshot();
   RETURN ARRAY(
     SELECT format('%s %s', l.pid, l.virtualtransaction)
@@ -32,7 +32,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._open_transactions() IS
   'Other transactions of this database that are running, by process and virtual transaction id. Internal';
 
--- Those of them that still run, and prepared transactions, of which nobody knows when they began.
+-- Those of them that are still running, and prepared transactions, because nobody knows when these began.
 CREATE FUNCTION prism_crypt._still_running(transactions text[]) RETURNS text
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -80,8 +80,9 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
   'Raises an error while there are values of a key version. Internal';
 
--- Nothing is left of a version when (1) a census finds nothing, (2) every transaction that was running then has ended, and
--- (3) another census finds nothing: whoever is running at (3) began after (1), and saw no value that it could have copied.
+-- Nothing is left of a version when (1) a census finds nothing, (2) every transaction that was running then has ended, and (3)
+-- another census finds nothing: every transaction that is running at (3) began after (1), and saw no value that it could have
+-- copied.
 CREATE FUNCTION prism_crypt._prove_unused(version integer) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -121,7 +122,7 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_reason(text, text, boolean) IS
-  'Raises an error where force is used without a reason. Internal';
+  'Raises an error if force is used without a reason. Internal';
 
 -- Overwrites the wrapped key and says where copies of it stay.
 CREATE FUNCTION prism_crypt._overwrite_key(version integer, reason text, event text) RETURNS void
@@ -140,7 +141,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._overwrite_key(integer, text, text) IS 'Overwrites a wrapped key. Internal';
 
--- A btree index keeps values, also ones that are gone from its table, to find the way by. Those that it has to open (without a
+-- A btree index keeps values to navigate by, even values that are gone from its table. Those that it has to open (without a
 -- search tag, or with an old one) can't be opened any more once their key is destroyed. A hash index keeps no values, but may
 -- have been built with tags that only the key gives.
 CREATE FUNCTION prism_crypt._indexes_to_rebuild(keyset text) RETURNS regclass[]
@@ -156,7 +157,7 @@ $$;
 COMMENT ON FUNCTION prism_crypt._indexes_to_rebuild(text) IS
   'Indexes that may have to open values of a keyset. Internal';
 
--- Locks the tables of these indexes for as long as it takes to build them anew, as many as others leave; gives the rest.
+-- Locks the tables of these indexes until they are rebuilt, as far as others leave them; gives the rest.
 CREATE FUNCTION prism_crypt._lock_for_loss(indexes regclass[]) RETURNS oid[]
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -236,7 +237,7 @@ BEGIN
   PERFORM prism_crypt._require_reason('destroying a keyset', destroy_keyset.reason, force),
     prism_crypt._require_read_committed('destroying a keyset');
   PERFORM prism_crypt._lock_key_tables();
-  -- As rotate_key() does: no key may be added meanwhile.
+  -- As in rotate_key(): no key may be added meanwhile.
   PERFORM 1 FROM prism_crypt.keyset AS k WHERE k.name = destroy_keyset.keyset FOR UPDATE;
   PERFORM prism_crypt._require_keyset(destroy_keyset.keyset, 'prism_crypt.key_status lists them.');
   SELECT coalesce(array_agg(k.version ORDER BY k.version), '{}') INTO versions
@@ -256,7 +257,7 @@ BEGIN
   FOREACH version IN ARRAY versions LOOP
     PERFORM prism_crypt._overwrite_key(version, destroy_keyset.reason, 'destroy_keyset');
   END LOOP;
-  -- Without it nobody can guess at the plaintexts by their search tags.
+  -- Without the index key, nobody can test guesses of plaintexts against search tags.
   PERFORM prism_crypt._overwrite_index_key(destroy_keyset.keyset);
   PERFORM prism_crypt._renew_by_key(indexes, left_out, 'loss');
   PERFORM prism_crypt._tell_what_remains(

@@ -1,6 +1,6 @@
--- What an apply worker does with rows of our own tables. A publication FOR ALL TABLES sends them all; PostgreSQL can leave
--- none out. Jobs and the audit log are about the server that they come from, and are not taken. Keys are: also where they are
--- already, copied by hand before. In no other process do these triggers do anything.
+-- What an apply worker does with rows of our own tables. A publication FOR ALL TABLES sends them all; PostgreSQL can leave none
+-- out. Jobs and the audit log are about the server that they come from, and are not applied. Keys are applied, even if they are
+-- already there because they were copied by hand. In all other processes these triggers do nothing.
 
 CREATE FUNCTION prism_crypt._leave_replicated_row() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -33,8 +33,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._raise_other_key(text, text) IS 'Raises an error about two different keys. Internal';
 
--- A row of the same key that is there was copied before, and takes what has happened to it since. One that was destroyed
--- here stays so.
+-- A row of the same key that is already there was copied before, and takes over what has happened to it since. A key that was
+-- destroyed here stays destroyed.
 CREATE FUNCTION prism_crypt._take_replicated_data_key() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -48,7 +48,7 @@ BEGIN
     PERFORM prism_crypt._raise_other_key('data_key', format('key of version %s', NEW.version));
   END IF;
   IF NEW.state = 'active' AND old.state IS DISTINCT FROM 'destroyed' THEN
-    -- Rows come in any order: the one that says so may still come.
+    -- Rows arrive in any order: the one that says so may still arrive.
     UPDATE prism_crypt.data_key AS k SET state = 'decrypt_only', retired_at = NEW.created_at
     WHERE k.keyset = NEW.keyset AND k.state = 'active' AND k.version < NEW.version;
   END IF;
@@ -62,7 +62,7 @@ BEGIN
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_replicated_data_key() IS
-  'Takes a replicated data key also where it is already. Internal';
+  'Applies a replicated data key, even if it is already there. Internal';
 
 CREATE FUNCTION prism_crypt._take_replicated_index_key() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -92,9 +92,9 @@ BEGIN
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_replicated_index_key() IS
-  'Takes a replicated index key also where it is already. Internal';
+  'Applies a replicated index key, even if it is already there. Internal';
 
--- Names and intervals are this server's where it has them; a count of seals is never taken down.
+-- This server keeps its own names and intervals if it has any; a count of seals is never lowered.
 CREATE FUNCTION prism_crypt._keep_own_row() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -107,7 +107,7 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-COMMENT ON FUNCTION prism_crypt._keep_own_row() IS 'Skips a replicated row that is there already. Internal';
+COMMENT ON FUNCTION prism_crypt._keep_own_row() IS 'Skips a replicated row that is already there. Internal';
 
 CREATE TRIGGER data_key_replicated BEFORE INSERT ON prism_crypt.data_key
   FOR EACH ROW EXECUTE FUNCTION prism_crypt._take_replicated_data_key();

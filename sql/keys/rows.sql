@@ -1,7 +1,7 @@
 -- Rows of keys that a restore brings, in whatever order and by whatever means.
 
--- Keys may be loaded before everything else, and come again with the rest. Where such a row is there already, it stays.
--- One that differs is a duplicate: an error.
+-- Keys may be loaded before everything else, and again with the rest. A row that is already there stays. A row that differs
+-- from it is a duplicate: an error.
 CREATE FUNCTION prism_crypt._keep_same_row() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -13,7 +13,7 @@ BEGIN
   END IF;
   RETURN NEW;
 END $$;
-COMMENT ON FUNCTION prism_crypt._keep_same_row() IS 'Leaves a row out that is there already. Internal';
+COMMENT ON FUNCTION prism_crypt._keep_same_row() IS 'Skips a row that is already there. Internal';
 
 CREATE TRIGGER keep_same_row BEFORE INSERT ON prism_crypt.keyset FOR EACH ROW
   EXECUTE FUNCTION prism_crypt._keep_same_row('t.name = $1.name AND t IS NOT DISTINCT FROM $1');
@@ -24,7 +24,7 @@ CREATE TRIGGER keep_same_row BEFORE INSERT ON prism_crypt.index_key FOR EACH ROW
     't.keyset = $1.keyset AND t.generation = $1.generation AND t IS NOT DISTINCT FROM $1');
 CREATE TRIGGER keep_same_row BEFORE INSERT ON prism_crypt.audit_log FOR EACH ROW
   EXECUTE FUNCTION prism_crypt._keep_same_row('t.id = $1.id AND t IS NOT DISTINCT FROM $1');
--- What was sealed since counts too.
+-- Seals since then may have raised the count.
 CREATE TRIGGER keep_same_row BEFORE INSERT ON prism_crypt.data_key_usage FOR EACH ROW
   EXECUTE FUNCTION prism_crypt._keep_same_row('t.version = $1.version AND t.seals_reserved >= $1.seals_reserved');
 ALTER TABLE prism_crypt.keyset ENABLE ALWAYS TRIGGER keep_same_row;
@@ -38,8 +38,8 @@ COMMENT ON TRIGGER keep_same_row ON prism_crypt.index_key IS 'Rows may be loaded
 COMMENT ON TRIGGER keep_same_row ON prism_crypt.audit_log IS 'Rows may be loaded a second time';
 COMMENT ON TRIGGER keep_same_row ON prism_crypt.data_key_usage IS 'Rows may be loaded a second time';
 
--- pg_restore --disable-triggers turns off every trigger of these tables, those that fire ALWAYS too, and makes ordinary
--- ones of them afterwards. Nothing turns off a CHECK. It does what must not be left out then.
+-- pg_restore --disable-triggers turns off every trigger of these tables, even those that fire ALWAYS, and makes them ordinary
+-- triggers afterwards. Nothing turns off a CHECK, so a CHECK does what must not be left out then.
 
 CREATE FUNCTION prism_crypt._keys_change() RETURNS boolean
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_keys_change_wrapper';
@@ -54,7 +54,7 @@ CREATE FUNCTION prism_crypt._fires(trigger name) RETURNS boolean
 $$;
 COMMENT ON FUNCTION prism_crypt._fires(name) IS 'Whether a trigger of the tables of keys would fire now. Internal';
 
--- Indexes that were built before this row came may have taken old tags for good ones.
+-- Indexes that were built before this row arrived may have taken old tags for current ones.
 CREATE FUNCTION prism_crypt._heed_key_row(trigger name, replaced boolean) RETURNS boolean
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -66,7 +66,7 @@ BEGIN
   END IF;
   PERFORM prism_crypt._keys_change();
   IF coalesce(replaced, prism_crypt._has_outdated_tags()) THEN
-    -- Those that are under way are waited for; those that begin later see this row.
+    -- This waits for index builds that are under way; builds that begin later see this row.
     own_timeout := prism_crypt._limit_waits(600);
     PERFORM prism_crypt._lock_searched_tables(false);
     PERFORM set_config('lock_timeout', own_timeout, true);
@@ -81,7 +81,7 @@ BEGIN
   RETURN true;
 END $$;
 COMMENT ON FUNCTION prism_crypt._heed_key_row(name, boolean) IS
-  'What the triggers of the tables of keys do at least, where they don''t fire; true. Internal';
+  'The minimum that the triggers of the key tables do, if they don''t fire; true. Internal';
 
 -- For a data key: whether any index key was replaced.
 ALTER TABLE prism_crypt.data_key ADD CONSTRAINT heeded CHECK (
@@ -89,5 +89,5 @@ ALTER TABLE prism_crypt.data_key ADD CONSTRAINT heeded CHECK (
 ALTER TABLE prism_crypt.index_key ADD CONSTRAINT heeded CHECK (
   prism_crypt._heed_key_row('index_key_changed',
     state OPERATOR(pg_catalog.=) 'active' AND retagged_at IS NULL AND NOT prism_crypt._is_carried(keyset, generation)));
-COMMENT ON CONSTRAINT heeded ON prism_crypt.data_key IS 'Does what triggers would that don''t fire';
-COMMENT ON CONSTRAINT heeded ON prism_crypt.index_key IS 'Does what triggers would that don''t fire';
+COMMENT ON CONSTRAINT heeded ON prism_crypt.data_key IS 'Does what triggers would do, if they don''t fire';
+COMMENT ON CONSTRAINT heeded ON prism_crypt.index_key IS 'Does what triggers would do, if they don''t fire';

@@ -1,16 +1,16 @@
--- State and administration live in a schema of a fixed name. CREATE fails where somebody else made it before: what is
--- looked up there by name must be ours.
+-- State and administration are in a schema with a fixed name. CREATE fails if somebody else made it before: what is looked up
+-- there by name must be ours.
 CREATE SCHEMA prism_crypt;
 COMMENT ON SCHEMA prism_crypt IS 'prism_crypt: keys, their administration and status';
 
 CREATE SEQUENCE prism_crypt.data_key_version_seq AS integer NO CYCLE;
 COMMENT ON SEQUENCE prism_crypt.data_key_version_seq IS
-  'Key versions. A sequence, so that a version is never given twice, not even after a rollback';
+  'Key versions. A sequence, so that no version is given twice, not even after a rollback';
 
 CREATE TABLE prism_crypt.keyset (
   name              text PRIMARY KEY CHECK (name ~ '^[a-z_][a-z0-9_.-]{0,62}$'),
   description       text,
-  -- A cryptoperiod well inside the two years at most that NIST SP 800-57 part 1 (5.3.6) has for such keys.
+  -- A cryptoperiod well within the two years that NIST SP 800-57 part 1 (5.3.6) allows for such keys at most.
   rotation_interval interval DEFAULT '90 days' CHECK (rotation_interval > '0'),
   created_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
   created_by        text NOT NULL DEFAULT SESSION_USER
@@ -55,8 +55,8 @@ COMMENT ON COLUMN prism_crypt.data_key.disabled_at IS 'When it was disabled; nul
 COMMENT ON COLUMN prism_crypt.data_key.destroyed_at IS 'When it was destroyed';
 COMMENT ON COLUMN prism_crypt.data_key.reason IS 'Why its state was last changed';
 
--- One at a time: a new one takes the place of the old one in every index at once, and what was made with the old one is
--- made anew from the plaintext, so nothing needs the old one any more.
+-- There is one index key at a time: a new one replaces the old one in every index at once, and what was made with the old one
+-- is made again from the plaintext, so nothing needs the old one any more.
 CREATE TABLE prism_crypt.index_key (
   keyset             text NOT NULL,
   generation         integer NOT NULL CHECK (generation BETWEEN 1 AND 255),
@@ -111,18 +111,18 @@ CREATE FUNCTION prism_crypt._data_key_changed() RETURNS trigger
   LANGUAGE c AS 'MODULE_PATHNAME', 'data_key_changed_wrapper';
 COMMENT ON FUNCTION prism_crypt._data_key_changed() IS 'Tells every session that the data keys changed';
 
--- For each row, because logical replication fires no others; TRUNCATE has no rows.
+-- FOR EACH ROW, because logical replication fires only row triggers; TRUNCATE has no rows.
 CREATE TRIGGER data_key_changed
   AFTER INSERT OR UPDATE OR DELETE ON prism_crypt.data_key
   FOR EACH ROW EXECUTE FUNCTION prism_crypt._data_key_changed();
 CREATE TRIGGER data_key_truncated
   AFTER TRUNCATE ON prism_crypt.data_key
   FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._data_key_changed();
--- Also in sessions that replay or restore (session_replication_role = replica).
+-- They fire also in sessions that replay or restore (session_replication_role = replica).
 ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_changed;
 ALTER TABLE prism_crypt.data_key ENABLE ALWAYS TRIGGER data_key_truncated;
-COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
-COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions drop the keys that they keep unlocked';
+COMMENT ON TRIGGER data_key_changed ON prism_crypt.data_key IS 'Makes sessions drop their unlocked keys';
+COMMENT ON TRIGGER data_key_truncated ON prism_crypt.data_key IS 'Makes sessions drop their unlocked keys';
 
 CREATE TRIGGER index_key_changed
   AFTER INSERT OR UPDATE OR DELETE ON prism_crypt.index_key
@@ -132,8 +132,8 @@ CREATE TRIGGER index_key_truncated
   FOR EACH STATEMENT EXECUTE FUNCTION prism_crypt._data_key_changed();
 ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER index_key_changed;
 ALTER TABLE prism_crypt.index_key ENABLE ALWAYS TRIGGER index_key_truncated;
-COMMENT ON TRIGGER index_key_changed ON prism_crypt.index_key IS 'Makes sessions drop the keys that they keep unlocked';
-COMMENT ON TRIGGER index_key_truncated ON prism_crypt.index_key IS 'Makes sessions drop the keys that they keep unlocked';
+COMMENT ON TRIGGER index_key_changed ON prism_crypt.index_key IS 'Makes sessions drop their unlocked keys';
+COMMENT ON TRIGGER index_key_truncated ON prism_crypt.index_key IS 'Makes sessions drop their unlocked keys';
 
 CREATE VIEW prism_crypt.key_status AS
   SELECT k.version, k.keyset, k.state, k.master_fingerprint, k.created_at, k.created_by, k.retired_at, k.disabled_at,

@@ -1,13 +1,13 @@
--- Rotation as a kind of job: which values are due, and what is done with them.
+-- Rotation as a kind of job: which values are due, and what is done to them.
 
 CREATE FUNCTION prism_crypt._has_outdated_tags() RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (SELECT FROM prism_crypt.index_key WHERE state = 'active' AND retagged_at IS NULL)
 $$;
 COMMENT ON FUNCTION prism_crypt._has_outdated_tags() IS
-  'Whether there may be search tags of an index key that was replaced. Internal';
+  'Whether there may be search tags of a replaced index key. Internal';
 
--- The old key versions of a scope that may be read; whether there are disabled keys, and values with outdated tags.
+-- The old key versions of a scope that may be read; whether there are disabled keys, and whether there may be outdated tags.
 CREATE FUNCTION prism_crypt._rotation_keys(
   from_version integer, keyset text, OUT versions integer[], OUT has_disabled boolean, OUT has_outdated_tags boolean
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -16,11 +16,11 @@ CREATE FUNCTION prism_crypt._rotation_keys(
          coalesce(bool_or(k.state = 'disabled'), false), prism_crypt._has_outdated_tags()
   FROM prism_crypt.data_key AS k
 $$;
-COMMENT ON FUNCTION prism_crypt._rotation_keys(integer, text) IS 'What a rotation goes by of the keys. Internal';
+COMMENT ON FUNCTION prism_crypt._rotation_keys(integer, text) IS 'What a rotation needs to know about the keys. Internal';
 
--- What to search by, where an index is on the key version of a column: key_version(column), or a column that is generated
--- as that. Others may be wrong, and are not relied on. The function is ours, whatever its schema is called, and the column of
--- the very type that it takes: for a domain another function of that name might be called.
+-- The expression to search by, if there is an index on the key version of a column: key_version(column), or a column that is
+-- generated as that. Other columns may be wrong, and are not used. The function must be ours, whatever its schema is called,
+-- and the column must have exactly the type that it takes: for a domain, another function of that name might be called.
 CREATE FUNCTION prism_crypt._indexed_key_version(relation regclass, quoted_column text) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_get_indexdef(i.indexrelid, 1, false)
@@ -45,7 +45,7 @@ CREATE FUNCTION prism_crypt._indexed_key_version(relation regclass, quoted_colum
   ORDER BY i.indexrelid LIMIT 1
 $$;
 COMMENT ON FUNCTION prism_crypt._indexed_key_version(regclass, text) IS
-  'An indexed expression that is the key version of a column; null where there is none. Internal';
+  'An indexed expression that is the key version of a column; null if there is none. Internal';
 
 CREATE FUNCTION prism_crypt._rotation_changes(relation regclass, column_name name, scope jsonb) RETURNS prism_crypt._changes
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -66,7 +66,7 @@ DECLARE
   due text[];
   possible text[];
   reencrypt text;
-  -- What a column is set to; and once its row is locked, and values that can't be opened are to stay.
+  -- What a column is set to; and what it is set to once its row is locked, when values that can't be opened are to stay.
   resealed text[];
   resealed_or_kept text[];
   keys record;
@@ -114,7 +114,7 @@ BEGIN
       '(%s, %I) = (SELECT x.v, prism_crypt._key_version(x.v) FROM (SELECT %s OFFSET 0) AS x (v))',
       names[1], key_version_column, resealed_or_kept[1]);
   ELSIF cardinality(names) = 1 THEN
-    -- The condition has seen to it that the value is due.
+    -- The condition has made sure that the value is due.
     changes.assignments := format('%s = %s', names[1], resealed[1]);
     changes.assignments_or_kept := format('%s = %s', names[1], resealed_or_kept[1]);
   ELSE
@@ -123,7 +123,7 @@ BEGIN
       INTO changes.assignments, changes.assignments_or_kept
     FROM unnest(names, due, resealed, resealed_or_kept) WITH ORDINALITY AS u (n, d, r, k, o);
   END IF;
-  -- An outdated search tag is not found by the key version.
+  -- The key version does not find outdated search tags.
   keys := prism_crypt._rotation_keys(from_version, keyset);
   IF cardinality(names) = 1 AND NOT only_tags AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);

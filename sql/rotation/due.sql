@@ -42,7 +42,7 @@ CREATE FUNCTION prism_crypt.rotation_due(
   ORDER BY why.reasons IS NULL, k.created_at
 $$;
 COMMENT ON FUNCTION prism_crypt.rotation_due() IS
-  'The active key of each keyset, and whether it is time for another one; those that are due first';
+  'The active key of each keyset, and whether it is time for another one; keys that are due come first';
 
 CREATE FUNCTION prism_crypt.emergency_rotation(reason text, OUT keyset text, OUT old_version integer, OUT new_version integer)
   RETURNS SETOF record
@@ -66,7 +66,8 @@ BEGIN
       new_version := prism_crypt.rotate_key(keyset, emergency_rotation.reason);
       rotated := rotated + 1;
     EXCEPTION WHEN object_not_in_prerequisite_state OR lock_not_available OR deadlock_detected OR serialization_failure THEN
-      -- Of a tenant, maybe, that brings its own master key; or somebody changes it. The others must not wait for it.
+      -- It may belong to a tenant that brings its own master key; or somebody else is changing it. The other keysets must not
+      -- wait for it.
       new_version := NULL;
       RAISE WARNING 'keyset "%" is not rotated: %', keyset, SQLERRM;
     END;
@@ -76,8 +77,8 @@ BEGIN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = 'no keyset could be rotated', HINT = 'prism_crypt.status() says whether the master key is there.';
   END IF;
-  -- The keys count; what stands in the way of a job must not take them back. A transaction of others may have done something
-  -- to the job, and be open.
+  -- The new keys matter most: trouble with a job must not roll them back. An open transaction of others may have changed the
+  -- job.
   PERFORM set_config('lock_timeout', '200ms', true);
   FOREACH relation IN ARRAY (prism_crypt._rotation_roots()).roots LOOP
     BEGIN
@@ -92,4 +93,4 @@ BEGIN
   RAISE NOTICE 'jobs that wait to be done: %', jobs USING HINT = 'CALL prism_crypt.rotate_all() works them off.';
 END $$;
 COMMENT ON FUNCTION prism_crypt.emergency_rotation(text) IS
-  'A new key for every keyset, now; the old ones only decrypt; and a job for every table, for rotate_all() to work off';
+  'A new key for every keyset, now, so that old keys only decrypt; and a job for every table, for rotate_all() to work off';

@@ -1,7 +1,7 @@
--- What a rotation would have to do, and what stands in its way. Changes nothing: the sample is re-encrypted in a temporary
--- copy, in a subtransaction that is always rolled back, so that it leaves neither locks nor rows in the catalogs.
+-- What a rotation would have to do, and what stands in its way. It changes nothing: the sample is re-encrypted in a temporary
+-- copy, in a subtransaction that is always rolled back, so that neither locks nor rows in the catalogs are left.
 
--- What stands in the way of one table for this role. Others' tables are looked at, so nothing here runs what belongs to them.
+-- What stands in the way of rotating one table as this role. The table may belong to others, so nothing here runs their code.
 CREATE FUNCTION prism_crypt._rotation_blockers(relation regclass) RETURNS text[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -19,7 +19,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_blockers(regclass) IS 'What stands in the way of a rotation. Internal';
 
--- Seconds a row in this table's last rotation; null where there was none to speak of.
+-- Seconds per row in this table's last rotation of at least 1000 rows; null if there was none.
 CREATE FUNCTION prism_crypt._last_pace(relation regclass, note bigint) RETURNS double precision
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -32,8 +32,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._last_pace(regclass, bigint) IS 'How long a row took when the table was last rotated. Internal';
 
--- The type of a column with its modifier. Of a domain it is the type that it is over, without one: the modifier would have
--- every value sealed anew.
+-- The type of a column with its modifier. For a domain it is the base type without a modifier, because with the modifier every
+-- value would be sealed again.
 CREATE FUNCTION prism_crypt._base_of_column(type oid, modifier integer) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE base (type, modifier) AS (
@@ -45,7 +45,7 @@ CREATE FUNCTION prism_crypt._base_of_column(type oid, modifier integer) RETURNS 
 $$;
 COMMENT ON FUNCTION prism_crypt._base_of_column(oid, integer) IS 'The type of a column without domains. Internal';
 
--- Whether values inside of values of a type are of domains with CHECKs, which are functions of others.
+-- Whether values of a type contain values of domains with CHECKs, which are functions of others.
 CREATE FUNCTION prism_crypt._has_checks_inside(type oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE parts (type, inside) AS (
@@ -68,13 +68,13 @@ CREATE FUNCTION prism_crypt._has_checks_inside(type oid) RETURNS boolean
 $$;
 COMMENT ON FUNCTION prism_crypt._has_checks_inside(oid) IS 'Whether a type holds domains with CHECKs. Internal';
 
--- The columns that a sample has: re-encrypting the others would run CHECKs.
+-- The columns that a sample has: re-encrypting other columns would run CHECKs.
 CREATE FUNCTION prism_crypt._sample_columns(relation regclass) RETURNS SETOF pg_attribute
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT a FROM pg_attribute AS a
   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
     AND NOT coalesce(prism_crypt._rotatable_kind(a.atttypid) = 'nested' AND prism_crypt._has_checks_inside(a.atttypid), false)
-    -- PostgreSQL looks through all of a type before it makes a table of it, which may take for ever.
+    -- PostgreSQL looks through the whole type before it makes a table with it, which may take for ever.
     AND prism_crypt._is_quickly_checked(a.atttypid)
   ORDER BY a.attnum
 $$;
@@ -86,7 +86,7 @@ CREATE FUNCTION prism_crypt._copy_sample(source oid, copy oid, columns smallint[
 COMMENT ON FUNCTION prism_crypt._copy_sample(oid, oid, smallint[], integer) IS
   'Copies some rows of a table to a temporary one, and runs nothing of the table''s owner. Internal';
 
--- Makes an empty copy of a table for the sample. Of domains it takes the type that they are over, for CHECKs are functions of
+-- Makes an empty copy of a table for the sample. It replaces domains by their base types, because CHECKs are functions of
 -- others.
 CREATE FUNCTION prism_crypt._make_sample_table(relation regclass) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -112,8 +112,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_sample_table(regclass) IS 'Makes an empty copy of a table. Internal';
 
--- Gives the copy the indexes of the table, as far as they are btree and hash ones of plain columns: expressions and predicates
--- are functions of others. An index on values that are not searchable opens them at every step, and is left out.
+-- Gives the copy the btree and hash indexes of the table on plain columns: expressions and predicates are functions of others.
+-- An index on values that are not searchable would open them at every step, so it is left out.
 CREATE FUNCTION prism_crypt._index_sample_table(relation regclass) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -173,9 +173,9 @@ EXCEPTION WHEN SQLSTATE 'PC000' THEN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotate_sample(regclass, integer) IS
-  'Measures a rotation with a sample, and leaves nothing of it. Internal';
+  'Measures a rotation with a sample, and leaves nothing behind. Internal';
 
--- How much there is to do for a table, by a sample. What fails, or waits for a second, is a blocker.
+-- How much there is to do for a table, by a sample. If that fails, or waits longer than a second, that is a blocker.
 CREATE FUNCTION prism_crypt._estimate_rotation(
   relation regclass, sample_rows integer, INOUT rows_estimate bigint, OUT rows_due bigint, OUT bytes bigint,
   OUT estimated_time interval, OUT basis text, INOUT blockers text[]
@@ -188,7 +188,7 @@ BEGIN
   PERFORM prism_crypt._saw_unreadable();
   sample := prism_crypt._rotate_sample(relation, sample_rows);
   IF rows_estimate = 0 AND sample.sampled < sample_rows THEN
-    -- Never analyzed, and the sample was all of it.
+    -- The table was never analyzed, and the sample was all of it.
     rows_estimate := sample.sampled;
   END IF;
   rows_due := CASE WHEN sample.sampled > 0 THEN rows_estimate * (sample.due::double precision / sample.sampled) ELSE 0 END;
@@ -216,7 +216,7 @@ EXCEPTION WHEN lock_not_available THEN
   RETURN NULL;
 END $$;
 COMMENT ON FUNCTION prism_crypt._table_bytes(regclass) IS
-  'The size of a table; null where somebody else has it locked. Internal';
+  'The size of a table; null if somebody else has it locked. Internal';
 
 CREATE FUNCTION prism_crypt.plan_rotation(
   sample_rows integer DEFAULT 1000,

@@ -1,4 +1,5 @@
--- The calls. Nothing in a procedure that commits relies on search_path: every name and every operator is qualified.
+-- The procedures to call. Nothing in a procedure that commits relies on search_path: every name and every operator is
+-- qualified.
 
 CREATE FUNCTION prism_crypt._rotation_work(
   kind text, relation regclass, column_name name, key_version_column name, from_version integer, keyset text,
@@ -43,8 +44,8 @@ COMMENT ON PROCEDURE prism_crypt.rotate_batch(
   regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
   'Re-encrypts what is not under the active key of its keyset, in a column or in all of a table, in committed batches';
 
--- The short name. Who may create in this schema can have a procedure of that name called instead, by other types of
--- arguments: nobody can in the schema of the other one.
+-- The short name. Whoever may create objects in this schema can add a procedure of that name with other argument types that is
+-- called instead. Nobody can do that in the schema prism_crypt.
 CREATE PROCEDURE rotate_batch(
   relation regclass, column_name name DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,
   max_rows_per_second double precision DEFAULT NULL, max_replica_lag bigint DEFAULT NULL,
@@ -60,7 +61,7 @@ COMMENT ON PROCEDURE rotate_batch(
   regclass, name, integer, interval, double precision, bigint, integer, integer, text, name, boolean) IS
   'The same as prism_crypt.rotate_batch()';
 
--- What a database has to rotate: tables that are no part of another one, and what no rotation reaches.
+-- What a database has to rotate: tables that are not part of another one, and what no rotation reaches.
 CREATE FUNCTION prism_crypt._rotation_roots(
   OUT roots regclass[], OUT only_generated text, OUT materialized_views text, OUT foreign_tables text
 ) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -75,7 +76,7 @@ CREATE FUNCTION prism_crypt._rotation_roots(
     SELECT h.relation, h.name, h.generated FROM holders AS h
     WHERE h.relkind IN ('r', 'p')
       AND h.relation NOT IN (SELECT i.inhrelid FROM pg_inherits AS i JOIN holders AS p ON p.relation = i.inhparent
-                             -- Children of a foreign table are here all the same.
+                             -- Children of a foreign table are roots themselves.
                              WHERE NOT p.generated AND p.relkind IN ('r', 'p'))
   )
   SELECT coalesce((SELECT array_agg(r.relation::regclass ORDER BY r.relation) FROM roots AS r WHERE NOT r.generated), '{}'),
@@ -101,7 +102,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._raise_not_rotated(text[], integer) IS
   'Raises an error about tables that could not be rotated, if there are any. Internal';
 
--- Every table, with a warning about each that could not be rotated; gives these, and the number of all.
+-- Rotates every table, with a warning about each that could not be rotated; gives these, and the number of all.
 CREATE PROCEDURE prism_crypt._rotate_all(
   kind text, limits prism_crypt._limits, from_version integer, keyset text, INOUT failed text[], INOUT tables integer
 ) LANGUAGE plpgsql AS $$
@@ -120,7 +121,7 @@ BEGIN
       kind, relation, NULL, NULL, from_version, keyset, limits, false, coalesce(work.batches, 0));
     CALL prism_crypt._work_on(work);
     EXIT WHEN work.outcome OPERATOR(pg_catalog.=) 'stopped';
-    -- One that was dropped meanwhile has nothing left.
+    -- A table that was dropped meanwhile has nothing left to rotate.
     IF (work.failure).code IS NOT NULL
        AND EXISTS (SELECT FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation) THEN
       hint := (work.failure).hint;
@@ -144,7 +145,7 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON PROCEDURE prism_crypt._rotate_all(text, prism_crypt._limits, integer, text, text[], integer) IS
-  'What rotate_all() does, without its error in the end. Internal';
+  'What rotate_all() does, without its error at the end. Internal';
 
 CREATE PROCEDURE prism_crypt.rotate_all(
   batch_size integer DEFAULT 1000, pause interval DEFAULT NULL, max_rows_per_second double precision DEFAULT NULL,

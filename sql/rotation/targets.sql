@@ -30,10 +30,10 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_table(regclass) IS
-  'Raises an error where a rotation is asked for something that is not an ordinary table. Internal';
+  'Raises an error if the relation to rotate is not an ordinary table. Internal';
 
 -- PostgreSQL compares the bytes of a referenced value before and after an UPDATE: a new ciphertext counts as a new value. A
--- referenced table has triggers for its foreign keys, which are found by an index; the constraints are not.
+-- referenced table has triggers for its foreign keys, which an index finds; there is no such index for the constraints.
 CREATE FUNCTION prism_crypt._check_referenced(tables regclass[], column_name name) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -60,10 +60,10 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_referenced(regclass[], name) IS
-  'Raises an error where a foreign key would act on values that are only re-encrypted. Internal';
+  'Raises an error if a foreign key would act on values that are only re-encrypted. Internal';
 
--- Columns of a table, its partitions and its children that can be rotated; of one name, or all that hold encrypted_text. The
--- question goes to the types that these columns have, each once, and not to the types of the database.
+-- Columns of a table, its partitions and its children that can be rotated: those of one name, or all that hold encrypted_text.
+-- Only the types of these columns are checked, each once, not all types of the database.
 CREATE FUNCTION prism_crypt._rotatable_columns(
   relation regclass, column_name name, OUT member oid, OUT relkind "char", OUT generated boolean
 ) RETURNS SETOF record
@@ -105,9 +105,10 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotatable_column(regclass, name) IS
-  'Raises an error for a column, if one is named, that can''t be rotated. Internal';
+  'Raises an error if a column is named that can''t be rotated. Internal';
 
--- Looks as the current role, whose rights and row-level security count. _start_job() asks again. The scope is no matter.
+-- This checks as the current role, whose rights and row-level security count. _start_job() checks again. The scope does not
+-- matter here.
 CREATE FUNCTION prism_crypt._check_rotation(relation regclass, column_name name, scope jsonb) RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -149,7 +150,7 @@ BEGIN
   PERFORM prism_crypt._check_referenced(relation || tables, column_name);
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rotation(regclass, name, jsonb) IS
-  'Raises an error where this role can''t rotate a table. Internal';
+  'Raises an error if this role can''t rotate a table. Internal';
 
 CREATE FUNCTION prism_crypt._warn_of_foreign_tables(relation regclass) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -163,7 +164,7 @@ BEGIN
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._warn_of_foreign_tables(regclass) IS
-  'Says which partitions and children of a table are elsewhere. Internal';
+  'Warns about partitions and children of a table that are foreign tables. Internal';
 
 CREATE FUNCTION prism_crypt._check_rotation_scope(from_version integer, keyset text) RETURNS void
   LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -196,8 +197,8 @@ CREATE FUNCTION prism_crypt._rotation_scope(from_version integer, keyset text) R
 $$;
 COMMENT ON FUNCTION prism_crypt._rotation_scope(integer, text) IS 'The scope of a rotation, as its job has it. Internal';
 
--- A generated column follows the columns that it is made of. The scope is what it may be and nothing else: by scopes that are no
--- two the same, others could fill the table of jobs.
+-- A generated column follows the columns that it is generated from. The scope must have exactly the form that it may have: with
+-- ever new scopes, others could fill the table of jobs.
 CREATE FUNCTION prism_crypt._rotation_parts(relation regclass, column_name name, scope jsonb) RETURNS regclass[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -215,9 +216,9 @@ BEGIN
     WHERE c.relkind = 'r' AND NOT c.generated ORDER BY 1);
 END $$;
 COMMENT ON FUNCTION prism_crypt._rotation_parts(regclass, name, jsonb) IS
-  'The tables that hold the rows of a table, as far as they have something to rotate. Internal';
+  'The tables that hold the rows of a table, if they have something to rotate. Internal';
 
--- A generated column follows by itself. Any other is set together with the value.
+-- A generated column follows automatically. Any other column is set together with the value.
 CREATE FUNCTION prism_crypt._sets_key_version_column(
   relation regclass, column_name name, key_version_column name
 ) RETURNS boolean
@@ -250,4 +251,4 @@ BEGIN
   RETURN generated = '';
 END $$;
 COMMENT ON FUNCTION prism_crypt._sets_key_version_column(regclass, name, name) IS
-  'Whether a rotation sets a key-version column; an error where it is none. Internal';
+  'Whether a rotation sets a key-version column; raises an error if the column is not suitable. Internal';

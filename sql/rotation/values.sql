@@ -1,10 +1,10 @@
--- What a rotation asks of types, and of values. These are called by statements over other people's columns, so by names that
--- nobody else can have functions of.
+-- What a rotation needs to know about types and values. Statements over other people's columns call these functions, so nobody
+-- else may be able to have functions of these names.
 
 CREATE FUNCTION prism_crypt._rotatable_kind(type oid) RETURNS text
   LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_rotatable_kind_wrapper';
 COMMENT ON FUNCTION prism_crypt._rotatable_kind(oid) IS
-  'How values of a type are rotated: plain, nested or, where they are named, bytes; null where they are not. Internal';
+  'How values of a type are rotated: plain, nested or, if the column is named, bytes; null if they are not. Internal';
 
 CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
   LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_at_all_wrapper';
@@ -24,7 +24,7 @@ COMMENT ON FUNCTION prism_crypt._can_rotate(anyelement, integer, text) IS
 CREATE FUNCTION prism_crypt._rotation_error(value anyelement, from_version integer, keyset text) RETURNS text
   LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', '_rotation_error_wrapper';
 COMMENT ON FUNCTION prism_crypt._rotation_error(anyelement, integer, text) IS
-  'Why a value can''t be re-encrypted; empty when it can, null when it need not be. Internal';
+  'Why a value can''t be re-encrypted; empty if it can, null if it need not be. Internal';
 
 CREATE FUNCTION prism_crypt._reencrypt(value encrypted_text, keep boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_reencrypt_value_wrapper';

@@ -1,4 +1,4 @@
--- With a type modifier in their own arguments, so that a typed parameter is sealed once.
+-- These take the type modifier as an argument, so that a typed parameter is sealed only once.
 CREATE FUNCTION encrypted_text(text, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'text_to_encrypted_text_wrapper';
 COMMENT ON FUNCTION encrypted_text(text, integer, boolean) IS 'Cast: encrypts any text but the text form of a value';
@@ -8,18 +8,18 @@ CREATE FUNCTION encrypted_text(character varying, integer, boolean) RETURNS encr
 COMMENT ON FUNCTION encrypted_text(character varying, integer, boolean) IS
   'Cast: encrypts any text but the text form of a value';
 
--- Without this one PostgreSQL would convert through the output of character, which keeps its padding.
+-- Without this one, PostgreSQL would convert through the output of character, which keeps the padding.
 CREATE FUNCTION encrypted_text(character, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'character_to_encrypted_text_wrapper';
 COMMENT ON FUNCTION encrypted_text(character, integer, boolean) IS
-  'Cast: encrypts, without the blanks that pad it, any text but the text form of a value';
+  'Cast: encrypts, without padding blanks, any text but the text form of a value';
 
 CREATE FUNCTION encrypted_text(encrypted_text, integer, boolean) RETURNS encrypted_text
   LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'apply_encrypted_text_typmod_wrapper';
 COMMENT ON FUNCTION encrypted_text(encrypted_text, integer, boolean) IS
-  'Cast: applies a type modifier; a value without a class is sealed anew with it';
+  'Cast: applies a type modifier; a value without a class is sealed again with it';
 
--- Without these two PostgreSQL would convert through text, and encrypt the hexadecimal digits of an envelope.
+-- Without these two, PostgreSQL would convert through text, and encrypt the hexadecimal digits of an envelope.
 CREATE FUNCTION encrypted_text(bytea, integer, boolean) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'bytea_to_encrypted_text_wrapper';
 COMMENT ON FUNCTION encrypted_text(bytea, integer, boolean) IS 'Cast: loads an envelope, for roles that may load';
@@ -62,8 +62,8 @@ CREATE CAST (encrypted_text AS encrypted_text)
 COMMENT ON CAST (encrypted_text AS encrypted_text) IS 'Applies a type modifier';
 CREATE CAST (encrypted_text AS text) WITH FUNCTION "text"(encrypted_text) AS IMPLICIT;
 COMMENT ON CAST (encrypted_text AS text) IS 'Decrypts';
--- To other types PostgreSQL converts through the output function, which sees that. These have modifiers, or functions of
--- their own.
+-- PostgreSQL converts to other types through the output function, which notices that. The types below have modifiers, or
+-- functions of their own.
 CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS ASSIGNMENT;
 COMMENT ON CAST (encrypted_text AS character varying) IS 'Decrypts';
 CREATE CAST (encrypted_text AS character) WITH FUNCTION "bpchar"(encrypted_text) AS ASSIGNMENT;

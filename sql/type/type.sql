@@ -1,6 +1,6 @@
 CREATE TYPE encrypted_text;
 
--- Input encrypts, so it is not immutable; PostgreSQL wants no volatile input function. See docs/threat-model.md on
+-- Input encrypts, so it is not immutable; PostgreSQL does not want volatile input functions. See docs/threat-model.md on
 -- literals.
 CREATE FUNCTION encrypted_text_in(cstring, oid, integer) RETURNS encrypted_text
   LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'encrypted_text_in_wrapper';
@@ -44,7 +44,7 @@ CREATE TYPE encrypted_text (
   ALIGNMENT = int4,
   -- Ciphertext does not compress.
   STORAGE = external,
-  -- A string category with an implicit cast to text, as citext has it, so that text functions and operators apply.
+  -- A string category with an implicit cast to text, like citext, so that text functions and operators apply.
   CATEGORY = 'S'
 );
 COMMENT ON TYPE encrypted_text IS
