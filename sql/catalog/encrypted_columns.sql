@@ -61,8 +61,8 @@ CREATE FUNCTION prism_crypt._block(place tid) RETURNS bigint
 $$;
 COMMENT ON FUNCTION prism_crypt._block(tid) IS 'The block of a place. Internal';
 
--- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading a whole catalog instead of an index
--- of it, for each of many tables.
+-- The table itself, its partitions, its children. OFFSET 0 keeps the planner from reading the whole catalog, instead of using
+-- its index, for each of many tables.
 CREATE FUNCTION prism_crypt._table_tree(relation regclass, OUT member oid, OUT relkind "char") RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WITH RECURSIVE tree (member) AS (

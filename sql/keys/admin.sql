@@ -57,7 +57,7 @@ BEGIN
     RAISE undefined_object USING MESSAGE = format('keyset "%s" does not exist', $1), HINT = $2;
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._require_keyset(text, text) IS 'Raises an error where there is no such keyset. Internal';
+COMMENT ON FUNCTION prism_crypt._require_keyset(text, text) IS 'Raises an error if there is no such keyset. Internal';
 
 CREATE FUNCTION prism_crypt._lock_keys(exclusively boolean) RETURNS void
   LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', '_lock_keys_wrapper';

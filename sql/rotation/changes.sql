@@ -54,7 +54,7 @@ DECLARE
   from_version CONSTANT integer := scope ->> 'from_version';
   keyset CONSTANT text := scope ->> 'keyset';
   key_version_column CONSTANT name := scope ->> 'key_version_column';
-  -- Where only an index key was replaced.
+  -- This is for a replaced index key only.
   only_tags CONSTANT boolean := coalesce((scope ->> 'only_tags')::boolean, false);
   arguments CONSTANT text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
   changes prism_crypt._changes;

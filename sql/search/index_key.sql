@@ -172,13 +172,13 @@ $$;
 COMMENT ON FUNCTION prism_crypt._is_retagging(text) IS
   'Whether the index key of a keyset was replaced and values may have old search tags. Internal';
 
--- Values that have an outdated tag are made anew under the active key, and no others.
+-- Only values with an outdated tag are sealed again under the active key.
 CREATE FUNCTION prism_crypt._retagging_changes(relation regclass, column_name name, scope jsonb) RETURNS prism_crypt._changes
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._rotation_changes($1, $2, $3 || '{"only_tags": true}')
 $$;
 COMMENT ON FUNCTION prism_crypt._retagging_changes(regclass, name, jsonb) IS
-  'What is done with the rows of one table after an index key was replaced. Internal';
+  'What is done to the rows of one table after an index key was replaced. Internal';
 
 INSERT INTO prism_crypt.job_kind (name, checks, parts, changes, rows_changed) VALUES (
   'retagging', 'prism_crypt._check_rotation', 'prism_crypt._rotation_parts', 'prism_crypt._retagging_changes', 'rows re-encrypted');
