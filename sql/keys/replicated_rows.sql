@@ -128,7 +128,7 @@ BEGIN
     EXECUTE pg_catalog.format('COMMENT ON TRIGGER %I ON prism_crypt.%I IS ''Takes replicated rows also where they are already''',
       name OPERATOR(pg_catalog.||) '_replicated', name);
   END LOOP;
-  FOREACH name IN ARRAY ARRAY['audit_log', 'job', 'job_part', 'job_range', 'job_worker'] LOOP
+  FOREACH name IN ARRAY ARRAY['audit_log', 'job_kind', 'job', 'job_part', 'job_range', 'job_worker'] LOOP
     EXECUTE pg_catalog.format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE OR DELETE ON prism_crypt.%I FOR EACH ROW EXECUTE FUNCTION '
       'prism_crypt._leave_replicated_row()', name OPERATOR(pg_catalog.||) '_replicated', name);
     EXECUTE pg_catalog.format('CREATE TRIGGER %I BEFORE TRUNCATE ON prism_crypt.%I FOR EACH STATEMENT EXECUTE FUNCTION '

@@ -39,6 +39,7 @@ EXTREMES = {
     "anyarray": ["'{}'::int[]", "ARRAY[NULL]::encrypted_text[]"],
     "record": ["ROW()", "ROW(1, 'x'::encrypted_text)"],
     "encrypted_text": ["''", "repeat('x', 1048576)::text"],
+    "jsonb": ["'null'", "'[]'", "'1'", """'{"from_version": 99999999999, "keyset": 1}'""", """'{"keyset": {}, "key_version_column": []}'"""],
     "prism_crypt.key_rows": ["''", "'x'", "'[]'", "'[{}]'", """'[{"version": 99999999999}]'""", """'[{"version": 0, "keyset": "", "state": "x", "wrapped": "0", "master_fingerprint": ""}]'"""],
 }
 if paths.PG_MAJOR >= 17:
@@ -51,7 +52,7 @@ VALID = {
     "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]", "oid[]": "ARRAY['t'::regclass]::oid[]",
     "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
-    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]", "smallint[]": "ARRAY[1]::smallint[]",
+    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]", "smallint[]": "ARRAY[1]::smallint[]", "jsonb": "'{}'",
 }
 BY_NAME = {
     "keyset": "'default'", "name": "'fresh'", "access": "'decrypt'", "class": "'email'", "context": "NULL", "batch_size": "10", "pause": "NULL",
@@ -107,7 +108,7 @@ class ArgumentExtremes(Scenario):
         polymorphic = type.startswith("any") or type == "record"
         if polymorphic:
             return ["NULL::encrypted_text[]", *EXTREMES[type]]
-        if type.startswith("prism_crypt._") or type in ("prism_crypt.data_key", "prism_crypt.job", "prism_crypt.job_worker"):
+        if type.startswith("prism_crypt._") or type in ("prism_crypt.data_key", "prism_crypt.job", "prism_crypt.job_kind", "prism_crypt.job_range", "prism_crypt.job_worker"):
             return [f"NULL::{type}", f"jsonb_populate_record(NULL::{type}, '{{}}')"] if not type.endswith("[]") else [f"NULL::{type}", f"'{{}}'::{type}"]
         return [f"NULL::{type}", *(f"({value})::{type}" for value in EXTREMES[type])]
 
