@@ -79,9 +79,10 @@ CREATE FUNCTION prism_crypt._record_batch(
 #variable_conflict use_column
 BEGIN
   PERFORM prism_crypt._require_update(worker.role, range.relation),
-    -- A row takes at least 28 bytes of its block.
-    prism_crypt._require_number('rows', result.rows, coalesce(cardinality(range.places),
-      (range.end_block - prism_crypt._block(range.place)) * (current_setting('block_size')::bigint / 28))),
+    -- A row takes at least 28 bytes of its block. Locking rows first takes all that are due in the blocks of places.
+    prism_crypt._require_number('rows', result.rows,
+      coalesce(cardinality(range.places), range.end_block - prism_crypt._block(range.place))
+        * (current_setting('block_size')::bigint / 28)),
     prism_crypt._require_number('stripes', result.stripes, 100),
     prism_crypt._require_number('batch_size', result.batch_size, 1000000),
     prism_crypt._require_number('busy_seconds', result.busy_seconds, 1e9);

@@ -130,3 +130,22 @@ CALL rotate_batch('fooled', 'v');
 SELECT * FROM last_way();
 SELECT bool_and(key_version(v) = :active) FROM fooled;
 DROP SCHEMA mine CASCADE;
+-- Locking rows first takes all that are due in a block, also those that an index gave for a later batch.
+CREATE TABLE crowd (id int, v encrypted_text, version int GENERATED ALWAYS AS (key_version(v)) STORED);
+CREATE INDEX ON crowd (version);
+SELECT prism_crypt.rotate_key() AS active \gset
+INSERT INTO crowd SELECT n, 'v' || n FROM generate_series(1, 25000) AS n;
+ANALYZE crowd;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('lock_timeout') = '10ms' THEN
+    RAISE 'not so fast';
+  END IF;
+  RETURN NEW;
+END $$;
+SELECT prism_crypt.rotate_key() AS active \gset
+UPDATE crowd SET v = v::text WHERE id <= 23950;
+CREATE TRIGGER refuse BEFORE UPDATE ON crowd FOR EACH ROW EXECUTE FUNCTION refuse();
+CALL rotate_batch('crowd', 'v', 7);
+SELECT * FROM last_way();
+SELECT bool_and(version = :active) FROM crowd;
