@@ -51,6 +51,8 @@ BEGIN
   PERFORM prism_crypt._require_control(role, job_id, found_job);
   PERFORM prism_crypt._bound_waits();
   SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = job_id FOR NO KEY UPDATE;
+  -- Workers that came since this transaction first looked.
+  PERFORM pg_stat_clear_snapshot();
   PERFORM set_config('lock_timeout', own_timeout, true);
   PERFORM prism_crypt._require_control(role, job_id, found_job);
   IF found_job.state IN ('cancelled', 'incomplete', 'finished') THEN

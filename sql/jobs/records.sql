@@ -117,7 +117,9 @@ CREATE FUNCTION prism_crypt._record_places(
 BEGIN
   PERFORM prism_crypt._require_update(worker.role, range.relation),
     prism_crypt._require_number('batch_size', result.batch_size, 1000000),
-    prism_crypt._require_number('places', coalesce(cardinality(result.places), 0), 1000000);
+    prism_crypt._require_number('places', coalesce(cardinality(result.places), 0), 1000000),
+    prism_crypt._require_number('block', coalesce((SELECT prism_crypt._block(max(p)) FROM unnest(result.places) AS p), 0),
+      greatest(pg_relation_size(range.relation) / current_setting('block_size')::bigint - 1, 0));
   DELETE FROM prism_crypt.job_range AS r WHERE r.id = range.id;
   INSERT INTO prism_crypt.job_range (job, relation, place, next_place, end_block, places, worker_pid, worker_started)
   SELECT range.job, range.relation, batch.places[1], batch.places[1],
@@ -159,7 +161,7 @@ BEGIN
                      WHERE p.job = j.id AND (p.left_over > 0 OR p.left_unreadable > 0)) THEN 'incomplete'
         ELSE 'finished' END,
       updated_at = moment, finished_at = moment
-  WHERE j.id = worker.job AND j.state IN ('running', 'paused')
+  WHERE j.id = worker.job AND j.state IN ('pending', 'running', 'paused', 'failed')
     -- A partition that was dropped meanwhile has nothing left to do.
     AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
                     WHERE p.job = j.id AND NOT p.finished);
@@ -172,8 +174,10 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._finish_job(prism_crypt.job_worker) IS 'Ends a job with its last table. Internal';
 
 -- After a check, tables with something left that could be changed are walked over again, until too many passes made no
--- progress. If there are no such tables, what is left is counted, and the other tables are finished.
-CREATE FUNCTION prism_crypt._record_check(worker prism_crypt.job_worker, result prism_crypt._result) RETURNS prism_crypt._step
+-- progress. If there are no such tables, what is left is counted, and the other tables are finished: of those that were checked.
+-- Others may have come meanwhile.
+CREATE FUNCTION prism_crypt._record_check(worker prism_crypt.job_worker, parts regclass[], result prism_crypt._result)
+  RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -206,12 +210,12 @@ BEGIN
   UPDATE prism_crypt.job_part AS p
   SET is_counted = p.relation = ANY (left_in), finished = p.relation <> ALL (left_in), left_over = 0,
       left_unreadable = 0, updated_at = clock_timestamp()
-  WHERE p.job = worker.job AND NOT p.finished;
+  WHERE p.job = worker.job AND p.relation = ANY (parts) AND NOT p.finished;
   PERFORM prism_crypt._finish_job(worker);
   step.action := 'ending';
   RETURN step;
 END $$;
-COMMENT ON FUNCTION prism_crypt._record_check(prism_crypt.job_worker, prism_crypt._result) IS
+COMMENT ON FUNCTION prism_crypt._record_check(prism_crypt.job_worker, regclass[], prism_crypt._result) IS
   'Begins the next pass over tables, or ends them. Internal';
 
 CREATE FUNCTION prism_crypt._record_count(worker prism_crypt.job_worker, relation regclass, result prism_crypt._result)
@@ -250,7 +254,7 @@ BEGIN
     PERFORM FROM prism_crypt.job AS j
     WHERE j.id = worker.job AND j.checker_pid = worker.pid AND j.checker_started = worker.started FOR NO KEY UPDATE;
     IF FOUND AND step.action = 'check' THEN
-      RETURN prism_crypt._record_check(worker, result);
+      RETURN prism_crypt._record_check(worker, step.parts, result);
     ELSIF FOUND AND step.action = 'count' THEN
       PERFORM prism_crypt._record_count(worker, step.relation, result);
     END IF;
@@ -270,6 +274,10 @@ BEGIN
   IF worker.job IS NULL THEN
     RETURN;
   END IF;
+  -- First, so that what follows sees workers that came meanwhile.
+  PERFORM FROM prism_crypt.job AS j WHERE j.id = worker.job FOR NO KEY UPDATE;
+  UPDATE prism_crypt.job AS j SET checker_pid = NULL, checker_started = NULL
+  WHERE j.id = worker.job AND j.checker_pid = worker.pid AND j.checker_started = worker.started;
   -- Others can take at once what this session had taken.
   UPDATE prism_crypt.job_range AS r SET worker_started = '-infinity'
   WHERE r.job = worker.job AND r.worker_pid = worker.pid;

@@ -112,7 +112,7 @@ BEGIN
       work.step := NULL;
     END IF;
   END IF;
-  IF work.worked_at - work.last_notice > 5 THEN
+  IF work.worked_at - work.last_notice > 5 AND work.said <> 'end' THEN
     RAISE NOTICE '%: % so far: % (job %)', (work.plan).target, (work.kind).rows_changed, work.rows_done, work.job
       USING HINT = 'prism_crypt.progress shows more.';
     work.last_notice := work.worked_at;
@@ -135,7 +135,7 @@ BEGIN
     IF NOT work.patient THEN
       work.outcome := 'left';
       RETURN;
-    ELSIF work.said <> 'paused' THEN
+    ELSIF work.said NOT IN ('paused', 'end') THEN
       RAISE NOTICE 'job % is paused', work.job USING HINT = 'prism_crypt.resume_job() lets it go on.';
       work.said := 'paused';
     END IF;

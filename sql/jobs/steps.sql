@@ -107,6 +107,11 @@ BEGIN
   WHERE r.job = worker.job AND NOT prism_crypt._is_working(r.worker_pid, r.worker_started)
   ORDER BY r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED;
   IF FOUND THEN
+    -- What is known of other sessions may be older than the lock: one of them may have taken it just now.
+    PERFORM pg_stat_clear_snapshot();
+    IF prism_crypt._is_working(range.worker_pid, range.worker_started) THEN
+      RETURN NULL;
+    END IF;
     PERFORM prism_crypt._require_update(worker.role, range.relation);
     UPDATE prism_crypt.job_range AS r
     SET worker_pid = worker.pid, worker_started = worker.started, updated_at = clock_timestamp()
@@ -116,8 +121,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_over(prism_crypt.job_worker) IS 'Takes a range that nobody works on. Internal';
 
+-- Whether every range of a job was taken and is done. A partition that was dropped has nothing left to do.
+CREATE FUNCTION prism_crypt._is_walked(job bigint) RETURNS boolean
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT NOT EXISTS (SELECT FROM prism_crypt.job_range AS r JOIN pg_class AS c ON c.oid = r.relation WHERE r.job = $1)
+    AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
+                    WHERE p.job = $1 AND (p.end_block IS NULL OR p.next_block < p.end_block))
+$$;
+COMMENT ON FUNCTION prism_crypt._is_walked(bigint) IS 'Whether every range of a job is done. Internal';
+
 -- What a worker does when every range is taken: one worker checks whether anything is left, and counts it once nothing moves any
--- more; the others wait.
+-- more; the others wait. The job is locked only where the check is taken: a check may take long, and others need the job.
 CREATE FUNCTION prism_crypt._check_step(worker prism_crypt.job_worker) RETURNS prism_crypt._step
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -125,15 +139,15 @@ DECLARE
   step prism_crypt._step;
   found_job prism_crypt.job;
 BEGIN
-  -- Not FOR UPDATE, because foreign-key checks of other workers would wait for that.
-  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = worker.job FOR NO KEY UPDATE;
+  SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = worker.job;
   PERFORM prism_crypt._require_update(worker.role, found_job.relation);
   IF prism_crypt._qualified_name(found_job.relation) IS NULL THEN
     RAISE undefined_table USING
       MESSAGE = format('relation with OID %s does not exist', found_job.relation::oid),
       DETAIL = format('It was dropped while job %s worked on it.', worker.job);
-  END IF;
-  IF found_job.checker_pid = worker.pid AND found_job.checker_started = worker.started THEN
+  ELSIF NOT prism_crypt._is_walked(worker.job) THEN
+    step.action := 'wait';
+  ELSIF found_job.checker_pid = worker.pid AND found_job.checker_started = worker.started THEN
     SELECT p.relation INTO step.relation FROM prism_crypt.job_part AS p JOIN pg_class AS c ON c.oid = p.relation
     WHERE p.job = worker.job AND p.is_counted AND NOT p.finished ORDER BY p.relation LIMIT 1;
     IF FOUND THEN
@@ -143,10 +157,16 @@ BEGIN
       step.parts := ARRAY(
         SELECT p.relation FROM prism_crypt.job_part AS p WHERE p.job = worker.job ORDER BY p.relation);
     END IF;
-  ELSIF EXISTS (SELECT FROM prism_crypt.job_range AS r JOIN pg_class AS c ON c.oid = r.relation WHERE r.job = worker.job)
-     OR prism_crypt._is_working(found_job.checker_pid, found_job.checker_started) THEN
+  ELSIF prism_crypt._is_working(found_job.checker_pid, found_job.checker_started) THEN
     step.action := 'wait';
   ELSE
+    -- Not FOR UPDATE, because foreign-key checks of other workers would wait for that.
+    SELECT * INTO found_job FROM prism_crypt.job AS j WHERE j.id = worker.job FOR NO KEY UPDATE;
+    -- Another session may have checked meanwhile.
+    IF NOT prism_crypt._is_walked(worker.job) OR prism_crypt._is_working(found_job.checker_pid, found_job.checker_started) THEN
+      step.action := 'wait';
+      RETURN step;
+    END IF;
     UPDATE prism_crypt.job AS j SET checker_pid = worker.pid, checker_started = worker.started WHERE j.id = worker.job;
     -- This takes back what an unfinished check found.
     UPDATE prism_crypt.job_part AS p SET is_counted = false, finished = false

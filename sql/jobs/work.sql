@@ -81,7 +81,9 @@ BEGIN
   ELSIF action OPERATOR(pg_catalog.=) 'taken' THEN
     work.step := NULL;
   ELSE
-    IF (work.step).relation IS NOT NULL AND coalesce((work.plan).relation OPERATOR(pg_catalog.<>) (work.step).relation, true) THEN
+    -- Anew with each pass, and before the end: columns may have come, or indexes.
+    IF (work.step).relation IS NOT NULL AND (action OPERATOR(pg_catalog.=) ANY (ARRAY['find', 'count'])
+         OR coalesce((work.plan).relation OPERATOR(pg_catalog.<>) (work.step).relation, true)) THEN
       work.plan := prism_crypt._plan_part(work.kind, work.job, (work.step).relation, work.column_name, work.arguments);
     END IF;
     step := prism_crypt._as_planned(work.step, work.plan, work.limits);
