@@ -55,7 +55,7 @@ BEGIN
         '_check_rotation_scope(int4,text)',
         '_rotation_keys(int4,text)',
         '_is_rotatable(encrypted_text)',
-        '_is_rotatable(anyelement,int4,text,bool)',
+        '_is_rotatable(anyelement,int4,text)',
         '_can_rotate(anyelement,int4,text)',
         '_rotation_error(anyelement,int4,text)',
         '_reencrypt(encrypted_text,bool)',

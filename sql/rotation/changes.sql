@@ -54,15 +54,10 @@ DECLARE
   from_version CONSTANT integer := scope ->> 'from_version';
   keyset CONSTANT text := scope ->> 'keyset';
   key_version_column CONSTANT name := scope ->> 'key_version_column';
-  -- This is for a replaced index key only.
-  only_tags CONSTANT boolean := coalesce((scope ->> 'only_tags')::boolean, false);
   arguments CONSTANT text := format('%L::pg_catalog.int4, %L::pg_catalog.text', from_version, keyset);
   changes prism_crypt._changes;
   one record;
   names text[];
-  is_due text;
-  is_possible text;
-  error text;
   due text[];
   possible text[];
   reencrypt text;
@@ -73,7 +68,9 @@ DECLARE
   by_version text;
 BEGIN
   FOR one IN
-    SELECT quote_ident(a.attname) AS name, 'changed.' || quote_ident(a.attname) AS value, t.kind
+    -- A domain over bytea is passed as bytea, so that PostgreSQL checks what is assigned to it.
+    SELECT quote_ident(a.attname) AS name, t.kind,
+           format('changed.%I', a.attname) || CASE t.kind WHEN 'bytes' THEN '::pg_catalog.bytea' ELSE '' END AS value
     FROM pg_attribute AS a CROSS JOIN LATERAL prism_crypt._rotatable_kind(a.atttypid) AS t (kind)
     WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
       AND CASE WHEN column_name IS NULL THEN t.kind IN ('plain', 'nested')
@@ -81,22 +78,15 @@ BEGIN
     ORDER BY a.attnum
   LOOP
     names := names || one.name;
-    is_due := CASE
-      WHEN one.kind = 'plain' AND from_version IS NULL AND keyset IS NULL AND NOT only_tags
+    due := due || CASE
+      WHEN one.kind = 'plain' AND from_version IS NULL AND keyset IS NULL
         THEN format('prism_crypt._is_rotatable(%s)', one.value)
-      ELSE format('prism_crypt._is_rotatable(%s, %s, %s)', one.value, arguments, only_tags::text) END;
-    is_possible := format('prism_crypt._can_rotate(%s, %s)', one.value, arguments);
-    error := format('prism_crypt._rotation_error(%s, %s)', one.value, arguments);
-    due := due || is_due;
-    possible := possible || CASE WHEN only_tags THEN format('(%s AND %s)', is_due, is_possible) ELSE is_possible END;
-    changes.errors := changes.errors || CASE WHEN only_tags THEN format('CASE WHEN %s THEN %s END', is_due, error) ELSE error END;
-    IF one.kind <> 'plain' THEN
-      reencrypt := format('prism_crypt._reencrypt(%s, %s, ', one.value, arguments);
-    ELSE
-      reencrypt := format('prism_crypt._reencrypt(%s, ', one.value);
-    END IF;
-    resealed := resealed || (reencrypt || 'false)');
-    resealed_or_kept := resealed_or_kept || (reencrypt || 'true)');
+      ELSE format('prism_crypt._is_rotatable(%s, %s)', one.value, arguments) END;
+    possible := possible || format('prism_crypt._can_rotate(%s, %s)', one.value, arguments);
+    changes.errors := changes.errors || format('prism_crypt._rotation_error(%s, %s)', one.value, arguments);
+    reencrypt := CASE one.kind WHEN 'plain' THEN one.value ELSE format('%s, %s', one.value, arguments) END;
+    resealed := resealed || format('prism_crypt._reencrypt(%s, false)', reencrypt);
+    resealed_or_kept := resealed_or_kept || format('prism_crypt._reencrypt(%s, true)', reencrypt);
   END LOOP;
   IF names IS NULL THEN
     RAISE undefined_column USING
@@ -125,7 +115,7 @@ BEGIN
   END IF;
   -- The key version does not find outdated search tags.
   keys := prism_crypt._rotation_keys(from_version, keyset);
-  IF cardinality(names) = 1 AND NOT only_tags AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
+  IF cardinality(names) = 1 AND (from_version IS NOT NULL OR NOT keys.has_outdated_tags) THEN
     by_version := prism_crypt._indexed_key_version(relation, names[1]);
   END IF;
   IF by_version IS NOT NULL THEN

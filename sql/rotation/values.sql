@@ -11,9 +11,9 @@ CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
 COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
   'Whether a value is under an old key that may be read, of whatever version and keyset. Internal';
 
-CREATE FUNCTION prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text, only_tags boolean) RETURNS boolean
+CREATE FUNCTION prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) RETURNS boolean
   LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_wrapper';
-COMMENT ON FUNCTION prism_crypt._is_rotatable(anyelement, integer, text, boolean) IS
+COMMENT ON FUNCTION prism_crypt._is_rotatable(anyelement, integer, text) IS
   'Whether a value is, or holds, one under an old key that may be read, or one with an outdated search tag. Internal';
 
 CREATE FUNCTION prism_crypt._can_rotate(value anyelement, from_version integer, keyset text) RETURNS boolean

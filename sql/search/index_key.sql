@@ -172,16 +172,9 @@ $$;
 COMMENT ON FUNCTION prism_crypt._is_retagging(text) IS
   'Whether the index key of a keyset was replaced and values may have old search tags. Internal';
 
--- Only values with an outdated tag are sealed again under the active key.
-CREATE FUNCTION prism_crypt._retagging_changes(relation regclass, column_name name, scope jsonb) RETURNS prism_crypt._changes
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._rotation_changes($1, $2, $3 || '{"only_tags": true}')
-$$;
-COMMENT ON FUNCTION prism_crypt._retagging_changes(regclass, name, jsonb) IS
-  'What is done to the rows of one table after an index key was replaced. Internal';
-
+-- The same work as rotating a keyset, for another reason: a value with an outdated tag is due in every rotation.
 INSERT INTO prism_crypt.job_kind (name, checks, parts, changes, rows_changed) VALUES (
-  'retagging', 'prism_crypt._check_rotation', 'prism_crypt._rotation_parts', 'prism_crypt._retagging_changes', 'rows re-encrypted');
+  'retagging', 'prism_crypt._check_rotation', 'prism_crypt._rotation_parts', 'prism_crypt._rotation_changes', 'rows re-encrypted');
 
 CREATE PROCEDURE prism_crypt.rotate_index_key(
   keyset text DEFAULT 'default', reason text DEFAULT NULL, batch_size integer DEFAULT 1000, pause interval DEFAULT NULL,

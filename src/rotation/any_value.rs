@@ -12,26 +12,24 @@ use pgrx::AnyElement;
 use pgrx::prelude::*;
 use prism_envelope::Envelope;
 
-/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text, only_tags boolean) → boolean`: whether it is, or
-/// holds, a value of this scope that is under an old key that may be read, or has an outdated search tag; or only the latter.
+/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value of
+/// this scope that is under an old key that may be read, or has an outdated search tag.
 #[pg_extern(sql = false)]
 fn _is_rotatable(
     value: Option<AnyElement>,
     from_version: Option<i32>,
     keyset: Option<&str>,
-    only_tags: Option<bool>,
 ) -> SqlResult<bool> {
     let Some(value) = value else { return Ok(false) };
-    let scope = Scope { from_version, keyset, only_tags: only_tags.unwrap_or_default() };
-    let type_oid = type_of(&value)?;
-    if let Some(bytes) = bytes_of(&value, type_oid) {
+    let scope = Scope { from_version, keyset };
+    if let Some(bytes) = bytes_of(&value) {
         let Ok(envelope) = bytes.envelope() else { return Ok(false) };
         return Ok(is_rotatable(Ok(envelope.key_version()), None, scope)?);
     }
     let mut found = false;
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
-        nested::visit(value.datum(), type_oid, &mut |leaf| {
+        nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
             found |= !leaf.is_bytes() && is_rotatable(leaf.key_version(), leaf.search_tag(), scope)?;
             Ok(())
         })?;
@@ -47,7 +45,7 @@ fn _can_rotate(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<bool> {
-    let found = errors_in(value, Scope { from_version, keyset, only_tags: false })?;
+    let found = errors_in(value, Scope { from_version, keyset })?;
     if found.first_error.is_some() {
         note_unreadable();
     }
@@ -62,7 +60,7 @@ fn _rotation_error(
     from_version: Option<i32>,
     keyset: Option<&str>,
 ) -> SqlResult<Option<String>> {
-    let found = errors_in(value, Scope { from_version, keyset, only_tags: false })?;
+    let found = errors_in(value, Scope { from_version, keyset })?;
     match found.first_error {
         Some(error) => Ok(Some(String::from_utf8_lossy(error.bytes()).into_owned())),
         None => Ok(found.is_any_without.then(String::new)),
@@ -80,19 +78,16 @@ fn _reencrypt(
 ) -> SqlResult<Option<AnyElement>> {
     let Some(value) = value else { return Ok(None) };
     let type_oid = type_of(&value)?;
-    let (scope, keep) = (Scope { from_version, keyset, only_tags: false }, keep.unwrap_or_default());
-    if let Some(bytes) = bytes_of(&value, type_oid) {
-        if bytes.envelope().is_err() {
-            return Ok(Some(value));
-        }
-        let datum = reencrypted(bytes.0.bytes(), scope, keep)?.datum();
-        // SAFETY: an envelope in a new varlena, which is what the type is.
-        return Ok(unsafe { <AnyElement as FromDatum>::from_polymorphic_datum(datum, false, type_oid) });
-    }
-    // SAFETY: PostgreSQL passes a value of the type that the call expression says, and takes one of the same type.
+    let (scope, keep) = (Scope { from_version, keyset }, keep.unwrap_or_default());
+    // SAFETY: PostgreSQL passes a value of the type that the call expression says, and takes one of the same type. An envelope in a
+    // new varlena is a `bytea`.
     unsafe {
-        let mapped = nested::map(value.datum(), type_oid, &mut |bytes| reencrypted(bytes, scope, keep))?;
-        Ok(<AnyElement as FromDatum>::from_polymorphic_datum(mapped, false, type_oid))
+        let changed = match bytes_of(&value) {
+            Some(bytes) if bytes.envelope().is_err() => return Ok(Some(value)),
+            Some(bytes) => reencrypted(bytes.0.bytes(), scope, keep)?.datum(),
+            None => nested::map(value.datum(), type_oid, &mut |bytes| reencrypted(bytes, scope, keep))?,
+        };
+        Ok(<AnyElement as FromDatum>::from_polymorphic_datum(changed, false, type_oid))
     }
 }
 
@@ -118,8 +113,9 @@ struct Errors {
 }
 
 impl Errors {
-    fn add(&mut self, error: Option<String>) -> Result<(), Error> {
-        match error {
+    /// One value more.
+    fn add(&mut self, bytes: &[u8], scope: Scope<'_>) -> Result<(), Error> {
+        match rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)? {
             Some(error) if error.is_empty() => self.is_any_without = true,
             Some(error) if self.first_error.is_none() => {
                 self.first_error = Some(Varlena::copy_of(error.as_bytes())?);
@@ -133,34 +129,26 @@ impl Errors {
 fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Errors, Error> {
     let mut found = Errors::default();
     let Some(value) = value else { return Ok(found) };
-    let type_oid = type_of(&value)?;
-    if let Some(bytes) = bytes_of(&value, type_oid) {
-        if let Ok(envelope) = bytes.envelope() {
-            found.add(rotation_error(Ok(envelope), scope)?)?;
+    if let Some(bytes) = bytes_of(&value) {
+        if bytes.envelope().is_ok() {
+            found.add(bytes.0.bytes(), scope)?;
         }
-        return Ok(found);
-    }
-    if nested::is_leaf(type_oid) {
-        // SAFETY: the value is a varlena. Domains over the type are not checked again.
-        let bytes = unsafe { Payload::of(value.datum()) }.bytes();
-        found.add(rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)?)?;
         return Ok(found);
     }
     // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
     unsafe {
-        nested::map(value.datum(), type_oid, &mut |bytes| {
-            found.add(rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)?)?;
-            Varlena::copy_of(bytes)
+        nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
+            if leaf.is_bytes() { Ok(()) } else { found.add(leaf.bytes(), scope) }
         })?;
     }
     Ok(found)
 }
 
-/// A `bytea`, or a domain over it: what `encrypt_bytes()` gave may be in it, or anything.
-fn bytes_of<'a>(value: &'a AnyElement, type_oid: pg_sys::Oid) -> Option<Bytea<'a>> {
-    let is_bytes = nested::is_leaf(type_oid) && nested::holds(type_oid).bytes;
+/// A `bytea` itself: what `encrypt_bytes()` gave may be in it, or anything. SQL passes domains over it as what they are over, so
+/// that PostgreSQL checks what is assigned to them.
+fn bytes_of(value: &AnyElement) -> Option<Bytea<'_>> {
     // SAFETY: the value is a varlena, which lives as long as the argument.
-    is_bytes.then(|| Bytea(unsafe { Payload::of(value.datum()) }))
+    (value.oid() == pg_sys::BYTEAOID).then(|| Bytea(unsafe { Payload::of(value.datum()) }))
 }
 
 fn type_of(value: &AnyElement) -> Result<pg_sys::Oid, Error> {

@@ -1,9 +1,9 @@
 //! What a rotation asks of values. Which rows are due and what is done with them is in `sql/rotation/`; the engine that does it is
 //! that of all jobs.
 //!
-//! `target` says how the values of a column are rotated. For each row SQL asks `values`, or `any_value` where the value holds
-//! others: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the new value. `sample` copies the
-//! rows that a plan of a rotation is tried on.
+//! `target` says how the values of a column are rotated. For each row SQL asks `any_value`, or `values` in the usual case of an
+//! `encrypted_text` of whatever version: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the
+//! new value. `sample` copies the rows that a plan of a rotation is tried on.
 
 mod any_value;
 mod sample;
@@ -19,8 +19,6 @@ use prism_envelope::{KeyVersion, SearchTag};
 struct Scope<'a> {
     from_version: Option<i32>,
     keyset: Option<&'a str>,
-    /// Only those with an outdated search tag.
-    only_tags: bool,
 }
 
 /// What a rotation does with a value, as far as its key version tells.
@@ -35,9 +33,9 @@ enum Verdict {
 }
 
 impl Scope<'_> {
-    /// Whether it is not all: then values whose version can't be told don't belong to it.
+    /// Whether it names a version or a keyset: then values whose version can't be told don't belong to it.
     fn is_narrow(self) -> bool {
-        self.from_version.is_some() || self.keyset.is_some() || self.only_tags
+        self.from_version.is_some() || self.keyset.is_some()
     }
 
     /// Judges by the key table alone; needs no master key.
@@ -47,14 +45,13 @@ impl Scope<'_> {
         }
         keyring::with_row(version, |row| match row {
             Some(row) if self.keyset.is_some_and(|keyset| keyset != row.keyset) => Verdict::Leave,
-            Some(row) if self.only_tags && !tag.is_some_and(|tag| row.is_outdated(tag)) => Verdict::Leave,
             Some(row) => match row.state {
                 KeyState::Active if tag.is_some_and(|tag| row.is_outdated(tag)) => Verdict::Rotate,
                 KeyState::Active | KeyState::Destroyed => Verdict::Leave,
                 KeyState::DecryptOnly => Verdict::Rotate,
                 KeyState::Disabled => Verdict::Unreadable,
             },
-            None if self.keyset.is_some() || self.only_tags => Verdict::Leave,
+            None if self.keyset.is_some() => Verdict::Leave,
             None => Verdict::Unreadable,
         })
     }

@@ -1,5 +1,4 @@
-//! What a rotation asks of one value: `encrypted_text`, or a `bytea`, of which only envelopes count. Values that hold others ask
-//! the same of each.
+//! What a rotation asks of one `encrypted_text`, and the rules that are the same for every value.
 
 use super::{Scope, Verdict};
 use crate::datum::{Encrypted, EncryptedResult, Front};

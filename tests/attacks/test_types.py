@@ -17,7 +17,7 @@ MAKE = {
 }
 # In the attacker's own hands.
 OWN = {
-    "a value of the deepest domain": "SELECT '{}'::pg_temp.d20000", "a rotation of it": "SELECT prism_crypt._is_rotatable('{}'::pg_temp.d20000, 1, NULL, false)", "a constant of many elements": "SET statement_timeout = '5s'; EXPLAIN SELECT 1 WHERE NULL::encrypted_text = ANY (array_fill('a'::text, ARRAY[30000000]))",
+    "a value of the deepest domain": "SELECT '{}'::pg_temp.d20000", "a rotation of it": "SELECT prism_crypt._is_rotatable('{}'::pg_temp.d20000, 1, NULL)", "a constant of many elements": "SET statement_timeout = '5s'; EXPLAIN SELECT 1 WHERE NULL::encrypted_text = ANY (array_fill('a'::text, ARRAY[30000000]))",
     "a deep expression": "DO $$ BEGIN EXECUTE 'SELECT ' || repeat('(', 5000) || '''x''::encrypted_text' || repeat(')', 5000); END $$", "many casts": "DO $$ BEGIN EXECUTE 'SELECT ''x''' || repeat('::encrypted_text::bytea', 5000); END $$",
     "many comparisons": "DO $$ BEGIN EXECUTE 'SELECT count(*) FROM victim WHERE ' || repeat('name = ''x'' OR ', 5000) || 'false'; END $$", "nested arrays": "SELECT ('{' || repeat('{', 5) || 'x' || repeat('}', 5) || '}')::encrypted_text[]", "a function of no arguments": "SELECT count(*) FROM victim WHERE name = version(); SELECT 1 WHERE version() <> 'x'::encrypted_text",
     "malformed binary": "SELECT '\\x01'::bytea::encrypted_text; SELECT key_version('\\xffffffffff'::bytea); SELECT envelope_info('\\x0101'::bytea); SELECT key_version(decode(repeat('01', 1000), 'hex'))", "extremes": "SELECT blind_index('x', 'c', 2147483647); SELECT encrypt_field(repeat('x', 100000000), NULL, repeat('k', 10000)); SELECT prism_crypt.class_name(-2147483648), prism_crypt.class_name(2147483647)",
@@ -34,7 +34,7 @@ ENDED = says("57014|54001.*stack|out of memory")
 
 class Types(Attack):
     schema = """CREATE TABLE victim (id int, name encrypted_text, email encrypted_text('searchable')); INSERT INTO victim SELECT n, 'x', 'x' FROM generate_series(1, 10) AS n; GRANT SELECT ON victim TO PUBLIC;
-        GRANT CREATE ON SCHEMA public TO nobody; GRANT EXECUTE ON FUNCTION prism_crypt._is_rotatable(anyelement, integer, text, boolean) TO nobody; GRANT USAGE ON SCHEMA prism_crypt TO nobody"""
+        GRANT CREATE ON SCHEMA public TO nobody; GRANT EXECUTE ON FUNCTION prism_crypt._is_rotatable(anyelement, integer, text) TO nobody; GRANT USAGE ON SCHEMA prism_crypt TO nobody"""
     conf = {"max_locks_per_transaction": "1024"}
 
     def test_types(self):

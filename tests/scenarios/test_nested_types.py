@@ -25,9 +25,9 @@ class NestedTypes(Scenario):
         for first in range(1, levels + 1, 2000):
             self.cluster.psql(f"DO $$ BEGIN FOR i IN {first}..{first + 1999} LOOP EXECUTE format('CREATE DOMAIN d%s AS d%s[]', i, i - 1); END LOOP; END $$",
                               db=self.db)
-        self.assertEqual(self.ask(f"SELECT prism_crypt._is_rotatable('{{}}'::d{levels}[], NULL, NULL, false)"), "f")
+        self.assertEqual(self.ask(f"SELECT prism_crypt._is_rotatable('{{}}'::d{levels}[], NULL, NULL)"), "f")
         self.assertEqual(self.ask(f"SELECT prism_crypt._key_versions('{{}}'::d{levels}[])"), "{}")
-        self.assertEqual(self.ask("SELECT prism_crypt._is_rotatable(ARRAY[ARRAY['x'::d0]::d1]::d2, NULL, NULL, false)"), "f")
+        self.assertEqual(self.ask("SELECT prism_crypt._is_rotatable(ARRAY[ARRAY['x'::d0]::d1]::d2, NULL, NULL)"), "f")
 
     def test_composites_that_double_at_each_level(self):
         """c16 has 2^16 fields in all, of 17 types. (PostgreSQL itself looks at each field when it makes the type.)"""

@@ -155,7 +155,7 @@ class OddCatalogs(Scenario):
         db = self.make("values", [*TYPES[1:3], TYPES[5], DOUBLING])
         for value in ("'{}'::play.arrays20000[]", "NULL::play.arrays20000", "NULL::play.plain50000", "'x'::play.plain50000",
                       "ARRAY['x']::play.plain50000[]", "NULL::play.level1000", "NULL::play.double30"):
-            for call in ("_is_rotatable({}, NULL, NULL, false)", "_can_rotate({}, NULL, NULL)", "_reencrypt({}, NULL, NULL, false)",
+            for call in ("_is_rotatable({}, NULL, NULL)", "_can_rotate({}, NULL, NULL)", "_reencrypt({}, NULL, NULL, false)",
                          "_rotation_error({}, NULL, NULL)", "_key_versions({})"):
                 with self.subTest(value=value, call=call):
                     self.assertIsNone(self.called(db, f"SELECT prism_crypt.{call.format(value)}"))
@@ -172,7 +172,7 @@ class OddCatalogs(Scenario):
                     f"SELECT prism_crypt._key_versions(array_fill(NULL::encrypted_text, ARRAY[30000000]))"):
             self.assertIsNone(self.cancelled(db, sql, 0.5))
         # Null elements take a bit each: no more is made of them.
-        self.assertLess(self.peak(db, "SELECT prism_crypt._is_rotatable(array_fill(NULL::encrypted_text, ARRAY[30000000]), NULL, NULL, false)"), 500_000)
+        self.assertLess(self.peak(db, "SELECT prism_crypt._is_rotatable(array_fill(NULL::encrypted_text, ARRAY[30000000]), NULL, NULL)"), 500_000)
 
     def peak(self, db, sql):
         """The most memory, in kB, that a new session had."""

@@ -11,7 +11,7 @@ mod packed;
 mod parts;
 mod shape;
 
-use crate::datum::Front;
+use crate::datum::{Front, Payload};
 use crate::error::Error;
 use crate::varlena::Varlena;
 use packed::Packed;
@@ -25,8 +25,9 @@ use std::ptr::null_mut;
 pub use packed::convert_array;
 pub use shape::{has_encrypted_column, holds, is_leaf};
 
-/// One value found, of which only the front is fetched.
+/// One value found, of which only the front is fetched until all is asked for.
 pub struct Leaf<'a> {
+    datum: pg_sys::Datum,
     front: Front<'a>,
     is_bytes: bool,
 }
@@ -45,6 +46,12 @@ impl Leaf<'_> {
     /// Its search tag, if it has one.
     pub fn search_tag(&self) -> Option<SearchTag> {
         self.front.search_tag()
+    }
+
+    /// All of it.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the varlena that the front is of, which is there as long as the value that it was found in.
+        unsafe { Payload::of(self.datum) }.bytes()
     }
 }
 
@@ -66,7 +73,7 @@ pub unsafe fn visit(
         }
         match kind {
             kind @ (Kind::Encrypted | Kind::Bytes) => {
-                see(&Leaf { front: Front::of(datum), is_bytes: kind == Kind::Bytes })
+                see(&Leaf { datum, front: Front::of(datum), is_bytes: kind == Kind::Bytes })
             }
             Kind::Array | Kind::Range | Kind::Multirange => {
                 let packed = Packed::of(datum, kind)?;

@@ -100,6 +100,14 @@ SELECT decrypt_bytes(b) = decode(repeat('ab', 50000), 'hex') AS same FROM blobs 
 CALL rotate_batch('blobs', 'd');
 SELECT id, is_active(key_version(d)) AS moved FROM blobs WHERE id = 1;
 CALL rotate_batch('blobs', 'b');
+-- What is assigned to a domain over bytea is checked.
+CREATE DOMAIN long_bytes AS bytea CHECK (length(VALUE) > 10);
+CREATE TABLE checked_blobs (d long_bytes);
+INSERT INTO checked_blobs VALUES (encrypt_bytes('\x01'));
+ALTER DOMAIN long_bytes ADD CHECK (NOT is_active(key_version(VALUE))) NOT VALID;
+SELECT rotate_keys();
+CALL rotate_batch('checked_blobs', 'd');
+\echo :SQLSTATE
 -- Arrays of bytes are no place that encrypt_bytes() is known to fill.
 CREATE TABLE blob_arrays (b bytea[]);
 CALL rotate_batch('blob_arrays', 'b');

@@ -27,8 +27,6 @@ SET client_min_messages = error;
 CREATE UNIQUE INDEX ON untagged (v encrypted_text_unique_ops);
 SELECT prism_crypt.rotate_key() AS active \gset
 CALL prism_crypt.rotate_index_key();
--- That made only tags anew.
-CALL rotate_batch('untagged');
 SELECT prism_crypt.destroy_key(:active - 1);
 RESET client_min_messages;
 SET enable_seqscan = off;
