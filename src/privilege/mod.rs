@@ -5,7 +5,8 @@
 //! catalogs, and the answer is kept for as long as they don't change. `call` asks for the function that is running. [`require_search`]
 //! also knows who made the change that a foreign key is checked for, and the cases in which nobody learns the answer
 //! (`exemption`). While interrupts are held off nothing can be looked up, so [`prepare_search`] does it beforehand. `role_plans` has
-//! PostgreSQL ask anew for functions that don't ask themselves.
+//! PostgreSQL ask anew for functions that don't ask themselves. Here is also told which process runs: one that applies changes
+//! ([`is_logical_worker`]), or one that sends them ([`is_walsender`]).
 
 mod call;
 mod exemption;
@@ -189,16 +190,22 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 }
 
 /// Raises an error unless the current role may encrypt. Whoever may search may, too: what values are compared with is encrypted.
+/// A foreign key writes in the name of the table's owner: then whoever made the change must have the right too.
 ///
 /// `fcinfo` is the running call, of a function of this extension.
 #[inline]
 pub fn require_encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let function = function_oid(fcinfo);
-    if may(Right::Encrypt(function)) || may(Right::Search(function)) {
-        Ok(())
-    } else {
-        Err(Error::EncryptDenied)
-    }
+    let identity = Identity::current();
+    let may = may_encrypt(function, identity.role)
+        && (!identity.is_referential() || may_encrypt(function, outer_role()));
+    if may { Ok(()) } else { Err(Error::EncryptDenied) }
+}
+
+/// Whether a role may encrypt, or search. `function` is one of this extension.
+#[inline]
+pub fn may_encrypt(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    may_role(Right::Encrypt(function), role) || may_role(Right::Search(function), role)
 }
 
 fn permit(is_granted: Option<bool>) -> Result<(), Error> {

@@ -103,7 +103,11 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
         let texts = coercion.arg;
         let name = pg_sys::get_opname(comparison.opno);
-        if left != right || name.is_null() || !type_lookup::is_encrypted_text(left) {
+        if left != right
+            || name.is_null()
+            || !type_lookup::is_encrypted_text(left)
+            || !type_lookup::is_of_extension(pg_sys::OperatorRelationId, comparison.opno)
+        {
             return;
         }
         let name = CStr::from_ptr(name);

@@ -1,12 +1,11 @@
 //! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
 //! EXPLAIN, also that of auto_explain, shows ciphertext.
 
-use super::with_text::{operator_of, seal_unsearchable};
+use super::with_text::{constant, may_seal, operator_of, seal_unsearchable};
 use crate::datatype::type_lookup;
 use crate::datum::Node;
 use crate::error::{Error, SqlResult};
 use crate::nodes::{has_name, length, nth};
-use crate::plan_cache;
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -43,18 +42,16 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
             return Ok(Node::NONE);
         };
         let is_changed = match constant_text(sides[place].node) {
-            Some(constant) => {
-                plan_cache::note_constant();
-                let sealed = seal_unsearchable(constant)?.datum();
-                let none = pg_sys::InvalidOid;
+            Some(text) if may_seal(call.funcid) => {
+                let sealed = seal_unsearchable(text)?.datum();
                 sides[place] = Side {
-                    node: pg_sys::makeConst(encrypted_type, -1, none, -1, sealed, false, false).cast(),
+                    node: constant(encrypted_type, sealed).cast(),
                     type_oid: encrypted_type,
                     is_cast: true,
                 };
                 true
             }
-            None => sides[place].is_cast,
+            _ => sides[place].is_cast,
         };
         let operator = operator_of(call.funcid, operator, [sides[0].type_oid, sides[1].type_oid]);
         if !is_changed || operator == pg_sys::InvalidOid {

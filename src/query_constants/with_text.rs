@@ -3,9 +3,10 @@
 use crate::datatype::{encoding, type_lookup};
 use crate::datum::Payload;
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::nodes::nth;
 use crate::varlena::Varlena;
-use crate::{keyring, plan_cache};
+use crate::{keyring, plan_cache, privilege};
 use pgrx::{FromDatum, pg_sys};
 use prism_envelope::Attributes;
 use std::ffi::CStr;
@@ -19,7 +20,8 @@ pub struct WithText {
 }
 
 impl WithText {
-    /// Inside a transaction.
+    /// If it is one of this extension, and the current role may encrypt: what is sealed in a plan can be had from it. Inside a
+    /// transaction.
     pub fn of(operator: pg_sys::Oid) -> Option<Self> {
         if operator.to_u32() < pg_sys::FirstNormalObjectId {
             return None;
@@ -33,18 +35,24 @@ impl WithText {
                 (encrypted, pg_sys::TEXTOID) => (false, encrypted),
                 _ => return None,
             };
-            if !type_lookup::is_encrypted_text(encrypted) {
+            if !type_lookup::is_encrypted_text(encrypted)
+                || !type_lookup::is_of_extension(pg_sys::OperatorRelationId, operator)
+            {
                 return None;
             }
-            let name = pg_sys::get_opname(operator);
-            if name.is_null() {
+            let (name, function) = (pg_sys::get_opname(operator), pg_sys::get_opcode(operator));
+            if name.is_null() || !may_seal(function) {
                 return None;
             }
-            let sealed =
-                operator_of(pg_sys::get_opcode(operator), CStr::from_ptr(name), [encrypted, encrypted]);
+            let sealed = operator_of(function, CStr::from_ptr(name), [encrypted, encrypted]);
             (sealed != pg_sys::InvalidOid).then_some(Self { is_text_left, encrypted, sealed })
         }
     }
+}
+
+/// Whether a constant may be sealed for the current role, in a call of this function of the extension.
+pub fn may_seal(function: pg_sys::Oid) -> bool {
+    privilege::may_encrypt(function, Identity::current().role)
 }
 
 /// The operator of this name in the schema of a function, between values of these types.
@@ -75,6 +83,16 @@ pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
     encoding::with_utf8(text.bytes(), |text| keyring::seal(None, &Attributes::default(), text))
 }
 
+/// A constant made of a key, for a plan, which is to be made again when keys change.
+///
+/// # Safety
+/// The value is of the type, a varlena.
+pub unsafe fn constant(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> *mut pg_sys::Const {
+    plan_cache::note_constant();
+    // SAFETY: as promised by the caller.
+    unsafe { pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false) }
+}
+
 /// Two arguments, one of them replaced by a constant.
 ///
 /// # Safety
@@ -85,12 +103,10 @@ pub unsafe fn with_constant(
     type_oid: pg_sys::Oid,
     value: pg_sys::Datum,
 ) -> *mut pg_sys::List {
-    plan_cache::note_constant();
     // SAFETY: as promised by the caller.
     unsafe {
-        let constant = pg_sys::makeConst(type_oid, -1, pg_sys::InvalidOid, -1, value, false, false);
-        let other = nth(arguments, 1 - place).cast();
-        let (first, second) = if place == 0 { (constant.cast(), other) } else { (other, constant.cast()) };
+        let (constant, other) = (constant(type_oid, value).cast(), nth(arguments, 1 - place).cast());
+        let (first, second) = if place == 0 { (constant, other) } else { (other, constant) };
         pg_sys::list_make2_impl(
             pg_sys::NodeTag::T_List,
             pg_sys::ListCell { ptr_value: first },

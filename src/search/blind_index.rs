@@ -5,9 +5,8 @@ use crate::datum::{Node, Payload, Text};
 use crate::error::{Error, SqlResult};
 use crate::keyring::search_tags;
 use crate::nodes::nth;
-use crate::plan_cache;
 use crate::privilege::{require_execute, require_search};
-use crate::query_constants::call_to_simplify;
+use crate::query_constants::{call_to_simplify, constant};
 use crate::varlena::Varlena;
 use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;
@@ -49,11 +48,12 @@ fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) 
     unsafe {
         let Some(call) = call_to_simplify(&mut request, 3)? else { return Ok(Node::NONE) };
         let arguments = call.args;
-        let constant = |index| {
+        let constant_at = |index| {
             let node = nth(arguments, index);
             pgrx::is_a(node, pg_sys::NodeTag::T_Const).then(|| &*node.cast::<pg_sys::Const>())
         };
-        let (Some(value), Some(context), Some(bits)) = (constant(0), constant(1), constant(2)) else {
+        let (Some(value), Some(context), Some(bits)) = (constant_at(0), constant_at(1), constant_at(2))
+        else {
             return Ok(Node::NONE);
         };
         if require_search(fcinfo).is_err() {
@@ -64,9 +64,6 @@ fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) 
         };
         let bits = i32::from_datum(bits.constvalue, bits.constisnull);
         let Some(index) = index_of(text(value), text(context), bits)? else { return Ok(Node::NONE) };
-        plan_cache::note_constant();
-        let index = Varlena::copy_of(&index)?.datum();
-        let none = pg_sys::InvalidOid;
-        Ok(Node::of(pg_sys::makeConst(pg_sys::BYTEAOID, -1, none, -1, index, false, false).cast()))
+        Ok(Node::of(constant(pg_sys::BYTEAOID, Varlena::copy_of(&index)?.datum()).cast()))
     }
 }

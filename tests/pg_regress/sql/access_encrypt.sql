@@ -25,6 +25,24 @@ BEGIN
     END;
   END LOOP;
 END $$;
+CREATE FUNCTION sealed_in(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  line text;
+BEGIN
+  FOR line IN EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF) ' || query LOOP
+    IF line LIKE '%prism:v%' THEN
+      RETURN true;
+    END IF;
+  END LOOP;
+  RETURN false;
+EXCEPTION WHEN insufficient_privilege THEN
+  RETURN NULL;
+END $$;
+CREATE VIEW sealing WITH (security_barrier) AS
+SELECT q, sealed_in(q) AS sealed FROM unnest(ARRAY[
+  'SELECT id FROM notes WHERE v = ''x''::text', 'SELECT id FROM notes WHERE ''x''::text <> v', 'SELECT id FROM notes WHERE v = ANY (ARRAY[''x'', ''y'']::text[])',
+  'SELECT id FROM notes WHERE v IS DISTINCT FROM ''x''::text', 'SELECT id FROM notes WHERE ''x''::text = ANY (ARRAY[v, s])']) AS q;
+GRANT SELECT ON sealing TO PUBLIC;
 SET ROLE regress_prism_reader;
 CALL writes();
 RESET ROLE;
@@ -40,10 +58,31 @@ ROLLBACK;
 COPY notes (v) FROM STDIN;
 x
 \.
+-- Constants of queries are not encrypted for it while they are planned, and no operator of its own is handed them.
+SELECT * FROM sealing;
+CREATE FUNCTION pg_temp.f1(encrypted_text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION pg_temp.f2(a encrypted_text, b encrypted_text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO copies VALUES (b); RETURN false; END $$;
+CREATE OPERATOR pg_temp.@@@ (LEFTARG = encrypted_text, RIGHTARG = text, FUNCTION = pg_temp.f1);
+CREATE OPERATOR pg_temp.@@@ (LEFTARG = encrypted_text, RIGHTARG = encrypted_text, FUNCTION = pg_temp.f2);
+DELETE FROM copies;
+SELECT NULL::encrypted_text OPERATOR(pg_temp.@@@) ANY (ARRAY['chosen', 'too']);
+SELECT NULL::encrypted_text OPERATOR(pg_temp.@@@) 'chosen'::text;
+SELECT count(*) FROM copies;
+RESET ROLE;
+SELECT * FROM sealing;
+-- A foreign key that writes does so for whoever changed the other table.
+CREATE TABLE places (t text PRIMARY KEY);
+CREATE TABLE stays (v encrypted_text REFERENCES places ON UPDATE CASCADE);
+INSERT INTO places VALUES ('a');
+INSERT INTO stays VALUES ('a');
+GRANT ALL ON places TO PUBLIC;
+SET ROLE regress_prism_reader;
+UPDATE places SET t = 'chosen';
 RESET ROLE;
 SELECT prism_crypt.grant_access('regress_prism_reader', 'search');
 SET ROLE regress_prism_reader;
 CALL writes();
+SELECT * FROM sealing;
 RESET ROLE;
 SELECT prism_crypt.revoke_access('regress_prism_reader', 'search'), prism_crypt.grant_access('regress_prism_reader', 'encrypt');
 SET ROLE regress_prism_reader;
