@@ -249,3 +249,23 @@ BEGIN
   RETURN result;
 END $$;
 COMMENT ON FUNCTION prism_crypt._count_rest(prism_crypt._plan) IS 'Counts what is left in a table, and says so. Internal';
+
+CREATE FUNCTION prism_crypt._run_step(work prism_crypt._work) RETURNS prism_crypt._result LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  step CONSTANT prism_crypt._step := work.step;
+  plan CONSTANT prism_crypt._plan := work.plan;
+  result prism_crypt._result;
+BEGIN
+  IF step.action OPERATOR(pg_catalog.=) 'batch' THEN
+    result := prism_crypt._run_batch(plan, step, work.limits);
+  ELSIF step.action OPERATOR(pg_catalog.=) 'find' THEN
+    result.places := prism_crypt._find_places(plan);
+  ELSIF step.action OPERATOR(pg_catalog.=) 'check' THEN
+    result := prism_crypt._check_parts(work.kind, work.job, step.parts, work.column_name, work.arguments);
+  ELSIF step.action OPERATOR(pg_catalog.=) 'count' THEN
+    result := prism_crypt._count_rest(plan);
+  END IF;
+  result.batch_size := (work.limits).batch_size;
+  RETURN result;
+END $$;
+COMMENT ON FUNCTION prism_crypt._run_step(prism_crypt._work) IS 'Runs a step. Internal';

@@ -195,7 +195,7 @@ BEGIN
   ELSIF is_waiting THEN
     step.action := 'pace';
     RETURN step;
-  ELSIF prism_crypt._replica_lag() > max_replica_lag THEN
+  ELSIF max_replica_lag IS NOT NULL AND prism_crypt._replica_lag() > max_replica_lag THEN
     step.action := 'standby';
     RETURN step;
   END IF;

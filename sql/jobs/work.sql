@@ -19,26 +19,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._begin_work(prism_crypt._work) IS 'Opens the job of a session''s work. Internal';
 
-CREATE FUNCTION prism_crypt._run_step(work prism_crypt._work) RETURNS prism_crypt._result LANGUAGE plpgsql VOLATILE AS $$
-DECLARE
-  step CONSTANT prism_crypt._step := work.step;
-  plan CONSTANT prism_crypt._plan := work.plan;
-  result prism_crypt._result;
-BEGIN
-  IF step.action OPERATOR(pg_catalog.=) 'batch' THEN
-    result := prism_crypt._run_batch(plan, step, work.limits);
-  ELSIF step.action OPERATOR(pg_catalog.=) 'find' THEN
-    result.places := prism_crypt._find_places(plan);
-  ELSIF step.action OPERATOR(pg_catalog.=) 'check' THEN
-    result := prism_crypt._check_parts(work.kind, work.job, step.parts, work.column_name, work.arguments);
-  ELSIF step.action OPERATOR(pg_catalog.=) 'count' THEN
-    result := prism_crypt._count_rest(plan);
-  END IF;
-  result.batch_size := (work.limits).batch_size;
-  RETURN result;
-END $$;
-COMMENT ON FUNCTION prism_crypt._run_step(prism_crypt._work) IS 'Runs a step. Internal';
-
 -- One step: asks for it, runs it and records it. This is the one place that catches errors: an error is kept until the job is left
 -- in good order, and raised then. A batch that fails without having locked its rows first is tried again with locks, and so is a
 -- step that fails because somebody else was faster.
@@ -68,7 +48,7 @@ BEGIN
       CASE WHEN work.asks_standby THEN (work.limits).max_replica_lag END, work.tries OPERATOR(pg_catalog.>) 0);
   END IF;
   action := (work.step).action;
-  work.asks_standby := work.asks_standby AND action OPERATOR(pg_catalog.=) ANY (ARRAY['pace', 'standby']);
+  work.asks_standby := work.asks_standby AND action OPERATOR(pg_catalog.=) ANY (ARRAY['pace', 'standby', 'paused']);
   IF action OPERATOR(pg_catalog.<>) ALL (ARRAY['check', 'count']) THEN
     -- What a crash takes back is done again, so this commit need not wait for the disk. The commit that ends or leaves a job does
     -- wait, and makes all earlier ones durable.
@@ -101,7 +81,7 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
     -- Without the row of its worker, the job is `interrupted`, and a call goes on with it.
     work.is_over := true;
   ELSIF work.tries OPERATOR(pg_catalog.<) 10 AND (
-          NOT step.careful OR SQLSTATE OPERATOR(pg_catalog.=) ANY (ARRAY['40001', '40P01'])) THEN
+          step.action OPERATOR(pg_catalog.=) 'batch' AND NOT step.careful OR SQLSTATE OPERATOR(pg_catalog.=) ANY (ARRAY['40001', '40P01'])) THEN
     work.tries := work.tries OPERATOR(pg_catalog.+) 1;
   ELSE
     GET STACKED DIAGNOSTICS
