@@ -19,7 +19,7 @@
 //! 5. [`Envelope`] (`header`): finds the parts of an envelope, and the key version that opens it.
 //! 6. [`armor`]: the text form `prism:v<key version>:<base64>`.
 //!
-//! Keys are wiped when dropped; `stack` keeps copies of them off the stack.
+//! Keys are wiped when dropped; `stack` says which copies of them are wiped from the stack, and which may stay.
 //!
 //! ```
 //! use prism_envelope::{Attributes, DataKey, Envelope, KeyBytes, KeyIdentity, KeyVersion, MasterKey, NonceOwner, NoncePool};

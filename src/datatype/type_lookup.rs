@@ -105,32 +105,12 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
 
 /// Whether a type is `encrypted_text` itself. Inside a transaction.
 pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups.
-    unsafe {
-        let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
-        extension != pg_sys::InvalidOid && is_encrypted(base, extension)
-    }
-}
-
-/// # Safety
-/// Inside a transaction.
-unsafe fn is_encrypted(base: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups. Of the extension's types only this one is a base type that is not an array.
-    unsafe {
+    let is_base = unsafe {
         pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
             && pg_sys::get_element_type(base) == pg_sys::InvalidOid
-            && is_type_of(base, extension)
-    }
-}
-
-/// # Safety
-/// Inside a transaction.
-unsafe fn is_type_of(base: pg_sys::Oid, extension: pg_sys::Oid) -> bool {
-    // SAFETY: a catalog look-up; what initdb made belongs to no extension.
-    unsafe {
-        base.to_u32() >= pg_sys::FirstNormalObjectId
-            && pg_sys::getExtensionOfObject(pg_sys::TypeRelationId, base) == extension
-    }
+    };
+    is_base && is_of_extension(pg_sys::TypeRelationId, base)
 }
 
 /// Whether an object, in the catalog with this oid, belongs to the extension. Inside a transaction.

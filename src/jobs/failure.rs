@@ -1,6 +1,6 @@
 //! Raising an error a second time, after a job has recorded it.
 
-use crate::error::{Error, SqlResult};
+use crate::error::{Error, SqlResult, postgres_string};
 use crate::sqlstate::sqlstate;
 use pgrx::prelude::*;
 use std::ffi::{c_char, c_int};
@@ -50,9 +50,5 @@ fn _raise_failure(
 
 /// A string in the current memory context; null where it is empty.
 fn copy(text: Option<&str>) -> *mut c_char {
-    match text {
-        // SAFETY: a copy of that length, with its terminator.
-        Some(text) if !text.is_empty() => unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) },
-        _ => std::ptr::null_mut(),
-    }
+    text.filter(|text| !text.is_empty()).map_or(std::ptr::null_mut(), postgres_string)
 }

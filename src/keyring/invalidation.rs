@@ -123,7 +123,8 @@ fn null() -> pg_sys::Datum {
     pg_sys::Datum::null()
 }
 
-/// `prism_crypt._keys_change() → boolean`: the same, where triggers don't fire.
+/// `prism_crypt._keys_change() → boolean`: as [`data_key_changed`] tells every backend that keys changed, where triggers don't
+/// fire.
 #[pg_extern(sql = false)]
 fn _keys_change() -> bool {
     tell_sessions();

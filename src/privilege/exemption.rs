@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 
 unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary, and this is asked for each comparison.
     fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
 }
 

@@ -16,6 +16,7 @@ use pgrx::prelude::*;
 use prism_envelope::{Envelope, SearchTag};
 
 unsafe extern "C-unwind" {
+    // What pgrx makes of our own functions.
     fn encrypted_text_eq_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_ne_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_hash_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;

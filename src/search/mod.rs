@@ -4,8 +4,8 @@
 //!   (`=`, `<>`), `hashing` or `index_order`, and these are made of the one comparison in `compare`.
 //! - `readiness` has the keys there before an index may need them: with a page locked nothing can be fetched.
 //! - `blind_index` is the keyed hash for a column of its own.
-//! - Around indexes: `index_build` builds them anew when their key changes, `index_warning` tells of those that open values, and
-//!   `statistics` keeps common values from the planner.
+//! - Around indexes: `index_build` builds them anew when their key changes, `table_locks` locks their tables for that,
+//!   `index_warning` tells of those that open values, and `statistics` keeps common values from the planner.
 //!
 //! The constants that values are compared with were sealed before: see `query_constants`.
 
@@ -13,7 +13,7 @@ mod blind_index;
 mod compare;
 mod fast_path;
 mod hashing;
-pub mod index_build;
+mod index_build;
 mod index_order;
 pub mod index_warning;
 mod operators;

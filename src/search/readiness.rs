@@ -127,29 +127,10 @@ fn holds_values(relation: pg_sys::Oid) -> bool {
         relations.as_ref().and_then(|relations| relations.get(&relation).copied())
     });
     known.unwrap_or_else(|| {
-        let holds = has_column(relation);
+        let holds = nested::has_encrypted_column(relation);
         RELATIONS.with_borrow_mut(|(_, relations)| {
             relations.get_or_insert_with(HashMap::new).insert(relation, holds);
         });
         holds
     })
-}
-
-fn has_column(relation: pg_sys::Oid) -> bool {
-    let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the relation is open while its descriptor is used.
-    unsafe {
-        let relation = pg_sys::try_relation_open(relation, lock);
-        if relation.is_null() {
-            return false;
-        }
-        let descriptor = pgrx::PgTupleDesc::from_pg_unchecked((*relation).rd_att);
-        let holds = descriptor.iter().any(|column| {
-            !column.attisdropped
-                && column.atttypid.to_u32() >= pg_sys::FirstNormalObjectId
-                && nested::holds(column.atttypid).encrypted
-        });
-        pg_sys::relation_close(relation, lock);
-        holds
-    }
 }
