@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::varlena::Varlena;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::datum::{Datum, FromDatum, IntoDatum};
+use pgrx::datum::{Datum, FromDatum, Internal, IntoDatum};
 use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
@@ -152,6 +152,19 @@ impl Node {
     /// This node.
     pub fn of(node: *mut pg_sys::Node) -> Self {
         Self(pg_sys::Datum::from(node))
+    }
+}
+
+/// What a support function is asked, if it is for another expression in place of a call.
+///
+/// # Safety
+/// The argument is what PostgreSQL passed to a support function.
+pub unsafe fn simplify_request(request: &Internal) -> Result<Option<&pg_sys::SupportRequestSimplify>, Error> {
+    // SAFETY: as promised by the caller: a node, whose tag says what it is.
+    unsafe {
+        let node = request.get::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
+        let is_simplify = node.type_ == pg_sys::NodeTag::T_SupportRequestSimplify;
+        Ok(if is_simplify { request.get() } else { None })
     }
 }
 

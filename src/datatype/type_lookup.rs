@@ -67,6 +67,19 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::List;
 }
 
+/// The relation that a statement names; invalid where it names none, or one that is not there. Inside a transaction.
+///
+/// # Safety
+/// `name` is null, or what the parser made.
+pub unsafe fn named_relation(name: *const pg_sys::RangeVar) -> pg_sys::Oid {
+    if name.is_null() {
+        return pg_sys::InvalidOid;
+    }
+    let (no_lock, missing_ok) = (pg_sys::NoLock as pg_sys::LOCKMODE, pg_sys::RVROption::RVR_MISSING_OK);
+    // SAFETY: as promised by the caller; without a callback there is nothing for it to get.
+    unsafe { pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut()) }
+}
+
 /// A table and those that inherit from it, as a list of oids. Whoever calls this holds nothing that has to be dropped.
 ///
 /// # Safety

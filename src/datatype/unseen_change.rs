@@ -104,10 +104,9 @@ unsafe fn is_column(
     name: *const std::ffi::c_char,
     number: pg_sys::AttrNumber,
 ) -> bool {
-    let (missing_ok, no_lock) = (pg_sys::RVROption::RVR_MISSING_OK, pg_sys::NoLock as i32);
     // SAFETY: catalog look-ups. The statement has locked the tables.
     unsafe {
-        let relation = pg_sys::RangeVarGetRelidExtended(table, no_lock, missing_ok, None, null_mut());
+        let relation = type_lookup::named_relation(table);
         if relation == pg_sys::InvalidOid {
             return false;
         }

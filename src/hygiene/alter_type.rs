@@ -80,13 +80,7 @@ unsafe fn change_of(statement: &pg_sys::AlterTableStmt) -> Result<Change, Error>
 unsafe fn relation_with_values(statement: &pg_sys::AlterTableStmt) -> pg_sys::Oid {
     // SAFETY: as promised by the caller.
     unsafe {
-        if statement.relation.is_null() {
-            return pg_sys::InvalidOid;
-        }
-        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-        let no_lock = pg_sys::NoLock as i32;
-        let relation =
-            pg_sys::RangeVarGetRelidExtended(statement.relation, no_lock, missing_ok, None, null_mut());
+        let relation = type_lookup::named_relation(statement.relation);
         let has_values = relation != pg_sys::InvalidOid
             && match pg_sys::get_rel_relkind(relation) as u8 {
                 pg_sys::RELKIND_RELATION | pg_sys::RELKIND_PARTITIONED_TABLE => true,

@@ -5,7 +5,7 @@
 //! here; every way out of a statement, by an error too, passes [`run`], which sets the height of before.
 
 use super::{copy_message, level};
-use crate::datatype::nested;
+use crate::datatype::{nested, type_lookup};
 use cee_scape::{SigJmpBufFields, call_with_sigsetjmp};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -43,16 +43,10 @@ pub unsafe fn is_into_encrypted_column(node: *mut pg_sys::Node) -> bool {
             return false;
         }
         let copy = &*node.cast::<pg_sys::CopyStmt>();
-        if !copy.is_from || copy.relation.is_null() || !pg_sys::IsTransactionState() {
+        if !copy.is_from || !pg_sys::IsTransactionState() {
             return false;
         }
-        let relation = pg_sys::RangeVarGetRelidExtended(
-            copy.relation,
-            pg_sys::NoLock as i32,
-            pg_sys::RVROption::RVR_MISSING_OK,
-            None,
-            std::ptr::null_mut(),
-        );
+        let relation = type_lookup::named_relation(copy.relation);
         relation != pg_sys::InvalidOid && nested::has_encrypted_column(relation)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::with_text::{constant, may_seal, operator_of, seal_unsearchable};
 use crate::datatype::type_lookup;
-use crate::datum::Node;
+use crate::datum::{Node, simplify_request};
 use crate::error::{Error, SqlResult};
 use crate::nodes::{has_name, length, nth};
 use pgrx::datum::Internal;
@@ -24,10 +24,10 @@ fn encrypted_text_ne_support(request: Internal) -> SqlResult<Node> {
 
 /// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values, and `value =
 /// text::encrypted_text`, which would encrypt the text for each row, to the operator with text.
-fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
+fn simplify(request: Internal, operator: &CStr) -> Result<Node, Error> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls.
     unsafe {
-        let Some(call) = call_to_simplify(&mut request, 2)? else { return Ok(Node::NONE) };
+        let Some(call) = call_to_simplify(&request, 2)? else { return Ok(Node::NONE) };
         let mut sides = [Side::of(call, 0), Side::of(call, 1)];
         let Some(encrypted_type) =
             sides.iter().map(|side| side.type_oid).find(|side| *side != pg_sys::TEXTOID)
@@ -77,16 +77,14 @@ fn simplify(mut request: Internal, operator: &CStr) -> Result<Node, Error> {
 /// # Safety
 /// The request is what PostgreSQL passed to a support function.
 pub unsafe fn call_to_simplify(
-    request: &mut Internal,
+    request: &Internal,
     arguments: i32,
 ) -> Result<Option<&pg_sys::FuncExpr>, Error> {
     // SAFETY: as promised by the caller: a node that says what is asked for, and in this case what is called.
     unsafe {
-        let node = request.get_mut::<pg_sys::Node>().ok_or(Error::Internal("no request"))?;
-        if node.type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
+        let Some(call) = simplify_request(request)?.and_then(|request| request.fcall.as_ref()) else {
             return Ok(None);
-        }
-        let call = &*(*std::ptr::from_mut(node).cast::<pg_sys::SupportRequestSimplify>()).fcall;
+        };
         let is_ours = type_lookup::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
             && length(call.args) == arguments;
         Ok(is_ours.then_some(call))

@@ -43,10 +43,10 @@ fn index_of(
 /// `blind_index_support(internal) → internal`: planner support. Constants are hashed once, so that EXPLAIN shows the result, not
 /// the value. Only for a role that may: a constant is not asked for EXECUTE any more.
 #[pg_extern(sql = false)]
-fn blind_index_support(mut request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
+fn blind_index_support(request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with three arguments.
     unsafe {
-        let Some(call) = call_to_simplify(&mut request, 3)? else { return Ok(Node::NONE) };
+        let Some(call) = call_to_simplify(&request, 3)? else { return Ok(Node::NONE) };
         let arguments = call.args;
         let constant_at = |index| {
             let node = nth(arguments, index);

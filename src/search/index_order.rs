@@ -1,7 +1,7 @@
 //! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
 
 use super::compare::{is_copy, last_tag, last_tags, tag_of_text};
-use crate::datum::{Node, Stored, Text};
+use crate::datum::{Node, Stored, Text, simplify_request};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
 use pgrx::datum::Internal;
@@ -70,10 +70,9 @@ fn encrypted_text_no_order() -> SqlResult<bool> {
 
 /// Planner support of the same: an error also where there is no row to compare.
 #[pg_extern(sql = false)]
-fn encrypted_text_no_order_support(mut request: Internal) -> SqlResult<Node> {
+fn encrypted_text_no_order_support(request: Internal) -> SqlResult<Node> {
     // SAFETY: PostgreSQL passes a node that says what is asked for.
-    let request = unsafe { request.get_mut::<pg_sys::Node>() }.ok_or(Error::Internal("no request"))?;
-    if request.type_ == pg_sys::NodeTag::T_SupportRequestSimplify {
+    if unsafe { simplify_request(&request) }?.is_some() {
         return Err(Error::NoOrder.into());
     }
     Ok(Node::NONE)

@@ -37,12 +37,7 @@ pub unsafe fn before(node: *mut pg_sys::Node) -> Before {
         } else {
             null_mut()
         };
-        if table.is_null() {
-            return NOTHING;
-        }
-        let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-        let relation =
-            pg_sys::RangeVarGetRelidExtended(table, pg_sys::NoLock as i32, missing_ok, None, null_mut());
+        let relation = type_lookup::named_relation(table);
         if relation == pg_sys::InvalidOid || !nested::has_encrypted_column(relation) {
             return NOTHING;
         }
