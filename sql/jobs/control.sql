@@ -73,7 +73,7 @@ BEGIN
       finished_at = CASE _set_job_state.state WHEN 'cancelled' THEN moment END
   WHERE j.id = job_id AND j.state <> _set_job_state.state;
   IF _set_job_state.state = 'cancelled' THEN
-    PERFORM prism_crypt._drop_ranges(job_id);
+    PERFORM prism_crypt._drop_ranges(job_id), prism_crypt._drop_older_jobs(job_id);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._set_job_state(bigint, text, bigint) IS 'Pauses, resumes or cancels a job. Internal';

@@ -132,7 +132,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._record_places(prism_crypt.job_worker, prism_crypt.job_range, prism_crypt._result) IS
   'Records what an index found. Internal';
 
--- Of jobs that found nothing to do, only one per target is kept: a call every minute must not fill the table.
+-- Of jobs that changed nothing, only one per target and end is kept: a call every minute must not fill the table.
 CREATE FUNCTION prism_crypt._drop_older_jobs(job bigint) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   DELETE FROM prism_crypt.job AS d WHERE d.id IN (
@@ -141,13 +141,13 @@ CREATE FUNCTION prism_crypt._drop_older_jobs(job bigint) RETURNS void
       ON old.id < new.id AND old.state = new.state AND old.kind = new.kind AND old.relation = new.relation
       AND old.column_name IS NOT DISTINCT FROM new.column_name
       AND old.scope = new.scope
-    WHERE new.id = $1 AND new.state = 'finished'
+    WHERE new.id = $1 AND new.state IN ('finished', 'cancelled')
       AND NOT EXISTS (SELECT FROM prism_crypt.job_worker AS w
                       WHERE w.job = old.id AND prism_crypt._is_working(w.pid, w.started))
       AND NOT EXISTS (SELECT FROM prism_crypt.job_part AS p WHERE p.job IN (old.id, new.id) AND p.rows_done > 0)
     FOR UPDATE OF old SKIP LOCKED)
 $$;
-COMMENT ON FUNCTION prism_crypt._drop_older_jobs(bigint) IS 'Deletes older jobs like one that found nothing. Internal';
+COMMENT ON FUNCTION prism_crypt._drop_older_jobs(bigint) IS 'Deletes older jobs like one that changed nothing. Internal';
 
 -- Ends a job with its last part.
 CREATE FUNCTION prism_crypt._finish_job(worker prism_crypt.job_worker) RETURNS void

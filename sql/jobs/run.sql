@@ -63,34 +63,36 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._change_locked(prism_crypt._plan, tid, tid, integer) IS 'Changes rows after locking them. Internal';
 
 -- One batch at places that an index gave.
-CREATE FUNCTION prism_crypt._change_places(plan prism_crypt._plan, step prism_crypt._step, batch_size integer) RETURNS bigint
+CREATE FUNCTION prism_crypt._change_places(plan prism_crypt._plan, step prism_crypt._step) RETURNS bigint
   LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  places CONSTANT pg_catalog.tid[] := step.places[1:batch_size];
+  places CONSTANT pg_catalog.tid[] := step.places[1:step.batch_size];
   block bigint;
   rows bigint := 0;
 BEGIN
-  IF NOT step.careful THEN
+  IF step.skips THEN
+    RETURN 0;
+  ELSIF NOT step.careful THEN
     RETURN (prism_crypt._execute(plan.update_places, NULL, NULL, NULL, NULL, places)).rows;
   END IF;
   FOR block IN SELECT DISTINCT prism_crypt._block(place) FROM pg_catalog.unnest(places) AS place LOOP
     rows := rows OPERATOR(pg_catalog.+) (prism_crypt._change_locked(
-      plan, prism_crypt._tid(block), prism_crypt._tid(block OPERATOR(pg_catalog.+) 1), batch_size)).rows;
+      plan, prism_crypt._tid(block), prism_crypt._tid(block OPERATOR(pg_catalog.+) 1), step.batch_size)).rows;
   END LOOP;
   RETURN rows;
 END $$;
-COMMENT ON FUNCTION prism_crypt._change_places(prism_crypt._plan, prism_crypt._step, integer) IS
+COMMENT ON FUNCTION prism_crypt._change_places(prism_crypt._plan, prism_crypt._step) IS
   'Changes rows that an index found. Internal';
 
 -- One batch of a range. While it searches, it goes to the next row that is due; otherwise it takes the rows as they come.
 CREATE FUNCTION prism_crypt._change_range(
-  plan prism_crypt._plan, step prism_crypt._step, batch_size integer, OUT rows bigint, OUT reached tid
+  plan prism_crypt._plan, step prism_crypt._step, OUT rows bigint, OUT reached tid
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   window_start pg_catalog.tid := step.from_place;
   window_end pg_catalog.tid;
   blocks CONSTANT bigint := GREATEST(1, pg_catalog.floor(
-    batch_size OPERATOR(pg_catalog.*) step.stripes OPERATOR(pg_catalog./) plan.rows_per_block));
+    step.batch_size OPERATOR(pg_catalog.*) step.stripes OPERATOR(pg_catalog./) plan.rows_per_block));
   place pg_catalog.tid;
   changed pg_catalog.record;
 BEGIN
@@ -104,8 +106,11 @@ BEGIN
     window_start := GREATEST(step.from_place, prism_crypt._tid(prism_crypt._block(place)));
   END IF;
   window_end := LEAST(prism_crypt._tid(prism_crypt._block(window_start) OPERATOR(pg_catalog.+) blocks), step.to_place);
-  IF step.careful THEN
-    changed := prism_crypt._change_locked(plan, window_start, window_end, batch_size);
+  IF step.skips THEN
+    rows := 0;
+    reached := window_end;
+  ELSIF step.careful THEN
+    changed := prism_crypt._change_locked(plan, window_start, window_end, step.batch_size);
     rows := changed.rows;
     reached := changed.reached;
   ELSE
@@ -116,7 +121,7 @@ BEGIN
     reached := window_end;
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._change_range(prism_crypt._plan, prism_crypt._step, integer) IS
+COMMENT ON FUNCTION prism_crypt._change_range(prism_crypt._plan, prism_crypt._step) IS
   'Changes rows of a range of blocks. Internal';
 
 -- One batch. The fast way is a single statement that gives up as soon as a row is locked, because others that wait for rows of
@@ -137,9 +142,9 @@ BEGIN
     PERFORM pg_catalog.set_config('lock_timeout', '10ms', true);
   END IF;
   IF step.places IS NOT NULL THEN
-    result.rows := prism_crypt._change_places(plan, step, limits.batch_size);
+    result.rows := prism_crypt._change_places(plan, step);
   ELSE
-    changed := prism_crypt._change_range(plan, step, limits.batch_size);
+    changed := prism_crypt._change_range(plan, step);
     result.rows := changed.rows;
     result.reached := changed.reached;
   END IF;
@@ -265,7 +270,7 @@ BEGIN
   ELSIF step.action OPERATOR(pg_catalog.=) 'count' THEN
     result := prism_crypt._count_rest(plan);
   END IF;
-  result.batch_size := (work.limits).batch_size;
+  result.batch_size := step.batch_size;
   RETURN result;
 END $$;
 COMMENT ON FUNCTION prism_crypt._run_step(prism_crypt._work) IS 'Runs a step. Internal';

@@ -67,12 +67,17 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._work_of(text, regclass, name, jsonb, jsonb, prism_crypt._limits, boolean, integer) IS
   'What a session is to do. Internal';
 
--- If a batch is less than a block, rows are counted exactly, which stripes would not allow.
-CREATE FUNCTION prism_crypt._as_planned(step prism_crypt._step, plan prism_crypt._plan, limits prism_crypt._limits)
-  RETURNS prism_crypt._step
+-- A batch that failed because of others is tried again with an eighth of its rows, and so on to a single row, because fewer rows
+-- meet fewer others. After ten times it leaves them to the next pass. If a batch is less than a block, rows are counted exactly,
+-- which stripes would not allow.
+CREATE FUNCTION prism_crypt._as_planned(
+  step prism_crypt._step, plan prism_crypt._plan, limits prism_crypt._limits, tries integer
+) RETURNS prism_crypt._step
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF step.places IS NULL AND limits.batch_size < plan.rows_per_block THEN
+  step.skips := tries >= 10;
+  step.batch_size := CASE WHEN step.skips THEN limits.batch_size ELSE greatest(limits.batch_size >> 3 * greatest(tries - 1, 0), 1) END;
+  IF step.places IS NULL AND step.batch_size < plan.rows_per_block THEN
     step.careful := true;
     step.from_place := CASE WHEN step.stripes > 1 THEN step.place ELSE step.from_place END;
     step.stripe := 0;
@@ -81,7 +86,7 @@ BEGIN
   step.stripes := coalesce(step.stripes, plan.stripes);
   RETURN step;
 END $$;
-COMMENT ON FUNCTION prism_crypt._as_planned(prism_crypt._step, prism_crypt._plan, prism_crypt._limits) IS
+COMMENT ON FUNCTION prism_crypt._as_planned(prism_crypt._step, prism_crypt._plan, prism_crypt._limits, integer) IS
   'How a step is to be run. Internal';
 
 -- After a step: counts its rows, waits as the limits require, and reports progress, at most every five seconds.

@@ -19,6 +19,9 @@ CREATE TYPE prism_crypt._step AS (
   stripe     integer,
   searching  boolean,
   careful    boolean,
+  -- Rows that a batch is to have at most, and whether it leaves them all to the next pass.
+  batch_size integer,
+  skips      boolean,
   -- For a check: all tables of the job.
   parts      regclass[],
   -- How long to wait before it.

@@ -66,14 +66,15 @@ BEGIN
          OR coalesce((work.plan).relation OPERATOR(pg_catalog.<>) (work.step).relation, true)) THEN
       work.plan := prism_crypt._plan_part(work.kind, work.job, (work.step).relation, work.column_name, work.arguments);
     END IF;
-    step := prism_crypt._as_planned(work.step, work.plan, work.limits);
+    step := prism_crypt._as_planned(work.step, work.plan, work.limits, work.tries);
     work.step := step;
     result := prism_crypt._run_step(work);
     work.worked_at := prism_crypt._uptime();
     result.busy_seconds := work.worked_at OPERATOR(pg_catalog.-) began;
     work.step := prism_crypt._record_step(work.token, step, result);
     work := prism_crypt._account(work, coalesce(result.rows, 0), began);
-    work.tries := 0;
+    -- Where there is no end of conflicts, the next batch is not tried as often.
+    work.tries := CASE WHEN step.skips THEN 8 ELSE 0 END;
   END IF;
 EXCEPTION WHEN OTHERS OR assert_failure THEN
   work.step := NULL;
@@ -82,6 +83,8 @@ EXCEPTION WHEN OTHERS OR assert_failure THEN
     work.is_over := true;
   ELSIF work.tries OPERATOR(pg_catalog.<) 10 AND (
           step.action OPERATOR(pg_catalog.=) 'batch' AND NOT step.careful OR SQLSTATE OPERATOR(pg_catalog.=) ANY (ARRAY['40001', '40P01'])) THEN
+    -- At random, so that sessions which are in each other's way part.
+    work.seconds := 0.02 OPERATOR(pg_catalog.*) work.tries OPERATOR(pg_catalog.*) pg_catalog.random();
     work.tries := work.tries OPERATOR(pg_catalog.+) 1;
   ELSE
     GET STACKED DIAGNOSTICS

@@ -26,7 +26,7 @@ fn sealed_constant(value: pgrx::AnyElement) -> pgrx::AnyElement {
 fn sealed_constant_support(mut request: Internal) -> SqlResult<Node> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with one argument.
     unsafe {
-        Ok(match call_to_simplify(&mut request, 1)? {
+        Ok(match call_to_simplify(&request, 1)? {
             Some(call) => Node::of(pg_sys::list_nth(call.args, 0).cast()),
             None => Node::NONE,
         })

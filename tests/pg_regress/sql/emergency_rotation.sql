@@ -29,6 +29,13 @@ SET client_min_messages = warning;
 CALL prism_crypt.rotate_all();
 RESET client_min_messages;
 SELECT state, count(*) FROM prism_crypt.progress GROUP BY 1;
+-- Of jobs that were cancelled before they changed anything, the last one of each target stays.
+SELECT count(*) FROM prism_crypt.emergency_rotation('a mistake');
+SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress WHERE state = 'pending';
+SELECT count(*) FROM prism_crypt.emergency_rotation('another mistake');
+SELECT prism_crypt.cancel_job(id) FROM prism_crypt.progress WHERE state = 'pending';
+SELECT target, reason FROM prism_crypt.progress WHERE state = 'cancelled' ORDER BY 1;
+CALL prism_crypt.rotate_all();
 
 -- A keyset under a master key that is not at hand does not hold up the others.
 SELECT set_config('prism_crypt.master_key', regress.master_key('tenant'), false) IS NOT NULL AS other_master_key;

@@ -179,6 +179,21 @@ RESET client_min_messages;
 RESET statement_timeout;
 SELECT count(*) FILTER (WHERE key_version(v) = :active) AS moved, count(*) FILTER (WHERE v::text = 'v' || id) AS same FROM sticky;
 SELECT target, state, rows_left, values_unreadable FROM prism_crypt.progress ORDER BY id DESC LIMIT 1;
+-- One that always says that others are in the way: the other rows are changed, and it ends, and says so.
+CREATE TABLE contended (id int, v encrypted_text);
+INSERT INTO contended SELECT n, 'v' || n FROM generate_series(1, 20) AS n;
+CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$;
+CREATE TRIGGER conflict BEFORE UPDATE ON contended FOR EACH ROW WHEN (OLD.id = 20) EXECUTE FUNCTION conflict();
+SELECT prism_crypt.rotate_key() AS active \gset
+SET statement_timeout = '120s';
+\set VERBOSITY terse
+SET client_min_messages = warning;
+CALL rotate_batch('contended', 'v');
+RESET client_min_messages;
+\set VERBOSITY default
+RESET statement_timeout;
+SELECT count(*) FILTER (WHERE key_version(v) = :active) AS moved, count(*) FILTER (WHERE v::text = 'v' || id) AS same FROM contended;
+SELECT target, state, rows_left, values_unreadable, error FROM prism_crypt.progress ORDER BY id DESC LIMIT 1;
 -- One that changes another column, another row, or deletes.
 CREATE TABLE busy (id int, v encrypted_text, n int DEFAULT 0);
 INSERT INTO busy SELECT n, 'v' || n FROM generate_series(1, 12) AS n;
