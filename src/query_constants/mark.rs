@@ -23,7 +23,7 @@ fn sealed_constant(value: pgrx::AnyElement) -> pgrx::AnyElement {
 /// `prism_crypt._sealed_constant_support(internal) → internal`: planner support: the argument instead of the call. PostgreSQL
 /// would compute the call of an immutable function as well, but ask whether the role may execute it.
 #[pg_extern(sql = false)]
-fn sealed_constant_support(mut request: Internal) -> SqlResult<Node> {
+fn sealed_constant_support(request: Internal) -> SqlResult<Node> {
     // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with one argument.
     unsafe {
         Ok(match call_to_simplify(&request, 1)? {
