@@ -70,3 +70,18 @@ SELECT decrypt_field(v), e FROM t2;
 -- An EXPLAIN shows constants as ciphertext too.
 CREATE FUNCTION plan(q text) RETURNS SETOF text LANGUAGE plpgsql AS $$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (VERBOSE, COSTS OFF) ' || q; END $$;
 SELECT count(*) FILTER (WHERE p ~ 'prism:v2:') AS ciphertext, count(*) FILTER (WHERE p ~ 'secret') AS plaintext FROM plan($$INSERT INTO p VALUES (1, 'secret plan')$$) AS p;
+
+-- Cancelled while an array is computed before planning: whoever catches that is still in a transaction of its own.
+CREATE TABLE cancelled (v encrypted_text('searchable'));
+SET statement_timeout = '300ms';
+DO $$ BEGIN
+  BEGIN
+    PERFORM FROM cancelled WHERE v = ANY (string_to_array(to_char(factorial(32177), '9'), ','));
+  EXCEPTION WHEN query_canceled THEN
+    INSERT INTO cancelled VALUES ('caught');
+  END;
+  INSERT INTO cancelled VALUES ('after');
+END $$;
+RESET statement_timeout;
+ROLLBACK;
+SELECT v::text FROM cancelled ORDER BY 1;
