@@ -1,36 +1,39 @@
-//! PostgreSQL calls the hook of the log only for messages that are logged, and the client may be sent others: so while the
-//! hook has something to withhold, all that is sent is passed by it, and it stops there what is not to be logged.
+//! PostgreSQL calls the log hook only for messages that are logged, but the client may be sent others. So while the hook has
+//! something to withhold, everything that is sent goes through it, and it keeps out of the log what is not to be logged.
 
 use pgrx::prelude::*;
 use std::cell::Cell;
 
 thread_local! {
-    /// `log_min_messages` as the session has it, while it is lowered.
+    /// The session's own `log_min_messages`, while it is lowered.
     static ASKED_FOR: Cell<Option<i32>> = const { Cell::new(None) };
 }
 
-/// What has to be undone.
+/// What [`raise`] changed and [`lower`] undoes.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Raised {
-    /// 0 where nothing was changed.
+    /// 0 if nothing was changed.
     nest_level: i32,
     asked_for: i32,
 }
 
-/// Has the hook called for all that the client is sent.
+/// Makes PostgreSQL call the hook for everything that the client is sent.
 ///
 /// # Safety
 /// Inside a transaction.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn raise() -> Raised {
-    // SAFETY: globals, and a setting that every session has. What is not undone is when the transaction is rolled back.
+    // SAFETY: globals, and a setting that every session has. A rollback of the transaction undoes what `lower` doesn't.
     unsafe {
         let (asked_for, client) = (pg_sys::log_min_messages, pg_sys::client_min_messages);
-        if ASKED_FOR.get().is_some() || is_logged(client.min(pg_sys::INFO as i32), asked_for) {
+        // INFO is always sent. LOG is a low level for the client and a high one for the log.
+        let (info, log) = (pg_sys::INFO as i32, pg_sys::LOG as i32);
+        let lowest = if client == log { info } else { client.min(info) };
+        if ASKED_FOR.get().is_some() || is_logged(lowest, asked_for) {
             return Raised { nest_level: 0, asked_for };
         }
-        // Below every level but those that the client asks for.
+        // Low enough for whatever the client is sent: INFO is always sent.
         let value = if client < pg_sys::INFO as i32 { c"debug5" } else { c"info" };
         let nest_level = pg_sys::NewGUCNestLevel();
         pg_sys::set_config_option(
@@ -48,7 +51,7 @@ pub unsafe extern "C-unwind" fn raise() -> Raised {
     }
 }
 
-/// Undoes it.
+/// Undoes [`raise`].
 ///
 /// # Safety
 /// In the transaction of [`raise`].
@@ -61,7 +64,7 @@ pub unsafe extern "C-unwind" fn lower(raised: Raised) {
     }
 }
 
-/// The rollback sets the level back; this forgets it, and whether an error is logged is as it was asked for.
+/// The rollback restores the level. This forgets it, and has the error logged only if the session's own level asks for it.
 pub fn after_error(raised: Raised, error: &mut pg_sys::ErrorData) {
     if raised.nest_level > 0 {
         ASKED_FOR.set(None);
@@ -69,12 +72,12 @@ pub fn after_error(raised: Raised, error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// Whether a message is only here to be looked at.
+/// Whether a message is not to be logged, and reaches the hook only because the level is lowered.
 pub fn is_for_the_client_only(error: &pg_sys::ErrorData) -> bool {
     ASKED_FOR.get().is_some_and(|level| !is_logged(error.elevel, level))
 }
 
-/// As PostgreSQL decides it.
+/// As PostgreSQL decides it (`is_log_level_output` in `elog.c`).
 fn is_logged(level: i32, least: i32) -> bool {
     const LOG: i32 = pg_sys::LOG as i32;
     const LOG_SERVER_ONLY: i32 = pg_sys::LOG_SERVER_ONLY as i32;
