@@ -1,4 +1,4 @@
-//! What a rotation asks of a value of any type: one that holds no other, an array, a composite type, a domain over them.
+//! What a rotation asks about a value of any type: a single value, an array, a composite type, a domain over them.
 
 use super::values::{is_rotatable, reencrypt_or_keep, rotation_error};
 use super::{Scope, Verdict};
@@ -12,8 +12,8 @@ use pgrx::AnyElement;
 use pgrx::prelude::*;
 use prism_envelope::Envelope;
 
-/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value of
-/// this scope that is under an old key that may be read, or has an outdated search tag.
+/// `prism_crypt._is_rotatable(value anyelement, from_version integer, keyset text) → boolean`: whether it is or holds a
+/// value in this scope that is under an old but readable key, or has an outdated search tag.
 #[pg_extern(sql = false)]
 fn _is_rotatable(
     value: Option<AnyElement>,
@@ -24,10 +24,10 @@ fn _is_rotatable(
     let scope = Scope { from_version, keyset };
     if let Some(bytes) = bytes_of(&value) {
         let Ok(envelope) = bytes.envelope() else { return Ok(false) };
-        return Ok(is_rotatable(Ok(envelope.key_version()), None, scope)?);
+        return Ok(is_rotatable(Ok(envelope.key_version()), envelope.attributes().search_tag, scope)?);
     }
     let mut found = false;
-    // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
+    // SAFETY: PostgreSQL passes a value of the type that the call expression has, and it is not null.
     unsafe {
         nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
             found |= !leaf.is_bytes() && is_rotatable(leaf.key_version(), leaf.search_tag(), scope)?;
@@ -37,8 +37,8 @@ fn _is_rotatable(
     Ok(found)
 }
 
-/// `prism_crypt._can_rotate(value anyelement, from_version integer, keyset text) → boolean`: whether it is, or holds, a value that
-/// is rotatable and opens.
+/// `prism_crypt._can_rotate(value anyelement, from_version integer, keyset text) → boolean`: whether it is or holds a
+/// value that is rotatable and can be opened.
 #[pg_extern(sql = false)]
 fn _can_rotate(
     value: Option<AnyElement>,
@@ -52,8 +52,8 @@ fn _can_rotate(
     Ok(found.is_any_without)
 }
 
-/// `prism_crypt._rotation_error(value anyelement, from_version integer, keyset text) → text`: of a value of this scope that is not
-/// under an active key, why it can't be re-encrypted; empty when it can, null when it need not be. Of several, the first problem.
+/// `prism_crypt._rotation_error(value anyelement, from_version integer, keyset text) → text`: why a value in this scope
+/// can't be re-encrypted; empty if it can, null if it need not be. If it holds several, the first problem.
 #[pg_extern(sql = false)]
 fn _rotation_error(
     value: Option<AnyElement>,
@@ -67,8 +67,9 @@ fn _rotation_error(
     }
 }
 
-/// `prism_crypt._reencrypt(value anyelement, from_version integer, keyset text, keep boolean) → anyelement`: the same value with
-/// each rotatable value in it re-encrypted. One that can't be opened is an error, or kept.
+/// `prism_crypt._reencrypt(value anyelement, from_version integer, keyset text, keep boolean) → anyelement`: the same
+/// value with each rotatable value in it re-encrypted. One that can't be opened is kept if `keep` is true, and an error
+/// otherwise.
 #[pg_extern(sql = false)]
 fn _reencrypt(
     value: Option<AnyElement>,
@@ -79,8 +80,8 @@ fn _reencrypt(
     let Some(value) = value else { return Ok(None) };
     let type_oid = type_of(&value)?;
     let (scope, keep) = (Scope { from_version, keyset }, keep.unwrap_or_default());
-    // SAFETY: PostgreSQL passes a value of the type that the call expression says, and takes one of the same type. An envelope in a
-    // new varlena is a `bytea`.
+    // SAFETY: PostgreSQL passes a value of the type that the call expression has, and expects one of the same type. An
+    // envelope in a new varlena is a `bytea`.
     unsafe {
         let changed = match bytes_of(&value) {
             Some(bytes) if bytes.envelope().is_err() => return Ok(Some(value)),
@@ -104,7 +105,7 @@ fn reencrypted(bytes: &[u8], scope: Scope<'_>, keep: bool) -> Result<Varlena, Er
     }
 }
 
-/// What `_rotation_error` says of the values that are not under an active key. Holds nothing to be dropped: PostgreSQL's
+/// Sums up what [`rotation_error`] says about the values in a datum. Holds nothing that has to be dropped: PostgreSQL's
 /// errors may leave the walk without unwinding.
 #[derive(Default)]
 struct Errors {
@@ -113,7 +114,7 @@ struct Errors {
 }
 
 impl Errors {
-    /// One value more.
+    /// Adds one value.
     fn add(&mut self, bytes: &[u8], scope: Scope<'_>) -> Result<(), Error> {
         match rotation_error(Envelope::parse(bytes).map_err(Error::StoredValue), scope)? {
             Some(error) if error.is_empty() => self.is_any_without = true,
@@ -135,7 +136,7 @@ fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Errors, Erro
         }
         return Ok(found);
     }
-    // SAFETY: PostgreSQL passes a value of the type that the call expression says, and it is not null.
+    // SAFETY: PostgreSQL passes a value of the type that the call expression has, and it is not null.
     unsafe {
         nested::visit(value.datum(), type_of(&value)?, &mut |leaf| {
             if leaf.is_bytes() { Ok(()) } else { found.add(leaf.bytes(), scope) }
@@ -144,8 +145,8 @@ fn errors_in(value: Option<AnyElement>, scope: Scope<'_>) -> Result<Errors, Erro
     Ok(found)
 }
 
-/// A `bytea` itself: what `encrypt_bytes()` gave may be in it, or anything. SQL passes domains over it as what they are over, so
-/// that PostgreSQL checks what is assigned to them.
+/// The bytes of a `bytea`, which may hold a result of `encrypt_bytes()`, or anything. SQL passes a domain over `bytea`
+/// as `bytea`, so that PostgreSQL checks what is assigned to it.
 fn bytes_of(value: &AnyElement) -> Option<Bytea<'_>> {
     // SAFETY: the value is a varlena, which lives as long as the argument.
     (value.oid() == pg_sys::BYTEAOID).then(|| Bytea(unsafe { Payload::of(value.datum()) }))

@@ -1,10 +1,10 @@
-//! Values inside of values: finds, or replaces, each `encrypted_text` in a datum of any type. Domains, arrays, ranges, multiranges
-//! and composite types are looked through, however deep.
+//! Values inside values: finds or replaces each `encrypted_text` in a datum of any type, in domains, arrays, ranges, multiranges
+//! and composite types of any depth.
 //!
-//! [`visit`] and [`map`] walk over a value. At each step `shape` says what the type is made of, and so whether there is anything
-//! to find. A composite value is taken apart by `parts`; arrays, ranges and multiranges, whose parts are of one type, by `packed`.
-//! Before either believes what a value says of itself, `layout` checks that its parts lie inside of it. Where a part was replaced,
-//! the value around it is made anew.
+//! [`visit`] and [`map`] walk over a value. At each level `shape` says what the type is made of, and so whether there is anything
+//! to find. `parts` takes composite values apart; `packed` does so with arrays, ranges and multiranges, whose parts have one
+//! type. Before either trusts what a value says about itself, `layout` checks that its parts lie inside it. If a part was
+//! replaced, the value around it is rebuilt.
 
 mod layout;
 mod packed;
@@ -25,7 +25,7 @@ use std::ptr::null_mut;
 pub use packed::convert_array;
 pub use shape::{has_encrypted_column, holds, is_leaf};
 
-/// One value found, of which only the front is fetched until all is asked for.
+/// A value that was found. Only its front is fetched until all of it is needed.
 pub struct Leaf<'a> {
     datum: pg_sys::Datum,
     front: Front<'a>,
@@ -38,7 +38,7 @@ impl Leaf<'_> {
         self.is_bytes
     }
 
-    /// Its key version, if it is an envelope as far as that can be told without its key.
+    /// Its key version, if it is an envelope, as far as can be told without the key.
     pub fn key_version(&self) -> Result<KeyVersion, FormatError> {
         self.front.envelope_version()
     }
@@ -50,16 +50,15 @@ impl Leaf<'_> {
 
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the varlena that the front is of, which is there as long as the value that it was found in.
+        // SAFETY: the front is of this varlena, which lives as long as the value it was found in.
         unsafe { Payload::of(self.datum) }.bytes()
     }
 }
 
-/// Calls `see` with each leaf of a value. Of a value that is a leaf itself and stored out of line, only the front is
-/// fetched.
+/// Calls `see` with each leaf of a value. If the value itself is a leaf and stored out of line, only its front is fetched.
 ///
 /// # Safety
-/// `datum` is not null and of the type `type_oid`. What has to be copied stays in the current memory context.
+/// `datum` is not null and of the type `type_oid`. Copies stay in the current memory context.
 pub unsafe fn visit(
     datum: pg_sys::Datum,
     type_oid: pg_sys::Oid,
@@ -86,27 +85,27 @@ pub unsafe fn visit(
             Kind::Composite => {
                 check_for_interrupts!();
                 let composite = Composite::of(datum, type_oid)?;
-                let (values, nulls) = composite.fields()?;
-                for (index, (value, _)) in
-                    values.iter().zip(&*nulls).enumerate().filter(|(_, (_, is_null))| !**is_null)
-                {
-                    if let Some(field_type) = composite.field_type(index) {
-                        visit(*value, field_type, see)?;
+                let seen = composite.fields().and_then(|(values, nulls)| {
+                    for (index, (value, is_null)) in values.iter().zip(&*nulls).enumerate() {
+                        if let Some(field_type) = composite.field_type(index).filter(|_| !is_null) {
+                            visit(*value, field_type, see)?;
+                        }
                     }
-                }
+                    Ok(())
+                });
                 composite.release();
-                Ok(())
+                seen
             }
             Kind::Other => Ok(()),
         }
     }
 }
 
-/// The same value with each `encrypted_text` in it replaced by what `replace` makes of its bytes. Domains that it is of
-/// are checked again. A value without any is given back as it is.
+/// The same value with each `encrypted_text` in it replaced by the result of `replace` for its bytes. Constraints of domains
+/// are checked again. A value that holds none is returned unchanged.
 ///
 /// # Safety
-/// As [`visit`].
+/// As for [`visit`].
 pub unsafe fn map(
     datum: pg_sys::Datum,
     type_oid: pg_sys::Oid,
@@ -116,11 +115,10 @@ pub unsafe fn map(
     Ok(unsafe { map_part(datum, type_oid, &mut null_mut(), replace)? }.unwrap_or(datum))
 }
 
-/// `None` where there is nothing to replace. `domain` is where PostgreSQL keeps what it knows of a domain from one value
-/// to the next.
+/// `None` if there is nothing to replace. In `domain`, PostgreSQL caches what it knows of a domain from one value to the next.
 ///
 /// # Safety
-/// As [`visit`].
+/// As for [`visit`].
 unsafe fn map_part(
     datum: pg_sys::Datum,
     type_oid: pg_sys::Oid,
@@ -150,24 +148,25 @@ unsafe fn map_part(
             Kind::Composite => {
                 check_for_interrupts!();
                 let composite = Composite::of(datum, type_oid)?;
-                let (values, nulls) = composite.fields()?;
-                let mut changed = false;
-                for (index, (value, is_null)) in values.iter_mut().zip(&mut *nulls).enumerate() {
-                    let Some(field_type) = composite.field_type(index) else {
-                        // It could be an old ciphertext.
-                        *is_null = true;
-                        continue;
-                    };
-                    if *is_null {
-                        continue;
+                let mapped = composite.fields().and_then(|(values, nulls)| {
+                    let mut changed = false;
+                    for (index, (value, is_null)) in values.iter_mut().zip(&mut *nulls).enumerate() {
+                        let Some(field_type) = composite.field_type(index) else {
+                            // The dropped field could hold an old ciphertext.
+                            *is_null = true;
+                            continue;
+                        };
+                        if *is_null {
+                            continue;
+                        }
+                        if let Some(mapped) = map_part(*value, field_type, &mut null_mut(), replace)? {
+                            (*value, changed) = (mapped, true);
+                        }
                     }
-                    if let Some(mapped) = map_part(*value, field_type, &mut null_mut(), replace)? {
-                        (*value, changed) = (mapped, true);
-                    }
-                }
-                let mapped = changed.then(|| composite.with(values, nulls));
+                    Ok(changed.then(|| composite.with(values, nulls)))
+                });
                 composite.release();
-                mapped
+                mapped?
             }
             Kind::Bytes | Kind::Other => None,
         };

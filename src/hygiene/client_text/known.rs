@@ -1,5 +1,5 @@
-//! What is known of the client's text. It is kept by the address of the text until PostgreSQL resets `MessageContext` before the
-//! client's next message: that context holds the text, so until then its address can't be another text's.
+//! What is known of the client's text. It is kept under the text's address until PostgreSQL resets `MessageContext` before the
+//! client's next message: that context holds the text, so until then no other text can have its address.
 
 use crate::hygiene::lexer::Dialect;
 use crate::hygiene::{activity, blank, naming, redact};
@@ -12,9 +12,9 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use zeroize::Zeroize;
 
-/// How much is remembered of the values that were given to the key setting.
+/// How many bytes of the values given to the key setting are remembered.
 const MOST_TRIED: usize = 1 << 12;
-/// How many blanked texts are kept in processes that don't tell when one is done with.
+/// How many blanked texts are kept in processes that don't signal when one is no longer needed.
 const MOST_KEPT: usize = 8;
 
 /// What this process knows of its client's text.
@@ -22,7 +22,7 @@ pub struct Client {
     pub known: Option<Known>,
     /// Blanked texts, with their terminators. PostgreSQL may refer to them until the end of the client's message.
     kept: Vec<Box<[u8]>>,
-    /// The values that this message has given to the key setting, refused ones too, each after a zero.
+    /// The values that this message has given to the key setting, refused ones too, each after a zero byte.
     pub tried: Vec<u8>,
 }
 
@@ -31,13 +31,13 @@ pub struct Client {
 pub struct Known {
     pub text: *const c_char,
     pub length: usize,
-    /// Whether a statement of it names the key setting.
+    /// Whether a statement in it names the key setting, or executes one that does.
     pub names: bool,
-    /// Null where nothing is to be blanked.
+    /// Null if there is nothing to blank.
     pub blanked: *mut c_char,
-    /// How much of the tried values it was searched for.
+    /// How many bytes of `Client::tried` it was searched for.
     tried: usize,
-    /// The generation of the settings whose key it was searched for.
+    /// The generation of the master-key settings whose key it was searched for.
     generation: Option<u64>,
 }
 
@@ -57,7 +57,7 @@ thread_local! {
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own bindings would begin to catch errors; these raise none, and may be called while one is reported.
+    // pgrx's own bindings would set up an error boundary; these raise no error, and may be called while one is reported.
     fn MemoryContextRegisterResetCallback(
         context: pg_sys::MemoryContext,
         callback: *mut pg_sys::MemoryContextCallback,
@@ -66,13 +66,13 @@ unsafe extern "C-unwind" {
     fn FetchPreparedStatement(name: *const c_char, throwError: bool) -> *mut pg_sys::PreparedStatement;
 }
 
-/// Whether a prepared statement of this session names the key setting.
+/// Whether this session's prepared statement of this name names the key setting.
 pub fn is_prepared(name: &[u8]) -> bool {
     let Ok(name) = CString::new(&name[..name.len().min(pg_sys::NAMEDATALEN as usize - 1)]) else {
         return false;
     };
-    // SAFETY: looks a name up in a table of this session, without raising an error. The statement has its text as long as
-    // it is there.
+    // SAFETY: looks a name up in a table of this session, without raising an error. The text lives as long as its
+    // statement.
     unsafe {
         let statement = FetchPreparedStatement(name.as_ptr(), false);
         if statement.is_null() || (*statement).plansource.is_null() {
@@ -95,8 +95,12 @@ pub fn client_context() -> pg_sys::MemoryContext {
     unsafe { pg_sys::MessageContext }
 }
 
-pub fn bytes<'a>(text: *const c_char) -> &'a [u8] {
-    // SAFETY: callers pass terminated strings, which stay while they use them.
+/// A text without its terminator.
+///
+/// # Safety
+/// It is terminated, and stays valid while the result is used.
+pub unsafe fn bytes<'a>(text: *const c_char) -> &'a [u8] {
+    // SAFETY: as promised by the caller.
     unsafe { CStr::from_ptr(text) }.to_bytes()
 }
 
@@ -108,7 +112,7 @@ impl Known {
 }
 
 impl Client {
-    /// What is known of the text; an error where there was no memory to find out.
+    /// What is known of the text; an error if there was no memory to find out.
     pub fn look(&mut self) -> Result<Option<Known>, TryReserveError> {
         // SAFETY: a global that is null or a terminated string.
         let text = unsafe { pg_sys::debug_query_string };
@@ -116,7 +120,7 @@ impl Client {
             return Ok(None);
         }
         let mut known = match self.known {
-            // Another text may have the address, where nothing tells when this one is done with. Ours has its own.
+            // Where nothing signals the end of a text, another one may have its address. The blanked copy's is its own.
             Some(known) if known.is(text) && (!client_context().is_null() || text == known.blanked) => known,
             _ => self.read(text)?,
         };
@@ -130,7 +134,8 @@ impl Client {
 
     /// Reads a text for the first time.
     fn read(&mut self, text: *const c_char) -> Result<Known, TryReserveError> {
-        let of_text = bytes(text);
+        // SAFETY: the text of the client's message, which `look` has found not to be null.
+        let of_text = unsafe { bytes(text) };
         let mut known = Known {
             text,
             length: of_text.len(),
@@ -149,15 +154,15 @@ impl Client {
         Ok(known)
     }
 
-    /// Blanks the keys that the session has or had, each looked for once. Whether there are any.
+    /// Blanks the keys that the session has or had, searching for each once. Returns whether it found any.
     fn blank_keys(&mut self, known: &mut Known) -> Result<bool, TryReserveError> {
         let generation = Some(settings::master_generation());
         let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
-        // What was set by a statement is among the tried ones.
+        // A key that a statement set is among the tried values.
         let is_new = known.generation != generation && !redact::is_among(inline, &self.tried);
         let inline = if is_new { inline } else { &[] };
         let shown = if known.blanked.is_null() { known.text } else { known.blanked };
-        // SAFETY: both are so long, as long as they are known.
+        // SAFETY: both have this length, and stay valid while they are known.
         let shown = unsafe { std::slice::from_raw_parts(shown.cast::<u8>(), known.length) };
         let from = known.tried.min(self.tried.len());
         let found = redact::holds_key(shown, inline)
@@ -172,10 +177,10 @@ impl Client {
         Ok(found)
     }
 
-    /// Blanks all literals of a statement.
+    /// Blanks all strings of a statement, and words that may be a key.
     pub fn blank_part(&mut self, part: Range<usize>) -> Result<(), TryReserveError> {
         let Some(mut known) = self.known else { return Ok(()) };
-        // SAFETY: the text is so long, and is there as long as it is known.
+        // SAFETY: the text has this length, and stays valid while it is known.
         let whole = unsafe { std::slice::from_raw_parts(known.text.cast::<u8>(), known.length) };
         let Some(of_part) = whole.get(part.clone()) else { return Ok(()) };
         self.change(&mut known, |target, _| blank::all_literals(of_part, &mut target[part], dialect()))?;
@@ -185,16 +190,18 @@ impl Client {
         Ok(())
     }
 
-    /// Changes the blanked copy, after it was made where there is none.
+    /// Changes the blanked copy, and first makes it if there is none.
     fn change(
         &mut self,
         known: &mut Known,
         change: impl FnOnce(&mut [u8], &[u8]),
     ) -> Result<(), TryReserveError> {
         if known.blanked.is_null() {
-            known.blanked = self.kept(copy_of(bytes(known.text))?);
+            // SAFETY: the text of the client's message.
+            let of_text = unsafe { bytes(known.text) };
+            known.blanked = self.kept(copy_of(of_text)?);
         }
-        // SAFETY: the copy is kept, is so long and a terminator longer, and is referred to by nothing in Rust.
+        // SAFETY: the copy is kept, has this length plus a terminator, and no Rust reference to it exists.
         let target = unsafe { std::slice::from_raw_parts_mut(known.blanked.cast::<u8>(), known.length) };
         change(target, &self.tried);
         Ok(())
@@ -211,12 +218,12 @@ impl Client {
         self.kept.last_mut().map_or(std::ptr::null_mut(), |copy| copy.as_mut_ptr().cast())
     }
 
-    /// Has PostgreSQL show the blanked text.
+    /// Makes PostgreSQL show the blanked text.
     fn show(&mut self, known: Known) {
         if known.blanked.is_null() {
             return;
         }
-        // SAFETY: the copy is a terminated string that stays until PostgreSQL has set this to something else.
+        // SAFETY: the copy is a terminated string that stays valid until PostgreSQL sets this to something else.
         unsafe {
             if pg_sys::debug_query_string == known.text {
                 pg_sys::debug_query_string = known.blanked;
@@ -228,7 +235,7 @@ impl Client {
     fn keep(&mut self, known: Known) {
         self.known = Some(known);
         let context = client_context();
-        // SAFETY: the callback's memory belongs to this thread and stays where it is, and is registered once at a time.
+        // SAFETY: the callback's memory belongs to this thread and doesn't move, and is registered once at a time.
         unsafe {
             if !context.is_null() && !IS_REGISTERED.replace(true) {
                 CALLBACK.with(|callback| MemoryContextRegisterResetCallback(context, callback.get()));
@@ -247,7 +254,7 @@ impl Client {
                 known.tried = 0;
             }
         }
-        // One buffer from the start: a longer one would leave this behind, unwiped.
+        // Full size from the start: a larger buffer would leave this one behind, unwiped.
         if self.tried.try_reserve_exact(MOST_TRIED - self.tried.len()).is_err() {
             return;
         }
