@@ -1,4 +1,4 @@
-//! Arguments and results as PostgreSQL passes them: arguments are borrowed, results were allocated once.
+//! Function arguments and results as PostgreSQL passes them. Arguments are borrowed; a result is allocated once.
 
 use crate::error::Error;
 use crate::varlena::Varlena;
@@ -11,7 +11,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 use std::ptr::NonNull;
 
-/// The payload of a varlena argument, detoasted where it has to be.
+/// The payload of a varlena argument, detoasted if needed.
 #[derive(Clone, Copy)]
 pub struct Payload<'a>(&'a [u8]);
 
@@ -24,7 +24,7 @@ impl<'a> Payload<'a> {
     /// # Safety
     /// `datum` is a non-null varlena that lives as long as `'a`.
     pub unsafe fn of(datum: pg_sys::Datum) -> Self {
-        // SAFETY: as promised by the caller. Only values that are compressed or stored elsewhere are copied.
+        // SAFETY: as promised by the caller. Only compressed and out-of-line values are copied.
         unsafe {
             let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
             if pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer) {
@@ -35,7 +35,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// An argument of type `text`: its bytes in the encoding of the server.
+/// An argument of type `text`: its bytes in the server encoding.
 #[derive(Clone, Copy)]
 pub struct Text<'a>(pub Payload<'a>);
 
@@ -43,7 +43,7 @@ pub struct Text<'a>(pub Payload<'a>);
 #[derive(Clone, Copy)]
 pub struct Bytea<'a>(pub Payload<'a>);
 
-/// An argument of type `encrypted_text`: the bytes of an envelope, not looked at yet.
+/// An argument of type `encrypted_text`: the bytes of an envelope, not parsed yet.
 #[derive(Clone, Copy)]
 pub struct Encrypted<'a>(Payload<'a>);
 
@@ -53,20 +53,20 @@ impl<'a> Encrypted<'a> {
         self.0.bytes()
     }
 
-    /// The envelope. What is stored was well formed when it came in, so anything else is damage.
+    /// The envelope. Values are checked on input, so a malformed one is damaged.
     pub fn envelope(self) -> Result<Envelope<'a>, Error> {
         Envelope::parse(self.bytes()).map_err(Error::StoredValue)
     }
 }
 
 impl<'a> Bytea<'a> {
-    /// The envelope in a `bytea`, which may be anything.
+    /// The envelope in a `bytea`, which may hold any bytes.
     pub fn envelope(self) -> Result<Envelope<'a>, Error> {
         Envelope::parse(self.0.bytes()).map_err(Error::NotAnEnvelope)
     }
 }
 
-/// An argument of type `encrypted_text` or `bytea` of which only the front is fetched, however long it is.
+/// An argument of type `encrypted_text` or `bytea`. Only its front is fetched, however long it is.
 pub struct Front<'a> {
     bytes: &'a [u8],
     length: usize,
@@ -74,7 +74,7 @@ pub struct Front<'a> {
 
 impl<'a> Front<'a> {
     /// # Safety
-    /// `datum` is a non-null varlena that lives as long as `'a`. A slice that has to be fetched is palloc'd.
+    /// `datum` is a non-null varlena that lives as long as `'a`. A fetched slice is palloc'd.
     pub unsafe fn of(datum: pg_sys::Datum) -> Self {
         // SAFETY: as promised by the caller.
         unsafe {
@@ -100,13 +100,13 @@ impl<'a> Front<'a> {
         Envelope::peek_search_tag(self.bytes)
     }
 
-    /// The key version, if the value is an envelope as far as that can be told without its key.
+    /// The key version, if front and length show a well-formed envelope.
     pub fn envelope_version(&self) -> Result<KeyVersion, FormatError> {
         Envelope::peek(self.bytes, self.length)
     }
 }
 
-/// An argument of type `encrypted_text` of which only the front is fetched until more is asked for.
+/// An argument of type `encrypted_text`. Only its front is fetched until the rest is needed.
 pub struct Stored<'a> {
     datum: pg_sys::Datum,
     front: Front<'a>,
@@ -125,7 +125,7 @@ impl<'a> Stored<'a> {
         self.front.key_version().map_err(Error::StoredValue)
     }
 
-    /// The first bytes, or all.
+    /// The first bytes, or all of them if nothing had to be fetched.
     pub fn front(&self) -> &'a [u8] {
         self.front.bytes
     }
@@ -135,27 +135,27 @@ impl<'a> Stored<'a> {
         self.front.length
     }
 
-    /// All of it.
+    /// The whole value.
     pub fn value(&self) -> Encrypted<'a> {
         // SAFETY: the datum is a non-null varlena of that lifetime.
         Encrypted(unsafe { Payload::of(self.datum) })
     }
 }
 
-/// A result of type `internal`: a node of PostgreSQL's, or the null pointer, which is not the SQL null.
+/// A result of type `internal`: a PostgreSQL node or the null pointer, which is not SQL NULL.
 pub struct Node(pg_sys::Datum);
 
 impl Node {
     /// The null pointer.
     pub const NONE: Self = Self(pg_sys::Datum::null());
 
-    /// This node.
+    /// Wraps a node.
     pub fn of(node: *mut pg_sys::Node) -> Self {
         Self(pg_sys::Datum::from(node))
     }
 }
 
-/// What a support function is asked, if it is for another expression in place of a call.
+/// The request passed to a support function, if it asks for an expression to replace a call.
 ///
 /// # Safety
 /// The argument is what PostgreSQL passed to a support function.
@@ -171,19 +171,19 @@ pub unsafe fn simplify_request(request: &Internal) -> Result<Option<&pg_sys::Sup
 /// A result of type `encrypted_text`.
 pub struct EncryptedResult(pub Varlena);
 
-/// A result of type `text`, in the encoding of the server.
+/// A result of type `text`, in the server encoding.
 pub struct TextResult(pub Varlena);
 
 /// A result of type `bytea`.
 pub struct ByteaResult(pub Varlena);
 
-/// A result of type `cstring`, in the encoding of the server.
+/// A result of type `cstring`, in the server encoding.
 pub struct CStringResult {
     pointer: NonNull<u8>,
 }
 
 impl CStringResult {
-    /// A string of at most `capacity` bytes; `write` fills the buffer and gives the length.
+    /// A string of at most `capacity` bytes; `write` fills the buffer and returns the length.
     pub fn write(
         capacity: usize,
         write: impl FnOnce(&mut [u8]) -> Result<usize, Error>,
@@ -200,7 +200,7 @@ impl CStringResult {
     }
 }
 
-/// As a column of a row.
+/// For a column of a returned row.
 impl IntoDatum for TextResult {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         Some(self.0.datum())
@@ -217,7 +217,7 @@ impl<'a> FromDatum for Payload<'a> {
         is_null: bool,
         _type: pg_sys::Oid,
     ) -> Option<Self> {
-        // SAFETY: the trait promises a varlena where it is not null.
+        // SAFETY: the trait promises a varlena if it is not null.
         (!is_null).then(|| unsafe { Self::of(datum) })
     }
 }
@@ -242,14 +242,14 @@ impl FromDatum for Stored<'_> {
         is_null: bool,
         _type: pg_sys::Oid,
     ) -> Option<Self> {
-        // SAFETY: the trait promises a varlena where it is not null.
+        // SAFETY: the trait promises a varlena if it is not null.
         (!is_null).then(|| Self { datum, front: unsafe { Front::of(datum) } })
     }
 }
 
 macro_rules! translatable {
     ($type:ty, $sql:literal) => {
-        // SAFETY: names an SQL type, for a schema generator that this extension's hand-written scripts don't need.
+        // SAFETY: only names an SQL type for pgrx's schema generator, which this extension's hand-written scripts don't need.
         unsafe impl SqlTranslatable for $type {
             const TYPE_IDENT: &'static str = concat!("prism_crypt::", stringify!($type));
             const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
@@ -260,11 +260,11 @@ macro_rules! translatable {
     };
 }
 
-/// Lets a type be an argument: `$make` wraps what `$from` reads, and `$empty` stands in for a null that a STRICT function
-/// never gets.
+/// Makes a type usable as an argument: `$make` wraps what `$from` reads, and `$empty` stands in for a null, which a STRICT
+/// function never receives.
 macro_rules! argument {
     ($type:ident, $sql:literal, $from:ty, $make:expr, $empty:expr) => {
-        // SAFETY: pgrx calls it for arguments of the SQL type that the install scripts declare, a varlena.
+        // SAFETY: pgrx calls this for arguments of the SQL type that the install scripts declare, a varlena.
         unsafe impl<'fcx> ArgAbi<'fcx> for $type<'fcx> {
             unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
                 // SAFETY: as promised by the trait.
@@ -276,10 +276,10 @@ macro_rules! argument {
     };
 }
 
-/// Lets a type be a result.
+/// Makes a type usable as a result.
 macro_rules! result {
     ($type:ident, $sql:literal, $datum:expr) => {
-        // SAFETY: the datum is a palloc'd value of the SQL type that the install scripts declare.
+        // SAFETY: the datum has the SQL type that the install scripts declare: a palloc'd value, or a pointer for `internal`.
         unsafe impl BoxRet for $type {
             unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
                 let datum: pg_sys::Datum = $datum(&self);

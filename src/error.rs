@@ -1,11 +1,11 @@
-//! The one error type: its message and SQLSTATE. What else an error says, its detail and hint, is in `hints`.
+//! The only error type, with its message and SQLSTATE. Details and hints are in `hints`.
 //!
-//! A function returns an [`Error`]; the function that SQL calls returns it as [`SqlResult`], and pgrx has PostgreSQL report it.
-//! To add one: a variant with its message, its SQLSTATE in `code`, detail and hint if they help, a row in `docs/errors.md` and,
-//! where SQL can run into it, a statement in `tests/pg_regress/sql/errors.sql`. Texts quote names and numbers, and never a
+//! Functions return an [`Error`]; those called from SQL return it as [`SqlResult`], and pgrx has PostgreSQL report it. To add
+//! an error: a variant with its message, its SQLSTATE in `code`, a detail and a hint if they help, a row in `docs/errors.md`
+//! and, if SQL can trigger it, a statement in `tests/pg_regress/sql/errors.sql`. Texts quote names and numbers, never a
 //! plaintext, a key or a nonce.
 //!
-//! It is no `mod.rs`, because PostgreSQL shows the name of this file as the place of each error.
+//! This is not a `mod.rs` because PostgreSQL shows the name of this file as the location of each error.
 
 mod hints;
 mod warning;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use warning::{postgres_string, warn};
 
-/// What every function that SQL calls returns: PostgreSQL reports the error with its own SQLSTATE.
+/// The result of every function called from SQL. PostgreSQL reports the error with its own SQLSTATE.
 pub type SqlResult<T> = Result<T, ErrorReport>;
 
 /// Everything that can go wrong. No variant ever holds plaintext, a key or a nonce.
@@ -68,7 +68,7 @@ pub enum Error {
     Destroyed(KeyVersion),
     #[error("the table prism_crypt.{table} can't be read")]
     KeyTable { table: &'static str, detail: &'static str },
-    #[error("an index needs a key that is not at hand")]
+    #[error("an index needs a key that is not loaded")]
     KeysNotReady { cause: Option<String> },
     #[error("the master key command took longer than prism_crypt.master_key_timeout")]
     KeyCommandTimeout { limit: Duration },
@@ -126,7 +126,7 @@ pub enum Error {
     NotText(KeyVersion),
     #[error("the value is not valid text")]
     InvalidText(KeyVersion),
-    #[error("the value has a character that the encoding \"{encoding}\" of this database has not")]
+    #[error("the value has a character with no equivalent in encoding \"{encoding}\"")]
     NotInEncoding { version: KeyVersion, encoding: String },
     #[error("value of {length} bytes is too long to encrypt")]
     TooLong { length: usize, limit: usize },
@@ -167,7 +167,7 @@ impl std::fmt::Display for KeyName {
 }
 
 impl Error {
-    /// The error of opening a value of this key version.
+    /// The error for a failure to open a value of this key version.
     pub fn open(version: KeyVersion, error: OpenError) -> Self {
         match error {
             OpenError::Authentication => Self::Authentication(version),
@@ -175,7 +175,7 @@ impl Error {
         }
     }
 
-    /// The error of sealing, or of resealing a value of this key version.
+    /// The error for a failure to seal or reseal a value of this key version.
     pub fn seal(version: KeyVersion, error: SealError) -> Self {
         match error {
             SealError::Open(error) => Self::open(version, error),
@@ -184,12 +184,12 @@ impl Error {
         }
     }
 
-    /// Raises it, for callbacks of PostgreSQL's, which are guarded and give no result to return it in.
+    /// Raises the error. For guarded PostgreSQL callbacks, which have no result to return it in.
     pub fn raise(self) {
         ErrorReport::from(self).report(PgLogLevel::ERROR);
     }
 
-    /// Whether it is about one value (or the key of that value), and not about the set-up of the server or session.
+    /// Whether the error concerns one value or its key, not the setup of the server or session.
     pub fn is_about_the_value(&self) -> bool {
         matches!(
             self,
@@ -208,7 +208,7 @@ impl Error {
         )
     }
 
-    /// Whether a value can't be opened because its key, or the master key, is not here.
+    /// Whether a value can't be opened or compared because its key, the index key or the master key is missing.
     pub fn is_for_want_of_a_key(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Under whose rights the session runs just now.
+//! Whose privileges the session currently runs with.
 
 use crate::error::Error;
 use pgrx::pg_sys;
@@ -9,16 +9,16 @@ unsafe extern "C-unwind" {
     fn role_and_context(role: *mut pg_sys::Oid, context: *mut i32);
 }
 
-/// The current role, and how the session came to it.
+/// The current role, and how the session got it.
 #[derive(Clone, Copy)]
 pub struct Identity {
-    /// Whose rights count.
+    /// The role whose privileges count.
     pub role: pg_sys::Oid,
     context: u32,
 }
 
 impl Identity {
-    /// That of this moment.
+    /// The current identity.
     #[inline]
     pub fn current() -> Self {
         let (mut role, mut context) = (pg_sys::InvalidOid, 0);
@@ -32,20 +32,20 @@ impl Identity {
         unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context.cast_signed()) }
     }
 
-    /// Whether PostgreSQL took the role on to check a foreign key: it sets `SECURITY_NOFORCE_RLS` for nothing else.
+    /// Whether PostgreSQL switched to the role to check a foreign key: it sets `SECURITY_NOFORCE_RLS` for nothing else.
     #[inline]
     pub fn is_referential(self) -> bool {
         self.context & pg_sys::SECURITY_NOFORCE_RLS != 0
     }
 
-    /// Whether the session runs with the rights of a role that it did not take on itself: inside a SECURITY DEFINER function,
-    /// the check of a foreign key, or work for the owner of a table.
+    /// Whether the session runs with the privileges of a role that it did not switch to itself: inside a SECURITY DEFINER
+    /// function, a foreign key check, or work done as a table's owner.
     #[inline]
     pub fn is_lent(self) -> bool {
         self.context & (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) != 0
     }
 
-    /// Whether it works for the owner of a table, and may change nothing of its own state: REFRESH MATERIALIZED VIEW, ANALYZE,
+    /// Whether the session works as a table's owner and must not change its own state: REFRESH MATERIALIZED VIEW, ANALYZE,
     /// CREATE INDEX and the like.
     #[inline]
     pub fn is_restricted(self) -> bool {
@@ -53,22 +53,22 @@ impl Identity {
     }
 }
 
-/// The role of the session's own statements: what SET ROLE took on, or who logged in.
+/// The role of the session's own statements: the one set with SET ROLE, or else the session user.
 #[inline]
 pub fn outer_role() -> pg_sys::Oid {
     // SAFETY: reads a variable of this session.
     unsafe { pg_sys::GetOuterUserId() }
 }
 
-/// Makes a function's owner the current role, as SECURITY DEFINER does, until it is dropped. On an error PostgreSQL puts the role
-/// back as well.
+/// Makes a function's owner the current role, as SECURITY DEFINER does, until dropped. After an error, PostgreSQL also
+/// restores the role.
 pub struct AsOwner(Identity);
 
 impl AsOwner {
-    /// The owner of this function.
+    /// Switches to the owner of this function.
     pub fn of(function: pg_sys::Oid) -> Result<Self, Error> {
         let before = Identity::current();
-        // SAFETY: a catalog look-up, whose row is used before it is let go; sets two variables of this session.
+        // SAFETY: a catalog look-up whose row is read before it is released; sets two variables of this session.
         unsafe {
             let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
             let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(function));

@@ -1,5 +1,6 @@
-//! What `CREATE EXTENSION` runs: the files of `sql/`, in this order. They are written by hand, so that what is installed can be
-//! read in one place. A file uses only what files before it make; `make test-structure` sees to that. pgrx goes by `requires`.
+//! The files of `sql/` that `CREATE EXTENSION` runs, in this order. They are written by hand, so that everything installed can
+//! be read in one place. A file uses only what earlier files create; `make test-structure` checks that. pgrx orders them by
+//! `requires`.
 
 use pgrx::prelude::*;
 

@@ -1,12 +1,12 @@
-//! Whether PostgreSQL holds interrupts off, as it does while a page of an index is locked: index code calls comparisons so.
-//! Until they are let in again nothing ends a statement: no cancel, no timeout. So nothing may be waited for, and nothing be
-//! read that may have to be waited for: no lock, no table, no key source.
+//! Whether PostgreSQL holds off interrupts, as it does while an index page is locked. Index code calls comparisons in that
+//! state. Until interrupts are allowed again, no cancel and no timeout ends a statement. So nothing may wait, and nothing may
+//! be read that might have to wait: no lock, no table, no key source.
 
 use pgrx::pg_sys;
 
 /// Whether interrupts are held off.
 #[inline]
 pub fn are_held_off() -> bool {
-    // SAFETY: two counters that only this process writes.
+    // SAFETY: reads two counters that only this process writes.
     unsafe { pg_sys::InterruptHoldoffCount != 0 || pg_sys::CritSectionCount != 0 }
 }

@@ -30,7 +30,7 @@ use pgrx::prelude::*;
 /// Runs once, when PostgreSQL loads the library.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    // pgrx would otherwise send stack traces to clients, as detail of their errors, where RUST_BACKTRACE is set.
+    // If RUST_BACKTRACE is set, pgrx would otherwise send stack traces to clients in the detail of errors.
     // SAFETY: a PostgreSQL process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
     hygiene::observe_keys();
@@ -45,13 +45,13 @@ pub extern "C-unwind" fn _PG_init() {
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-/// What `cargo pgrx test` asks for.
+/// What `cargo pgrx test` expects.
 #[cfg(test)]
 pub mod pg_test {
     /// Called once before the tests.
     pub fn setup(_options: Vec<&str>) {}
 
-    /// Settings of the server that the tests run on.
+    /// Settings of the test server.
     #[must_use]
     pub fn postgresql_conf_options() -> Vec<&'static str> {
         vec!["shared_preload_libraries = 'prism_crypt'"]

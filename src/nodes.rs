@@ -1,15 +1,15 @@
-//! PostgreSQL's trees of nodes: walks over them, and lists and names, read so that any of them will do: `list_nth()` reads past
-//! the end of a list that is too short, and names of objects that are gone are null.
+//! PostgreSQL's node trees: walkers, and safe access to lists and names. `list_nth()` reads past the end of a list that is too
+//! short, and the names of dropped objects are null.
 
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-/// Looks at a node, and tells whether the walk is to end.
+/// Visits a node and returns whether to end the walk.
 pub type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
 
 unsafe extern "C-unwind" {
-    // pgrx has them for some versions only, and with an error boundary at each node.
-    /// Has `walker` look at what an expression is made of, one step deep.
+    // pgrx binds these for some versions only, and with an error boundary at each node.
+    /// Calls `walker` on the direct children of an expression.
     #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_walker_impl")]
     pub fn expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
     /// The same for the expressions of a query.
@@ -20,7 +20,7 @@ unsafe extern "C-unwind" {
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
-    /// Raises an error where the stack is too deep.
+    /// Raises an error if the stack is too deep.
     pub fn check_stack_depth();
 }
 
@@ -33,7 +33,7 @@ pub unsafe fn length(list: *mut pg_sys::List) -> i32 {
     if list.is_null() { 0 } else { unsafe { (*list).length } }
 }
 
-/// A member of a list of nodes; null where it has not so many.
+/// The member at `index` of a list of nodes; null if the list is too short.
 ///
 /// # Safety
 /// `list` is null or a list of pointers.
@@ -48,7 +48,7 @@ pub unsafe fn nth(list: *mut pg_sys::List, index: i32) -> *mut pg_sys::Node {
     }
 }
 
-/// Whether a name from the catalogs is this one.
+/// Whether a name from the catalogs is `wanted`.
 ///
 /// # Safety
 /// `name` is null or a terminated string.

@@ -1,6 +1,6 @@
-//! Sealed constants in plans: they are of the keyset and the key that were current when the plan was made. Plans that hold
-//! some depend on a function of this extension, the mark (`query_constants::mark`), as if it were called in them: they alone are made
-//! anew when keyset or key change.
+//! Sealed constants in plans. They belong to the keyset and the key that were current when the plan was made. Plans that hold
+//! some depend on a function of this extension, the mark (`query_constants::mark`), as if they called it. So only these plans
+//! are replanned when the keyset or the key changes.
 
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -12,19 +12,20 @@ thread_local! {
     static IN_PLANS: Cell<Marked> = const { Cell::new(Marked::None) };
 }
 
-/// How the plans are known that hold constants.
+/// How plans that hold constants are identified.
 #[derive(Clone, Copy)]
 enum Marked {
     /// There are none.
     None,
-    /// They depend on the function with this hash of its oid.
+    /// They depend on the function whose oid has this hash.
     By(u32),
-    /// They are not: there is no such function.
+    /// They can't be identified: there is no such function.
     Unknown,
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own bindings set up an error boundary: a callback must not leave it, and an input function has no time for it.
+    // pgrx's own bindings set up an error boundary. A callback must not unwind out of one, and an input function can't afford
+    // one.
     #[link_name = "ResetPlanCache"]
     fn reset_plan_cache();
     #[link_name = "CallSyscacheCallbacks"]
@@ -32,14 +33,14 @@ unsafe extern "C-unwind" {
     fn GetCurrentStatementStartTimestamp() -> i64;
 }
 
-/// When the message of the client that is being answered came.
+/// When the client message that is being processed arrived.
 #[inline]
 pub fn statement_start() -> i64 {
     // SAFETY: reads a variable of this session.
     unsafe { GetCurrentStatementStartTimestamp() }
 }
 
-/// Remembers that a value was sealed that may be the constant of a plan.
+/// Records that a value was sealed that may become a constant of a plan.
 #[inline]
 pub fn note_constant() {
     COUNT.set(COUNT.get() + 1);
@@ -51,15 +52,15 @@ pub fn constants_sealed() -> u64 {
     COUNT.get()
 }
 
-/// Whether the message of the client that is being answered has sealed any: a literal that is sealed is in the statement
-/// that is being analysed, whatever else is run meanwhile.
+/// Whether any was sealed since the current client message arrived. A literal is sealed while its own statement is analysed,
+/// so none is missed, whatever else runs in between.
 #[inline]
 pub fn may_have_sealed_literals() -> bool {
     COUNT.get() > 0 && LAST_AT.get() == statement_start()
 }
 
-/// A plan, or a statement that plans are made from, holds sealed constants. It depends on the function with this hash; `None`:
-/// there is no function that it could depend on.
+/// Records that a plan, or a statement that plans are made from, holds sealed constants. It depends on the function with this
+/// hash; `None` if there is no such function.
 pub fn constants_are_in_plans(mark: Option<u32>) {
     IN_PLANS.set(match (mark, IN_PLANS.get()) {
         (Some(hash), Marked::None | Marked::By(_)) => Marked::By(hash),
@@ -67,9 +68,9 @@ pub fn constants_are_in_plans(mark: Option<u32>) {
     });
 }
 
-/// Has the plans of this session made anew that hold sealed constants: those are of the keyset and the key of before.
+/// Invalidates this session's plans that hold sealed constants: those belong to the previous keyset or key.
 pub fn forget_constants() {
-    // SAFETY: both mark plans as outdated, as PostgreSQL itself does whenever a function or an operator changes, and look
+    // SAFETY: both only mark plans as invalid, as PostgreSQL itself does whenever a function or an operator changes, and look
     // nothing up.
     unsafe {
         match IN_PLANS.replace(Marked::None) {

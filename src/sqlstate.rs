@@ -1,6 +1,6 @@
-//! SQLSTATEs as PostgreSQL keeps them.
+//! SQLSTATEs in PostgreSQL's packed form.
 
-/// Packs five characters as `MAKE_SQLSTATE` of elog.h does: six bits each, the first one lowest.
+/// Packs five characters as `MAKE_SQLSTATE` in elog.h does: six bits each, the first one lowest.
 pub const fn sqlstate(code: [u8; 5]) -> i32 {
     let (mut packed, mut at) = (0, 0);
     while at < 5 {
@@ -10,7 +10,7 @@ pub const fn sqlstate(code: [u8; 5]) -> i32 {
     packed
 }
 
-/// Whether an SQLSTATE is of the class of another one, which is its first two characters.
+/// Whether two SQLSTATEs have the same class, which is their first two characters.
 pub const fn is_of_class(code: i32, other: i32) -> bool {
     const CLASS: i32 = 0xfff;
     code & CLASS == other & CLASS

@@ -1,4 +1,4 @@
-//! `prism_crypt.status()`: one row a check. A problem is a row, never an error.
+//! `prism_crypt.status()`: one row per check. A problem is a row, never an error.
 
 use crate::error::Error;
 use crate::hooks;
@@ -58,7 +58,7 @@ fn key_source() -> String {
     settings::master_key_source().map_or_else(|| "none".to_owned(), |(setting, _)| setting.to_owned())
 }
 
-/// `default: 3, tenant_42: 7`; that there is none is a problem.
+/// For example `default: 3, tenant_42: 7`. Having none is a problem.
 fn active_versions() -> Result<String, Error> {
     let active = keyring::active_versions()?;
     if active.is_empty() {
@@ -68,7 +68,7 @@ fn active_versions() -> Result<String, Error> {
     Ok(shown.join(", "))
 }
 
-/// Whether the session's master keys unlock the active keys. Only asked when there are some of both.
+/// Whether the session's master keys unlock the active keys. Checked only if there are both.
 fn keys() -> Option<Check> {
     let active = keyring::active_versions().ok().filter(|active| !active.is_empty())?;
     keyring::master_fingerprints().ok()?;
@@ -79,7 +79,7 @@ fn keys() -> Option<Check> {
     })
 }
 
-/// `default: 12345 of 4294967296, tenant_42: not counted`: how many values the active keys have sealed, at most.
+/// Upper bounds of how many values the active keys have sealed: `default: 12345 of 4294967296, tenant_42: not counted`.
 fn seals() -> Check {
     let counts = match keyring::seal_counts() {
         Ok(counts) => counts,
@@ -96,21 +96,22 @@ fn seals() -> Check {
     ("seals", shown.join(", "), ok)
 }
 
-/// What a query of the catalogs finds wrong. Nothing is no check.
+/// The problem that a catalog query finds; `None` if it finds none.
 fn finding(name: &'static str, query: &str) -> Result<Option<Check>, ErrorReport> {
     let found = Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<String>())
         .map_err(|_| Error::Internal("the catalogs can't be looked through"))?;
     Ok(found.map(|found| (name, found, false)))
 }
 
-/// Indexes that nobody may ask, with what to do: those built before their index key was there, and remains of a build that failed.
+/// Invalid indexes, with the command that fixes each: those built before their index key arrived, and leftovers of failed
+/// builds.
 const INVALID_INDEXES: &str = "SELECT prism_crypt._invalid_search_indexes()";
-/// Grants that nobody made by `grant_access()`.
+/// Grants that were not made by `grant_access()`.
 const UNEXPECTED_GRANTS: &str = "SELECT prism_crypt._unexpected_grants()";
-/// Objects of others that may be taken for ours.
+/// Objects from outside the extension that may be mistaken for its own.
 const NAMESAKES: &str = "SELECT prism_crypt._namesakes()";
 
-/// The instructions that the cipher uses where it finds them.
+/// The CPU instructions that the cipher uses if available.
 fn hardware() -> Check {
     #[cfg(target_arch = "x86_64")]
     let (name, present) = (
@@ -127,13 +128,13 @@ fn hardware() -> Check {
     ("hardware_aes", if present { name } else { "no" }.to_owned(), present)
 }
 
-/// Without preloading, a key that is set before the first use is an unprotected placeholder for so long.
+/// Without preloading, a key that is set before the first use stays an unprotected placeholder until then.
 fn preload() -> Check {
     let preloaded = hooks::were_preloaded();
     ("preloaded", if preloaded { "yes" } else { "no" }.to_owned(), preloaded)
 }
 
-/// A library that comes before this one, because it was loaded later, keeps the text of statements that set a key.
+/// A library that was loaded later sees statements before this one, and keeps the text of those that set a key.
 fn sees_statements_first() -> Check {
     let first = hooks::is_outermost();
     let setting = if first { "yes" } else { "no: list prism_crypt last in shared_preload_libraries" };

@@ -1,4 +1,4 @@
-//! Tests that run inside a backend: what can't be reached, or not made, through SQL alone.
+//! Tests that run inside a backend: what SQL alone can't reach or produce.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 #[pgrx::pg_schema]
@@ -11,7 +11,7 @@ mod tests {
     use pgrx::prelude::*;
     use prism_envelope::{Attributes, Content, ContextHash, Envelope, FieldClass, KeyVersion};
 
-    /// A session with a master key of its own and a first data key. Rolled back with the test.
+    /// Gives the session its own master key and a first data key. Rolled back with the test.
     fn set_up() -> KeyVersion {
         Spi::run("SELECT set_config('prism_crypt.master_key', encode(sha256('pg_test'), 'hex'), true)")
             .unwrap();
@@ -50,7 +50,7 @@ mod tests {
     #[pg_test]
     fn sealed_text_that_is_no_text_is_refused() {
         let version = set_up();
-        // Whoever holds a data key can seal anything. None of it may reach PostgreSQL as text.
+        // Whoever holds a data key can seal any bytes. None of these may reach PostgreSQL as text.
         for plaintext in [&b"\xff\xfe"[..], b"zero\0byte", b"\xed\xa0\x80"] {
             let sealed = seal(&Attributes::default(), plaintext);
             let opened = open_text(Envelope::parse(sealed.bytes()).unwrap(), None);
@@ -95,7 +95,7 @@ mod tests {
         Spi::run(in_subtransaction).unwrap();
         let sealed = seal(&Attributes::default(), b"x");
         assert_eq!(Envelope::parse(sealed.bytes()).unwrap().key_version(), kept);
-        // And the version that was rolled back is not given again.
+        // The version that was rolled back is not reused.
         let next: i32 = Spi::get_one(rotate).unwrap().unwrap();
         assert_eq!(next.cast_unsigned(), kept.get() + 2);
     }

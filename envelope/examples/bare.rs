@@ -1,5 +1,5 @@
-//! Prints, as JSON, what a call of the bare cipher costs: nanoseconds for each plaintext length in bytes. One allocation
-//! a call and 7 bytes of associated data, which is what any use of it pays. `make bench` compares the extension to it.
+//! Prints the cost of a bare cipher call as JSON: nanoseconds for each plaintext length in bytes. Each call has one allocation
+//! and 7 bytes of associated data, which any use of the cipher pays. `make bench` compares the extension with it.
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
@@ -30,7 +30,7 @@ fn main() -> Result<(), aes_gcm::Error> {
     Ok(())
 }
 
-/// The fastest of several rounds, in nanoseconds a call: what the machine can do when nothing else disturbs it.
+/// The fastest of several rounds, in nanoseconds per call: what the machine can do when nothing else disturbs it.
 fn fastest<T>(calls: usize, call: impl Fn() -> Result<T, aes_gcm::Error>) -> Result<f64, aes_gcm::Error> {
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {

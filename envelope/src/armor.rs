@@ -1,4 +1,4 @@
-//! The text form `prism:v<key version>:<base64 of the envelope>`, as users of Vault Transit know it.
+//! The text form `prism:v<key version>:<base64 of the envelope>`, similar to that of Vault Transit.
 
 use crate::{Envelope, FormatError, KeyVersion};
 use base64::Engine;
@@ -22,7 +22,7 @@ pub enum ArmorError {
     /// The bytes are not an envelope.
     #[error("{0}")]
     Format(#[from] FormatError),
-    /// The output buffer is shorter than [`decoded_len_estimate`].
+    /// The output buffer is shorter than [`encoded_len`] or [`decoded_len_estimate`].
     #[error("the value does not fit its buffer")]
     Length,
 }
@@ -39,7 +39,7 @@ pub fn encoded_len(version: KeyVersion, envelope_len: usize) -> usize {
     PREFIX.len() + version.get().ilog10() as usize + 2 + envelope_len.div_ceil(3) * 4
 }
 
-/// Writes the text form of `envelope` (well-formed bytes with this key version) and gives its length in bytes.
+/// Writes the text form of `envelope` (well-formed bytes with this key version) and returns its length in bytes.
 ///
 /// # Errors
 /// [`ArmorError::Length`] when `out` is shorter than [`encoded_len`].
@@ -54,13 +54,13 @@ pub fn encode_into(version: KeyVersion, envelope: &[u8], out: &mut [u8]) -> Resu
     Ok(start + written)
 }
 
-/// An upper bound, in bytes, of what [`decode_into`] writes.
+/// An upper bound, in bytes, on what [`decode_into`] writes.
 #[must_use]
 pub fn decoded_len_estimate(text_len: usize) -> usize {
     base64::decoded_len_estimate(text_len)
 }
 
-/// Reads a text form into `out` and gives the length of the envelope, which was parsed but not authenticated.
+/// Reads a text form into `out` and returns the length of the envelope in bytes. The envelope is parsed but not authenticated.
 ///
 /// # Errors
 /// [`ArmorError`] says what is wrong.

@@ -12,11 +12,11 @@ use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// No nonce to be had.
+    /// No nonce was available.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
-    /// The output buffer has another length than [`Attributes::envelope_len`], or the plaintext exceeds the limit of
-    /// GCM (2^36 - 32 bytes).
+    /// The output buffer is not [`Attributes::envelope_len`] bytes, or the plaintext exceeds the limit of GCM (2^36 - 32
+    /// bytes).
     #[error("the value does not fit its buffer")]
     Length,
     /// The old envelope of a reseal could not be opened.
@@ -31,7 +31,7 @@ pub enum OpenError {
     /// Wrong key, wrong context or changed bytes: deliberately one answer.
     #[error("authentication failed")]
     Authentication,
-    /// The output buffer has another length than [`Envelope::plaintext_len`].
+    /// The output buffer is not [`Envelope::plaintext_len`] bytes.
     #[error("the value does not fit its buffer")]
     Length,
 }
@@ -49,14 +49,14 @@ impl DataKey {
         Self { version, cipher: InPlace::new(|| Aes256Gcm::new(key.as_bytes().into())) }
     }
 
-    /// The version that stands in every envelope it seals.
+    /// The version written to every envelope it seals.
     #[must_use]
     pub fn version(&self) -> KeyVersion {
         self.version
     }
 
-    /// Seals `plaintext` into `out`, which is [`Attributes::envelope_len`] bytes. The nonce is always fresh: there is no
-    /// way to give one.
+    /// Seals `plaintext` into `out`, which is [`Attributes::envelope_len`] bytes. The nonce is always fresh: the caller can't
+    /// supply one.
     ///
     /// # Errors
     /// [`SealError::Randomness`], [`SealError::Length`].
@@ -75,10 +75,10 @@ impl DataKey {
         self.seal_with_nonce(&nonce, attributes, plaintext, out)
     }
 
-    /// Opens an envelope into `out`, which is [`Envelope::plaintext_len`] bytes. On an error `out` is as it was.
+    /// Opens an envelope into `out`, which is [`Envelope::plaintext_len`] bytes. On an error `out` is unchanged.
     ///
     /// # Errors
-    /// [`OpenError::Authentication`] for a wrong key, another context (or none) than it was sealed with, or changed
+    /// [`OpenError::Authentication`] for a wrong key, a context (or none) other than the one it was sealed with, or changed
     /// bytes; [`OpenError::Length`].
     pub fn open_into(
         &self,
@@ -93,8 +93,8 @@ impl DataKey {
     }
 
     /// Opens `envelope` with `old` and seals it again with this key under `attributes`, which the caller derives from the
-    /// envelope's own. With an index key, a search tag in them only says that there is to be one: it is made anew. The
-    /// plaintext exists only inside `out`, for as long as this call runs.
+    /// envelope's own. With an index key, a search tag in `attributes` only requests a new one. The plaintext exists only
+    /// inside `out`, and only during this call.
     ///
     /// # Errors
     /// [`SealError`]. On an error `out` holds no plaintext.
@@ -112,7 +112,7 @@ impl DataKey {
         if out.len() != attributes.envelope_len(envelope.plaintext_len()) {
             return Err(SealError::Length);
         }
-        // Before the plaintext is in `out`: from there on nothing can fail.
+        // Taken before the plaintext is in `out`: after that nothing can fail.
         let nonce = nonces.take(owner)?;
         let (header, body, tag) = split_mut(attributes, out)?;
         old.open_any_context(envelope, body)?;

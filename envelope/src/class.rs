@@ -24,11 +24,11 @@ pub enum FieldClass {
 }
 
 impl FieldClass {
-    /// Every class that has a name, in the order of their codes.
+    /// Every class that has a name, in the order of the codes.
     pub const NAMED: [Self; 7] =
         [Self::Email, Self::Phone, Self::TaxId, Self::Personal, Self::Financial, Self::Query, Self::Health];
 
-    /// The class with this header code, or `None` where the format defines none.
+    /// The class with this header code, or `None` if the format defines none.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         match code {

@@ -2,13 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
-/// Keeps a context hash apart from any other use of SHA-256 on the same text.
+/// Separates context hashes from any other use of SHA-256 on the same text.
 const DOMAIN: &[u8] = b"prism_crypt context v1\0";
 
 /// The first 128 bits of `SHA-256("prism_crypt context v1" ‖ 0x00 ‖ context)`.
 ///
-/// It stands in the authenticated header, so opening demands the same context, and a rotation that does not know the
-/// context can carry it over. It is not secret: whoever guesses a context can confirm the guess.
+/// It is part of the authenticated header, so opening requires the same context, and a rotation can carry it over without
+/// knowing the context. It is not secret: whoever guesses a context can confirm the guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContextHash([u8; Self::LEN]);
 
@@ -16,7 +16,7 @@ impl ContextHash {
     /// Length in bytes.
     pub const LEN: usize = 16;
 
-    /// The hash of a context: any bytes, in prism_crypt UTF-8 text.
+    /// The hash of a context, which may be any bytes; in prism_crypt it is UTF-8 text.
     #[must_use]
     pub fn of(context: &[u8]) -> Self {
         let digest = Sha256::new().chain_update(DOMAIN).chain_update(context).finalize();
@@ -29,7 +29,7 @@ impl ContextHash {
         Self(bytes)
     }
 
-    /// The bytes as they stand in the header.
+    /// The bytes as they appear in the header.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0

@@ -1,4 +1,4 @@
-//! The header of an envelope, written and read. `docs/format.md` has the byte table.
+//! Writes and reads the header of an envelope. `docs/format.md` has the byte table.
 
 use crate::{ContextHash, FieldClass};
 
@@ -67,7 +67,7 @@ impl SearchTag {
     pub const LEN: usize = 1 + Self::HASH_LEN;
     /// Length of the keyed hash in bytes: 128 bits.
     pub const HASH_LEN: usize = 16;
-    /// Stands for a tag that is yet to be made: of generation 0, which no index key has.
+    /// Placeholder for a tag that is not made yet: of generation 0, which no index key has.
     pub const UNMADE: Self = Self([0; Self::LEN]);
 
     /// A tag of this index-key generation.
@@ -91,7 +91,7 @@ impl SearchTag {
         hash
     }
 
-    /// The bytes as they stand in the header.
+    /// The bytes as they appear in the header.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -105,9 +105,9 @@ pub struct Attributes {
     pub content: Content,
     /// Field class.
     pub class: FieldClass,
-    /// Search tag, where the value is searchable.
+    /// Search tag, if the value is searchable.
     pub search_tag: Option<SearchTag>,
-    /// Context, where the value is bound to one.
+    /// Context, if the value is bound to one.
     pub context: Option<ContextHash>,
 }
 
@@ -150,14 +150,14 @@ impl Attributes {
     }
 }
 
-/// Why some bytes are not an envelope. Never holds any of them but a code of the header.
+/// Why some bytes are not an envelope. Holds none of them, except a code of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
     /// Shorter than its own header and tag.
     #[error("it is shorter than an envelope can be")]
     Truncated,
-    /// Another format byte than 0x01.
+    /// The format byte is not 0x01.
     #[error("format {0} is not known")]
     UnknownFormat(u8),
     /// A flag bit that has no meaning yet.
@@ -171,7 +171,7 @@ pub enum FormatError {
     KeyVersion,
 }
 
-/// An envelope that was found well formed. Nothing is authenticated yet.
+/// A well-formed envelope. Nothing is authenticated yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
     attributes: Attributes,
@@ -183,12 +183,12 @@ pub struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Bytes of the front that [`Envelope::peek_key_version`] looks at.
+    /// How many leading bytes [`Envelope::peek_key_version`] reads.
     pub const PEEK_LEN: usize = NONCE_AT;
-    /// Bytes of the front that [`Envelope::peek_search_tag`] looks at.
+    /// How many leading bytes [`Envelope::peek_search_tag`] reads.
     pub const PEEK_TAG_LEN: usize = FIXED_LEN + SearchTag::LEN;
 
-    /// Reads an envelope of any origin. Total: every input is an envelope or an error.
+    /// Parses an envelope of any origin. Total: every input is an envelope or an error.
     ///
     /// # Errors
     /// [`FormatError`] says what is wrong.
@@ -240,11 +240,11 @@ impl<'a> Envelope<'a> {
         KeyVersion::new(u32::from_be_bytes(*number)).ok_or(FormatError::KeyVersion)
     }
 
-    /// The key version of an envelope of `length` bytes, from its first [`Envelope::PEEK_LEN`] bytes (or all, where there
-    /// are fewer). Finds wrong what [`Envelope::parse`] finds wrong, without the rest of the bytes.
+    /// The key version of an envelope of `length` bytes, from its first [`Envelope::PEEK_LEN`] bytes (or all, if there are
+    /// fewer). Finds every error that [`Envelope::parse`] finds, without the remaining bytes.
     ///
     /// # Errors
-    /// [`FormatError`], the same one.
+    /// The same [`FormatError`] as [`Envelope::parse`].
     pub fn peek(front: &[u8], length: usize) -> Result<KeyVersion, FormatError> {
         let key_version = Self::peek_key_version(front)?;
         let (flags, class) = (front[FLAGS_AT], front[CLASS_AT]);
@@ -259,8 +259,8 @@ impl<'a> Envelope<'a> {
         if length < MIN_OVERHEAD + optional { Err(FormatError::Truncated) } else { Ok(key_version) }
     }
 
-    /// The search tag, from the first [`Envelope::PEEK_TAG_LEN`] bytes alone (or all, where there are fewer). Nothing else is
-    /// looked at; `None` also where there is no room for a tag.
+    /// The search tag, from the first [`Envelope::PEEK_TAG_LEN`] bytes alone (or all, if there are fewer). Nothing else is
+    /// checked; `None` also if there is no room for a tag.
     #[must_use]
     #[inline]
     pub fn peek_search_tag(front: &[u8]) -> Option<SearchTag> {

@@ -1,7 +1,7 @@
-//! Index keys: what makes values searchable without opening them.
+//! Index keys make values searchable without opening them.
 //!
-//! Each use has a key of its own, derived from the index key with HKDF-Expand (RFC 5869 section 2.3), so that no search tag
-//! is ever a blind index of something else.
+//! Each use has its own key, derived from the index key with HKDF-Expand (RFC 5869 section 2.3), so that no search tag is ever
+//! a blind index of something else.
 
 use crate::stack::{InPlace, wiping};
 use crate::{KeyBytes, SearchTag};
@@ -11,10 +11,10 @@ use sha2::Sha256;
 const SEARCH_TAG_LABEL: &[u8] = b"prism_crypt search tag v1";
 const BLIND_INDEX_LABEL: &[u8] = b"prism_crypt blind index v1";
 
-/// The most bits that a blind index can have: those of HMAC-SHA-256.
+/// The maximum length of a blind index in bits: that of HMAC-SHA-256.
 pub const MAX_BLIND_INDEX_BITS: usize = 256;
 
-/// The keys of an index key could not be derived.
+/// The keys for both uses could not be derived from an index key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the index key could not be derived")]
 pub struct DerivationError;
@@ -27,10 +27,10 @@ pub struct IndexKey {
 }
 
 impl IndexKey {
-    /// Derives the keys of both uses.
+    /// Derives the keys for both uses.
     ///
     /// # Errors
-    /// [`DerivationError`], which keys of 256 bits never give.
+    /// [`DerivationError`], which never occurs with 256-bit keys.
     pub fn new(generation: u8, key: &KeyBytes) -> Result<Self, DerivationError> {
         Ok(Self {
             generation,
@@ -39,7 +39,7 @@ impl IndexKey {
         })
     }
 
-    /// The generation that stands in every tag it makes.
+    /// The generation written to every tag it makes.
     #[must_use]
     pub fn generation(&self) -> u8 {
         self.generation
@@ -49,7 +49,8 @@ impl IndexKey {
     #[must_use]
     #[inline(never)]
     pub fn search_tag(&self, plaintext: &[u8]) -> SearchTag {
-        // By reference to the end, and not inlined: copies of the state would stay in the frame of the caller, which nothing wipes.
+        // Finalised by reference, and not inlined: otherwise copies of the state would stay in the caller's frame, which
+        // nothing wipes.
         let mut mac = self.search_tag.clone();
         mac.update(plaintext);
         let digest = mac.finalize_reset().into_bytes();
@@ -58,8 +59,8 @@ impl IndexKey {
         SearchTag::new(self.generation, hash)
     }
 
-    /// The first `bits` bits (1 to [`MAX_BLIND_INDEX_BITS`]) of the HMAC-SHA-256 of a value under a context, in as many bytes
-    /// as they need; the bits left over in the last one are zero. `None` for any other number of bits.
+    /// The first `bits` bits (1 to [`MAX_BLIND_INDEX_BITS`]) of the HMAC-SHA-256 of a value under a context, in as few bytes
+    /// as possible; unused bits of the last byte are zero. `None` for any other number of bits.
     ///
     /// What is hashed is `0x00 ‖ value` without a context, and `0x01 ‖ length of the context in bytes (8, big-endian) ‖
     /// context ‖ value` with one.

@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 /// Length of every key in bytes: 256 bits.
 pub const KEY_LEN: usize = 32;
 
-/// The longest key text that is decoded; a longer one is told by its length alone.
+/// The longest key text that is decoded. A longer one can't be a key.
 const MAX_KEY_TEXT: usize = 1024;
 
 /// Why a text is not a key. Never holds any of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// It decodes to another number of bytes than 32.
+    /// It does not decode to 32 bytes.
     #[error("Key must be 32 bytes, got {0}")]
     Length(usize),
     /// It is neither hexadecimal nor base64.
@@ -27,7 +27,7 @@ pub enum KeyError {
     Encoding,
 }
 
-/// A 256-bit key. Wiped when dropped; has no `Debug`, no `Clone`. In a box, so that a move leaves no copy behind.
+/// A 256-bit key. Wiped when dropped; has no `Debug`, no `Clone`. Boxed, so that a move leaves no copy behind.
 pub struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);
 
 impl KeyBytes {
@@ -41,10 +41,10 @@ impl KeyBytes {
         Ok(key)
     }
 
-    /// Reads 64 hexadecimal digits or base64 (padded or not), white space around them ignored.
+    /// Reads 64 hexadecimal digits or base64 (padded or not), and ignores surrounding white space.
     ///
     /// # Errors
-    /// [`KeyError`]: another length than 32 bytes, or neither encoding.
+    /// [`KeyError`] if the key is not 32 bytes, or in neither encoding.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if text.len() > MAX_KEY_TEXT {
@@ -52,7 +52,7 @@ impl KeyBytes {
         }
         // 32 bytes are 43 or 44 base64 characters, the 44th being '=': never an even number of hex digits.
         let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-        // Decoded in place: a buffer that grows, or that a failed attempt drops, would leave parts of the key on the heap.
+        // Decoded in place: a growing buffer, or one dropped by a failed attempt, would leave parts of the key on the heap.
         let mut decoded = Zeroizing::new([0; MAX_KEY_TEXT]);
         let length = if is_hex {
             hex::decode_to_slice(text, &mut decoded[..text.len() / 2]).map(|()| text.len() / 2).ok()
@@ -77,16 +77,16 @@ impl KeyBytes {
         Some(key)
     }
 
-    /// HMAC-SHA-256 (RFC 2104) under this key. To be called where the stack is wiped.
+    /// HMAC-SHA-256 (RFC 2104) under this key. Call it only where the stack is wiped.
     pub(crate) fn hmac(&self) -> HmacReset<Sha256> {
-        // HMAC's key block: the key, filled up with zeros.
+        // HMAC's key block: the key, padded with zeros.
         let mut block = Zeroizing::new([0; 64]);
         block[..KEY_LEN].copy_from_slice(self.as_bytes());
         <HmacReset<Sha256> as KeyInit>::new((&*block).into())
     }
 
-    /// The key that HKDF-Expand (RFC 5869 section 2.3) makes of this one for a use. `None` never happens: both have the
-    /// length of the hash. To be called where the stack is wiped.
+    /// Derives the key for one use with HKDF-Expand (RFC 5869 section 2.3). Never `None`: both keys have the length of the
+    /// hash. Call it only where the stack is wiped.
     pub(crate) fn derive(&self, label: &[u8]) -> Option<Self> {
         let mut key = Self::zeroed();
         Hkdf::<Sha256>::from_prk(self.as_bytes()).ok()?.expand(label, key.0.as_mut_slice()).ok()?;
@@ -106,10 +106,10 @@ impl KeyBytes {
     }
 }
 
-/// Reads one key a line (or several separated by commas); empty lines don't count.
+/// Reads one key per line (or several separated by commas); empty lines don't count.
 ///
 /// # Errors
-/// The number of the key (from 1) that is wrong and what is wrong with it.
+/// The number (from 1) of the first invalid key, and what is wrong with it.
 pub fn parse_keys(text: &str) -> Result<Vec<KeyBytes>, (usize, KeyError)> {
     text.split(['\n', '\r', ','])
         .filter(|part| !part.trim().is_empty())

@@ -1,7 +1,7 @@
 //! The byte format of prism_crypt: AES-256-GCM envelopes that name the key version that sealed them.
 //!
-//! This crate knows nothing of PostgreSQL. Anything that has the keys (a client, a migration tool, an auditor's script)
-//! can read and write values with it. `docs/format.md` has every byte; in short, an envelope is
+//! This crate knows nothing about PostgreSQL. Anything that has the keys (a client, a migration tool, an auditor's script) can
+//! read and write values with it. `docs/format.md` specifies every byte; in short, an envelope is
 //!
 //! ```text
 //! format 0x01 | flags | class | key version, 4 | nonce, 12 | [search tag, 17] | [context hash, 16] | ciphertext | tag, 16
@@ -9,12 +9,12 @@
 //!
 //! and everything before the ciphertext is authenticated with it.
 //!
-//! The way of a value, from the master key to the text that a client sees:
+//! The path of a value, from the master key to the text that a client sees:
 //!
 //! 1. [`KeyBytes`] (`key`): 256-bit keys, parsed from text or generated.
 //! 2. [`MasterKey`] (`wrap`): wraps and unwraps data keys and index keys, each bound to its [`KeyIdentity`].
-//! 3. [`IndexKey`] (`index`): makes the [`SearchTag`] of a searchable value; [`ContextHash`] (`context`) is what binds a value
-//!    to a place. Both go, with the [`FieldClass`] (`class`), into the [`Attributes`] of the value.
+//! 3. [`IndexKey`] (`index`): makes the [`SearchTag`] of a searchable value; [`ContextHash`] (`context`) binds a value to a
+//!    place. Both go, with the [`FieldClass`] (`class`), into the [`Attributes`] of the value.
 //! 4. [`DataKey`] (`cipher`): takes a nonce from a [`NoncePool`] (`nonce`), seals, opens, and reseals under another key.
 //! 5. [`Envelope`] (`header`): finds the parts of an envelope, and the key version that opens it.
 //! 6. [`armor`]: the text form `prism:v<key version>:<base64>`.

@@ -5,9 +5,9 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroize;
 
-/// Nonces fetched by the first system call for an owner. Each further call fetches twice as many.
+/// Nonces fetched by the first system call for an owner. Each further call fetches twice as many, up to [`LARGEST_FILL`].
 const FIRST_FILL: usize = 8;
-/// Nonces fetched by one system call at most. 256 of 12 bytes are 3 KiB.
+/// The most nonces fetched by one system call. 256 of 12 bytes are 3 KiB.
 const LARGEST_FILL: usize = 256;
 const POOL_LEN: usize = LARGEST_FILL * NONCE_LEN;
 
@@ -21,16 +21,16 @@ pub struct RandomnessError;
 pub struct NonceOwner {
     /// The id of the process.
     pub process_id: u32,
-    /// Another number for each transaction of the process.
+    /// A different number for each transaction of the process.
     pub transaction: u64,
 }
 
 /// A pool of random 96-bit nonces (NIST SP 800-38D section 8.2.2), each handed out once.
 ///
-/// The pool belongs to one [`NonceOwner`]; for another it is filled anew. A forked child would otherwise hand out the
-/// same nonces as its parent. So would both copies of a machine that was cloned, or restored from a snapshot: their
-/// processes have the same ids. There a pool that never outlives its transaction, and is wiped at its end, is what keeps
-/// them apart. Nothing here is a user-space generator: every byte comes from the kernel.
+/// The pool belongs to one [`NonceOwner`]; for another it is refilled. Otherwise a forked child would hand out the same
+/// nonces as its parent. So would both copies of a machine that was cloned or restored from a snapshot, where process ids are
+/// the same. What keeps those apart is that a pool never outlives its transaction and is wiped at its end. Nothing here is a
+/// user-space generator: every byte comes from the kernel.
 pub struct NoncePool {
     bytes: [u8; POOL_LEN],
     used: usize,
@@ -39,7 +39,7 @@ pub struct NoncePool {
 }
 
 impl NoncePool {
-    /// An empty pool. It calls the operating system at the first use only.
+    /// An empty pool. It calls the operating system only on first use.
     #[must_use]
     pub const fn new() -> Self {
         let owner = NonceOwner { process_id: 0, transaction: 0 };
@@ -107,7 +107,7 @@ mod tests {
 
     const OWNER: NonceOwner = NonceOwner { process_id: 7, transaction: 1 };
 
-    /// What a fork, or a clone of the machine, has of a pool.
+    /// The copy of a pool in a forked process or a cloned machine.
     fn copy_of(pool: &NoncePool) -> NoncePool {
         NoncePool { bytes: pool.bytes, used: pool.used, filled: pool.filled, owner: pool.owner }
     }
@@ -149,7 +149,7 @@ mod tests {
         pool.wipe();
         assert_eq!(pool.bytes[..NONCE_LEN], first);
         assert!(pool.bytes[NONCE_LEN..].iter().all(|byte| *byte == 0));
-        // Also for the same owner: a transaction that goes on, but in a copy of the machine.
+        // Also for the same owner: the transaction goes on in a copy of the machine.
         let mut copy = copy_of(&pool);
         assert_disjoint((&mut pool, OWNER), (&mut copy, OWNER));
     }

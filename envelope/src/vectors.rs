@@ -1,4 +1,4 @@
-//! Holds the code to the published test vectors, in both directions.
+//! Checks the code against the published test vectors, in both directions.
 
 use crate::header::{Content, SearchTag};
 use crate::{

@@ -1,4 +1,4 @@
-//! Master keys: wrap and unwrap data keys, and tell master keys apart.
+//! Master keys: wrap and unwrap data keys and index keys, and tell master keys apart.
 
 use crate::key::KEY_LEN;
 use crate::stack::{InPlace, wiping};
@@ -27,8 +27,8 @@ pub enum UnwrapError {
     Authentication,
 }
 
-/// The first 64 bits of `HMAC-SHA-256(master key, "prism_crypt master key fingerprint v1")`: names a master key without
-/// telling anything of it.
+/// The first 64 bits of `HMAC-SHA-256(master key, "prism_crypt master key fingerprint v1")`: identifies a master key without
+/// revealing anything about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 8]);
 
@@ -41,9 +41,9 @@ impl std::fmt::Display for Fingerprint {
 /// Which key a wrapped key is. It is associated data, so wrapped keys can't be swapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyIdentity<'a> {
-    /// The data key of a version.
+    /// The data key of a version, with its keyset.
     Data(KeyVersion, &'a str),
-    /// The index key of a generation.
+    /// The index key of a generation, with its keyset.
     Index(u8, &'a str),
 }
 
@@ -85,7 +85,7 @@ impl MasterKey {
     /// Wraps a key.
     ///
     /// # Errors
-    /// [`RandomnessError`] when there is no nonce to be had.
+    /// [`RandomnessError`] when no nonce is available.
     pub fn wrap(
         &self,
         nonces: &mut NoncePool,
@@ -126,7 +126,7 @@ impl MasterKey {
         out[0] = WRAP_V1;
         out[1..=NONCE_LEN].copy_from_slice(nonce);
         let (body, tag) = out[1 + NONCE_LEN..].split_at_mut(KEY_LEN);
-        // Both steps fail for texts of other lengths only. Without a tag nothing unwraps, so even that would fail closed.
+        // Both steps fail only for other lengths. Without a tag nothing unwraps, so even that would fail closed.
         if let Ok(body) = InOutBuf::new(key.as_bytes(), body)
             && let Ok(computed) =
                 wiping(|| self.cipher.encrypt_inout_detached(nonce.into(), &identity.associated_data(), body))

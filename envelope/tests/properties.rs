@@ -46,20 +46,20 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     })
 }
 
-/// The front and the length tell the same as all bytes do.
+/// The front gives the same search tag as all bytes do.
 fn peeks_the_tag_it_parses(bytes: &[u8]) -> bool {
     let front = &bytes[..bytes.len().min(Envelope::PEEK_TAG_LEN)];
     Envelope::parse(bytes)
         .is_ok_and(|envelope| Envelope::peek_search_tag(front) == envelope.attributes().search_tag)
 }
 
-/// The front and the length tell the same as all bytes do.
+/// The front and the length give the same result as all bytes do.
 fn peeks_as_it_parses(bytes: &[u8]) -> bool {
     let front = &bytes[..bytes.len().min(Envelope::PEEK_LEN)];
     Envelope::peek(front, bytes.len()) == Envelope::parse(bytes).map(|envelope| envelope.key_version())
 }
 
-/// Miri takes a second for what takes a millisecond elsewhere: it sees one case, and few of the changes of it.
+/// Miri is about a thousand times slower, so it runs one case, with few of its changes.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
     if cfg!(miri) { ProptestConfig { cases: 1, failure_persistence: None, ..default } } else { default }
@@ -137,7 +137,7 @@ proptest! {
         let length = armor::decode_into(&text, &mut out).unwrap();
         prop_assert_eq!(&out[..length], &sealed);
         for cut in (0..text.len()).step_by(STEP) {
-            // A cut at a group of four characters is a shorter envelope: its tag is wrong, as far as it is one at all.
+            // A cut after a group of four characters is a shorter envelope: if it parses at all, its tag is wrong.
             if let Ok(length) = armor::decode_into(&text[..cut], &mut out) {
                 prop_assert!(length < sealed.len());
                 prop_assert_eq!(open(&key, &out[..length], None), None);
@@ -159,7 +159,7 @@ proptest! {
         let wrong = data_key(7);
         prop_assert!(new.reseal_into(&mut NoncePool::new(), OWNER, &wrong, &envelope, &attributes, None, &mut resealed).is_err());
 
-        // With an index key the tag is made anew, if there is to be one.
+        // With an index key, a requested tag is made again.
         let index_key = IndexKey::new(9, &KeyBytes::generate().unwrap()).unwrap();
         new.reseal_into(&mut NoncePool::new(), OWNER, &KEY, &envelope, &attributes, Some(&index_key), &mut resealed).unwrap();
         prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));

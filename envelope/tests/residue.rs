@@ -1,7 +1,7 @@
-//! No key is left on the stack by what handles it. A thread does one thing with a known key and then searches its own dead
-//! stack for pieces of that key and of what is made of it, through /proc/self/mem, so that no `unsafe` is needed.
+//! Code that handles keys leaves none of them on the stack. A thread does one thing with a known key and then searches its own
+//! dead stack for pieces of that key and of what is derived from it. It reads /proc/self/mem, so that no `unsafe` is needed.
 //!
-//! Optimised builds have other frames than those without: `make test` runs it on one that is.
+//! Optimised builds have different stack frames: `make test` runs this on an optimised build.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
 #![allow(clippy::unwrap_used)]
 
@@ -19,19 +19,19 @@ use std::os::unix::fs::FileExt;
 /// FIPS 197, appendix A.3: a key, then words 28 to 31 and 56 to 59 of its schedule.
 const KEY: &str = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4";
 const SCHEDULE: [&str; 2] = ["b75d5b9a07c5d1d4e3b9da1f7e9ea5bf", "fe4890d1e6188d0b046df344706c631e"];
-/// The same in base64.
+/// The same key in base64.
 const BASE64: &str = "YD3rEBXKcb4rc67whX13gR81LAc7YQjXLZgQowkU3/Q=";
 
 const OWNER: NonceOwner = NonceOwner { process_id: 1, transaction: 1 };
 
-/// How much of the stack is searched, and how far down in it the work is done, in bytes.
+/// How much of the stack is searched, and how far down in it the work runs, in bytes.
 const SEARCHED: usize = 256 << 10;
 const DISTANCE: usize = 32 << 10;
 
-/// Eight bytes each that would betray a key, and what they are.
+/// Pieces of eight bytes that would reveal a key, and what each is.
 type Needles = HashMap<Vec<u8>, String>;
 
-/// Words in pairs, in the order of memory and swapped: SHA-256 instructions want them in an order of their own.
+/// Pairs of words, in memory order and swapped: SHA-256 instructions want them in their own order.
 fn pairs(name: &str, words: &[[u8; 4]]) -> Needles {
     words
         .windows(2)
@@ -73,7 +73,7 @@ fn needles() -> Needles {
     found
 }
 
-/// What lies below a frame of this thread.
+/// The stack below a frame of this thread.
 #[inline(never)]
 fn dead_stack() -> Vec<u8> {
     let here = 0u8;
@@ -91,7 +91,7 @@ fn dead_stack() -> Vec<u8> {
     bytes
 }
 
-/// Runs `work` so far down that the search itself, which uses the stack, too, does not cover what is left there.
+/// Runs `work` so far down that the search itself, which also uses the stack, does not overwrite what is left there.
 #[inline(never)]
 fn run<T>(work: impl FnOnce() -> T) -> T {
     #[inline(never)]
@@ -105,14 +105,14 @@ fn run<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The names of what `work` left on the stack, each with how far down it is in bytes.
+/// The names of what `work` left on the stack, each with its depth in bytes.
 fn left_by<T: Send>(work: impl FnOnce() -> T + Send) -> BTreeMap<String, isize> {
     let needles = needles();
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            // Stacks are used again by other threads.
+            // The stack may have been used by another thread before.
             zeroize::zeroize_stack::<SEARCHED>();
-            // What is kept is dropped after the search only: its place is not on the dead stack.
+            // The result is in a box and dropped only after the search, so it is not on the dead stack.
             let kept = Box::new(run(work));
             let stack = dead_stack();
             drop(kept);
@@ -229,7 +229,7 @@ fn sealing_and_opening() {
             key.seal_into(&mut NoncePool::new(), OWNER, &attributes, &plaintext, &mut sealed).unwrap();
             let envelope = Envelope::parse(&sealed).unwrap();
             key.open_into(&envelope, None, &mut vec![0; length]).unwrap();
-            // Only with the key goes what AES left of it for each value.
+            // What AES left for each value is wiped only with the key.
             drop(key);
         });
         assert_eq!(left, BTreeMap::new(), "{length} bytes");

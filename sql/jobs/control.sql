@@ -25,7 +25,7 @@ BEGIN
   ELSIF access_to_job <> 'control' THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('permission denied for job %s', job_id),
-      HINT = 'It takes UPDATE on the table, or access key_admin.';
+      HINT = 'This needs UPDATE on the table, or access key_admin.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_control(oid, bigint, prism_crypt.job) IS

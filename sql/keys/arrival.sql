@@ -48,7 +48,7 @@ BEGIN
   PERFORM prism_crypt._distrust_indexes(distrusted);
   RAISE WARNING 'indexes on encrypted values were built before their index key was there, and are invalid: %',
     (SELECT string_agg(i::text, ', ' ORDER BY i::text) FROM unnest(distrusted) AS i) USING
-    DETAIL = coalesce('They could not be built anew: ' || cause || '.', 'Their order is that of another index key.'),
+    DETAIL = coalesce('They could not be rebuilt: ' || cause || '.', 'Their order is that of another index key.'),
     HINT = 'REINDEX INDEX makes each of them valid; it needs the keys. Then call prism_crypt.rotate_index_key() to go on with '
       'the tags, if it was going on.';
 END $$;

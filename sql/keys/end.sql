@@ -69,12 +69,12 @@ BEGIN
     RAISE object_in_use USING
       MESSAGE = format('key version %s is in use: %s ciphertexts', version, total),
       DETAIL = left(places, 2000),
-      HINT = 'Re-encrypt them (rotate_batch(), prism_crypt.rotate_all()); set constants in catalogs anew.';
+      HINT = 'Re-encrypt them (rotate_batch(), prism_crypt.rotate_all()); set constants in catalogs again.';
   ELSIF hidden IS NOT NULL THEN
     RAISE object_in_use USING
-      MESSAGE = format('key version %s may be in use where it can''t be looked for', version),
+      MESSAGE = format('key version %s may be in use in places that can''t be checked', version),
       DETAIL = left(hidden, 2000),
-      HINT = 'A temporary table ends with its session (pg_terminate_backend), a lock with its transaction. force => true does not look.';
+      HINT = 'A temporary table ends with its session (pg_terminate_backend), a lock with its transaction. force => true does not check.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_no_ciphertext(integer) IS
@@ -118,7 +118,7 @@ BEGIN
   ELSIF force AND coalesce(btrim(reason), '') = '' THEN
     RAISE invalid_parameter_value USING
       MESSAGE = format('%s by force needs a reason', what),
-      HINT = 'Values become unreadable for ever. Say why: reason => ''...''.';
+      HINT = 'Values become unreadable forever. Give a reason: reason => ''...''.';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_reason(text, text, boolean) IS
@@ -248,7 +248,7 @@ BEGIN
     SELECT coalesce(sum(c.ciphertexts), 0) INTO values_lost FROM prism_crypt.census() AS c
     WHERE c.key_version = ANY (versions);
     RAISE object_in_use USING
-      MESSAGE = format('destroying keyset "%s" would make its values unreadable for ever', destroy_keyset.keyset),
+      MESSAGE = format('destroying keyset "%s" would make its values unreadable forever', destroy_keyset.keyset),
       DETAIL = format('Key versions: %s. Ciphertexts: %s.', array_to_string(versions, ', '), values_lost),
       HINT = 'If that is what you want: force => true, reason => ''...''.';
   END IF;

@@ -91,7 +91,7 @@ BEGIN
   IF names IS NULL THEN
     RAISE undefined_column USING
       MESSAGE = format('relation "%s" has no column that could be rotated', relation),
-      HINT = 'A generated column follows the columns that it is made of.';
+      HINT = 'A generated column follows the columns that it is generated from.';
   END IF;
   changes.due := array_to_string(due, ' OR ');
   changes.possible := array_to_string(possible, ' OR ');

@@ -90,7 +90,7 @@ BEGIN
     END;
   END LOOP;
   PERFORM set_config('lock_timeout', own_timeout, true);
-  RAISE NOTICE 'jobs that wait to be done: %', jobs USING HINT = 'CALL prism_crypt.rotate_all() works them off.';
+  RAISE NOTICE 'pending jobs: %', jobs USING HINT = 'CALL prism_crypt.rotate_all() does them.';
 END $$;
 COMMENT ON FUNCTION prism_crypt.emergency_rotation(text) IS
   'A new key for every keyset, now, so that old keys only decrypt; and a job for every table, for rotate_all() to work off';

@@ -134,11 +134,11 @@ BEGIN
   END LOOP;
   IF held.only_generated IS NOT NULL THEN
     RAISE WARNING 'tables whose encrypted columns are all generated are not rotated: %', held.only_generated
-      USING HINT = 'They follow the columns that they are made of. rotate_batch() takes a bytea column by name.';
+      USING HINT = 'They follow the columns that they are generated from. rotate_batch() takes a bytea column by name.';
   END IF;
   IF held.materialized_views IS NOT NULL THEN
     RAISE WARNING 'materialized views are not rotated: %', held.materialized_views
-      USING HINT = 'REFRESH MATERIALIZED VIEW makes them anew.';
+      USING HINT = 'REFRESH MATERIALIZED VIEW brings them up to date.';
   END IF;
   IF held.foreign_tables IS NOT NULL THEN
     RAISE WARNING 'foreign tables are not rotated: %', held.foreign_tables USING HINT = 'Rotate them on their own server.';

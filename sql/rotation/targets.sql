@@ -132,7 +132,7 @@ BEGIN
   ELSIF are_generated THEN
     RAISE undefined_column USING
       MESSAGE = format('relation "%s" has no column that could be rotated', name_of),
-      HINT = 'A generated column follows the columns that it is made of.';
+      HINT = 'A generated column follows the columns that it is generated from.';
   END IF;
   SELECT t INTO problem FROM unnest(tables) AS t WHERE row_security_active(t::oid) LIMIT 1;
   IF FOUND THEN
@@ -180,7 +180,7 @@ BEGIN
     ELSIF key.state = 'active' THEN
       RAISE object_not_in_prerequisite_state USING
         MESSAGE = format('key version %s is the active one of its keyset', from_version),
-        HINT = 'Call prism_crypt.rotate_key() first, so that there is another one to go to.';
+        HINT = 'Call prism_crypt.rotate_key() first, so that there is a newer one.';
     END IF;
   END IF;
   IF _check_rotation_scope.keyset IS NOT NULL THEN

@@ -208,12 +208,12 @@ BEGIN
     CALL prism_crypt._lock_for_index_key(keyset, force);
     generation := prism_crypt._replace_index_key(keyset, reason, force);
     COMMIT;
-    RAISE NOTICE 'keyset "%" has index key generation %; values are tagged anew', keyset, generation USING
+    RAISE NOTICE 'keyset "%" has index key generation %; values get new search tags', keyset, generation USING
       DETAIL = 'All answers are right meanwhile. Until it is done, comparing values that still have their old tag opens them: '
         'that is slow, and building an index on them, REINDEX and joins need the keys.',
       HINT = 'If this is interrupted, call it again: it goes on.';
     RAISE WARNING 'blind_index() gives other values from now on' USING
-      HINT = 'Columns that hold blind indexes of this keyset have to be computed anew.';
+      HINT = 'Recompute the columns that hold blind indexes of this keyset.';
   END IF;
   CALL prism_crypt._rotate_all('retagging', limits, NULL, keyset, failed, tables);
   COMMIT;

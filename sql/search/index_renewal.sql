@@ -179,12 +179,12 @@ BEGIN
         UNION SELECT x.indrelid FROM pg_index AS x WHERE x.indexrelid = ANY (failed::oid[]))), 'Nobody has locks on them any more.'),
       HINT = 'Wait until these transactions end, or end them.';
   ELSIF failed <> '{}' THEN
-    RAISE WARNING 'indexes could neither be built anew nor be marked invalid: %', prism_crypt._index_names(failed) USING
+    RAISE WARNING 'indexes could neither be rebuilt nor marked invalid: %', prism_crypt._index_names(failed) USING
       HINT = 'REINDEX INDEX each of them. Until then they may fail to open values.';
   END IF;
   RAISE WARNING 'indexes on encrypted values are invalid now: %', prism_crypt._index_names(locked || unlocked) USING
     DETAIL = left(array_to_string(causes, '; '), 4000),
-    HINT = 'REINDEX INDEX each of them. Until then no query uses them, and they keep nothing unique. Where one holds values that '
+    HINT = 'REINDEX INDEX each of them. Until then no query uses them, and they don''t enforce uniqueness. Where one holds values that '
       'can''t be opened any more (SQLSTATE 55000), delete their rows first.';
   RETURN renewed;
 END $$;

@@ -1,4 +1,4 @@
-//! Counts the key versions in a table.
+//! Counts the ciphertexts in a table by key version.
 
 use super::scan;
 use super::versions::number;
@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 /// One column that can hold ciphertext.
 struct Column {
     number: i16,
-    /// Of `encrypted_text`; `None` is damaged.
+    /// Values of `encrypted_text`; `None` counts damaged ones.
     encrypted: Counts<Option<KeyVersion>>,
-    /// Of envelopes in `bytea`.
+    /// Envelopes in `bytea`.
     bytes: Counts<KeyVersion>,
 }
 
-/// Numbers by version. Most values have the version of the one before.
+/// Counts by version. Most values have the same version as the one before.
 struct Counts<T> {
     last: Option<(T, i64)>,
     others: BTreeMap<T, i64>,
@@ -57,7 +57,7 @@ impl Column {
     fn see(&mut self, leaf: &Leaf<'_>) -> Result<(), Error> {
         match leaf.key_version() {
             version if !leaf.is_bytes() => self.encrypted.add(version.ok()),
-            // Other bytes may look like an envelope by chance, but hardly of a version that exists.
+            // Other bytes may look like an envelope by chance, but hardly with a version that exists.
             Ok(version)
                 if self.bytes.has(version) || keyring::with_row_unwinding(version, |row| row.is_some())? =>
             {
@@ -70,8 +70,8 @@ impl Column {
 }
 
 /// `prism_crypt._count_versions(relation oid) → table(column_number smallint, is_bytes boolean, key_version integer,
-/// ciphertexts bigint)`: of each column that can hold ciphertext. Nothing where the relation is gone, or can't be read here:
-/// a temporary table of another session, an unlogged one on a standby, or anything that stores no rows itself.
+/// ciphertexts bigint)`: for each column that can hold ciphertext. Empty if the relation is gone or can't be read here: a
+/// temporary table of another session, an unlogged one on a standby, or anything that stores no rows itself.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "pgrx reads it, and sees through no alias")]
 fn _count_versions(
@@ -115,8 +115,8 @@ fn count(relation: pg_sys::Oid) -> Result<Vec<Column>, Error> {
     Ok(columns)
 }
 
-/// `prism_crypt._count_outdated_tags(relation oid, keyset text) → bigint`: values of a keyset that can be read and have a
-/// search tag of an earlier index key.
+/// `prism_crypt._count_outdated_tags(relation oid, keyset text) → bigint`: how many readable values of a keyset have a search tag
+/// of an earlier index key.
 #[pg_extern(sql = false)]
 fn _count_outdated_tags(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i64> {
     let mut outdated = 0;
@@ -133,8 +133,8 @@ fn _count_outdated_tags(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i64> {
     Ok(outdated)
 }
 
-/// `prism_crypt._last_generation(relation oid, keyset text) → integer`: the highest generation of the search tags of a keyset; 0
-/// where there are none.
+/// `prism_crypt._last_generation(relation oid, keyset text) → integer`: the highest generation of a keyset's search tags; 0 if
+/// there are none.
 #[pg_extern(sql = false)]
 fn _last_generation(relation: pg_sys::Oid, keyset: &str) -> SqlResult<i32> {
     let mut last = 0;

@@ -1,11 +1,11 @@
 //! The census: where ciphertext is, and under which key versions. It needs no key.
 //!
-//! `sql/census/census.sql` goes over tables and stored expressions, and asks here about each:
+//! `sql/census/census.sql` goes over tables and stored expressions, and calls for each:
 //!
-//! 1. `count` counts the versions in the columns of a table, and the search tags of earlier index keys. It looks at no row itself:
-//!    `scan` reads them, without planning a query, and takes values apart that hold others.
-//! 2. `stored_expressions` finds the constants in defaults, constraints, views and the like.
-//! 3. `versions` tells those in one value.
+//! 1. `count` counts the versions in the columns of a table, and the search tags of earlier index keys. It leaves the rows to
+//!    `scan`, which reads them without planning a query and looks inside values that hold others.
+//! 2. `stored_expressions` finds the versions of constants in defaults, constraints, views and the like.
+//! 3. `versions` gives the versions in one value.
 
 mod count;
 mod scan;

@@ -1,7 +1,7 @@
 //! Looks at every value in a table.
 //!
-//! Not through SQL: planning a query would run functions of the table's owner (in index expressions, predicates and
-//! constraints), and the census runs with the rights of the extension's owner. Here PostgreSQL only reads rows.
+//! Not with SQL: planning a query would run functions of the table's owner (in index expressions, predicates and constraints),
+//! and the census runs with the rights of the extension's owner. This only reads rows.
 
 use crate::datatype::nested::{self, Leaf};
 use crate::error::Error;
@@ -9,14 +9,13 @@ use pgrx::pg_sys;
 use pgrx::{PgMemoryContexts, PgTupleDesc};
 use std::ptr::null_mut;
 
-/// Gets the number of the column, and a value in it.
+/// Gets the number of a column and a value in it.
 type See<'a> = &'a mut dyn FnMut(i16, &Leaf<'_>) -> Result<(), Error>;
 
-/// Shows every value that may be ciphertext to `see`. Nothing where the relation is gone, or can't be read here.
+/// Calls `see` with every value that may be ciphertext; with none if the relation is gone or can't be read here.
 pub fn each_value(relation: pg_sys::Oid, see: See<'_>) -> Result<(), Error> {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the relation is locked and open for as long as it is used. On an error PostgreSQL closes it at the end of the
-    // transaction.
+    // SAFETY: the relation is locked and open while it is used. On an error, PostgreSQL closes it at the end of the transaction.
     unsafe {
         let relation = pg_sys::try_relation_open(relation, lock);
         if relation.is_null() {
@@ -46,9 +45,9 @@ unsafe fn is_readable(relation: pg_sys::Relation) -> bool {
 /// # Safety
 /// `relation` is open.
 unsafe fn columns(relation: pg_sys::Relation) -> Vec<(i16, pg_sys::Oid)> {
-    /// `ATTRIBUTE_GENERATED_VIRTUAL`, from PostgreSQL 18 on: nothing is stored.
+    /// `ATTRIBUTE_GENERATED_VIRTUAL` (`catalog/pg_attribute.h`, since PostgreSQL 18): nothing is stored.
     const VIRTUAL: u8 = b'v';
-    // SAFETY: the descriptor of an open relation, which keeps it.
+    // SAFETY: an open relation keeps its descriptor.
     let descriptor = unsafe { PgTupleDesc::from_pg_unchecked((*relation).rd_att) };
     descriptor
         .iter()
@@ -72,8 +71,8 @@ unsafe fn scan(
         return Ok(());
     }
     let mut memory = PgMemoryContexts::new("prism_crypt census");
-    // SAFETY: the usual scan of one table without an index; each row is used before the next is fetched. The snapshot is
-    // taken after the lock, so that nobody who rewrote the table hides its rows from us.
+    // SAFETY: the usual scan of one table without an index; each row is used before the next is fetched. The snapshot is taken
+    // after the lock: otherwise a rewrite of the table in between would hide its rows.
     unsafe {
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
         let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, snapshot, 0, null_mut());
@@ -89,7 +88,7 @@ unsafe fn scan(
             let mut look = || columns.iter().try_for_each(|column| look_at(tuple, relation, *column, see));
             result = memory.switch_to(|_| look());
             row += 1;
-            // A column that is not nested leaves a few bytes at most.
+            // Without nesting, a value allocates a few bytes at most.
             if row.is_multiple_of(rows_a_reset) {
                 memory.reset();
             }
@@ -101,7 +100,7 @@ unsafe fn scan(
 }
 
 /// # Safety
-/// `tuple` is a row of the open relation, and the column is one of its own.
+/// `tuple` is a row of the open relation, and the column belongs to it.
 unsafe fn look_at(
     tuple: pg_sys::HeapTuple,
     relation: pg_sys::Relation,

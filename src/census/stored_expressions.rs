@@ -1,7 +1,7 @@
 //! Key versions of the constants in stored expressions.
 //!
-//! The text of the tree is read, not the tree: every constant stands there in one form, whatever it is part of, and no
-//! kind of node can be overlooked or missing from PostgreSQL's tree walkers (partition bounds are).
+//! Reads the text of the tree, not the tree: every constant has the same form there, whatever it is part of, and no kind of
+//! node can be overlooked or missing from PostgreSQL's tree walkers (partition bounds are).
 
 use super::versions::number;
 use crate::datatype::nested;
@@ -12,28 +12,28 @@ use pgrx::prelude::*;
 use prism_envelope::KeyVersion;
 use std::str::FromStr;
 
-/// How `nodeToString()` begins a constant. A space or brace in a name or string is written with a backslash.
+/// How `nodeToString()` begins a constant. It escapes spaces and braces in names and strings with a backslash.
 const CONSTANT: &[u8] = b"{CONST :consttype ";
 /// `prism:v` as `nodeToString()` writes bytes.
 const TEXT_FORM_BYTES: &[u8] = b" 112 114 105 115 109 58 118 ";
 /// How the text form of a value begins.
 const TEXT_FORM: &[u8] = b"prism:v";
 
-/// `prism_crypt._constant_versions(expression pg_node_tree as text) → integer[]`: of every `encrypted_text` in a constant, and
-/// every text form in a constant of another type; null for a value that is damaged. Where the expression can't be read, just 0,
-/// which is no version: one of them must not keep the others from being counted.
+/// `prism_crypt._constant_versions(expression pg_node_tree as text) → integer[]`: the version of every `encrypted_text` in a
+/// constant, and of every text form in a constant of another type; null for a damaged value. If the expression can't be read,
+/// only 0, which is no version: one such expression must not keep the others from being counted.
 #[pg_extern(sql = false)]
 fn _constant_versions(expression: Text<'_>) -> Vec<Option<i32>> {
     versions(expression.0.bytes()).unwrap_or_else(|_| vec![Some(0)])
 }
 
-/// `prism_crypt._text_form_versions(source text) → integer[]`: of every text form (`prism:v<version>:`) in a text.
+/// `prism_crypt._text_form_versions(source text) → integer[]`: the version of every text form (`prism:v<version>:`) in a text.
 #[pg_extern(sql = false)]
 fn _text_form_versions(source: Text<'_>) -> Vec<i32> {
     text_forms(source.0.bytes()).map(number).collect()
 }
 
-/// Whether a stored expression has a constant with a value of `encrypted_text`. Inside a transaction.
+/// Whether a stored expression has a constant that holds an `encrypted_text` or a text form. Needs a transaction.
 pub fn has_sealed_constant(tree: &[u8]) -> Result<bool, Error> {
     Ok(!versions(tree)?.is_empty())
 }
@@ -44,10 +44,10 @@ fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
     for at in memmem::find_iter(tree, CONSTANT) {
         check_for_interrupts!();
         let rest = tree.get(at + CONSTANT.len()..).unwrap_or_default();
-        // No part of a constant is written with braces.
+        // A constant has no braces inside.
         let constant = rest.split(|byte| *byte == b'}').next().unwrap_or_default();
         let type_oid = leading_number::<u32>(constant).map(pg_sys::Oid::from_u32).ok_or(UNREADABLE)?;
-        // Types that initdb made hold none, and `record` can't be asked.
+        // Types that initdb created hold none. The type `record` does not say what it holds.
         let is_encrypted =
             type_oid.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(type_oid).encrypted;
         if !is_encrypted && !has_text_form {
@@ -65,10 +65,11 @@ fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
 
 const UNREADABLE: Error = Error::Internal("a stored expression has a form that is not known");
 
-/// A constant may have as many bytes as PostgreSQL stores.
+/// A constant may be as long as any stored value, so reading it must be cancellable.
 const WORDS_A_CHECK: usize = 65_536;
 
-/// The bytes of a constant that is not passed by value: `:constvalue 4 [ 16 0 0 0 ]`. Null is `:constvalue <>`.
+/// The bytes of a constant that is not passed by value: `:constvalue 4 [ 16 0 0 0 ]`. `None` for a null (`:constvalue <>`) and
+/// for one that is passed by value.
 fn value(constant: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     const VALUE: &[u8] = b" :constvalue ";
     let is = |field: &[u8]| memmem::find(constant, field).is_some();
@@ -90,7 +91,7 @@ fn value(constant: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     if bytes.len() == length { Ok(Some(bytes)) } else { Err(UNREADABLE) }
 }
 
-/// The number that a text begins with, up to a space.
+/// The number at the start of a text, up to a space.
 fn leading_number<T: FromStr>(text: &[u8]) -> Option<T> {
     let word = text.split(|byte| *byte == b' ').next()?;
     std::str::from_utf8(word).ok()?.parse().ok()
@@ -98,8 +99,8 @@ fn leading_number<T: FromStr>(text: &[u8]) -> Option<T> {
 
 /// Adds the versions in a constant of a type that holds `encrypted_text`.
 fn visit(value: &[u8], type_oid: pg_sys::Oid, versions: &mut Vec<Option<i32>>) -> Result<(), Error> {
-    // SAFETY: the copy is aligned as palloc aligns. It is looked at as a value only if it is as long as it says, as every
-    // value was that PostgreSQL wrote; constants are detoasted.
+    // SAFETY: palloc aligns the copy, and it has room for a header. It is read as a value only if its length is the one in its
+    // header, as in everything that PostgreSQL writes; constants are detoasted.
     unsafe {
         let copy = pg_sys::palloc(value.len().max(size_of::<pg_sys::varlena>())).cast::<u8>();
         std::ptr::copy_nonoverlapping(value.as_ptr(), copy, value.len());
@@ -120,7 +121,7 @@ fn visit(value: &[u8], type_oid: pg_sys::Oid, versions: &mut Vec<Option<i32>>) -
     }
 }
 
-/// The versions that text forms name. What follows them is not looked at.
+/// The versions that text forms name. What follows them is not checked.
 fn text_forms(text: &[u8]) -> impl Iterator<Item = KeyVersion> {
     memmem::find_iter(text, TEXT_FORM).filter_map(|at| {
         let rest = text.get(at + TEXT_FORM.len()..)?;

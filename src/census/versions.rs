@@ -6,13 +6,13 @@ use pgrx::AnyElement;
 use pgrx::prelude::*;
 use prism_envelope::KeyVersion;
 
-/// A key version as SQL has it.
+/// A key version as an SQL `integer`.
 pub fn number(version: KeyVersion) -> i32 {
     version.get().cast_signed()
 }
 
-/// `prism_crypt._key_versions(value anyelement) → integer[]`: of each `encrypted_text` in a value, in its order; null for one
-/// that is damaged.
+/// `prism_crypt._key_versions(value anyelement) → integer[]`: the version of each `encrypted_text` in a value, in order; null for
+/// a damaged one.
 #[pg_extern(sql = false)]
 fn _key_versions(value: AnyElement) -> SqlResult<Vec<Option<i32>>> {
     let mut versions = Vec::new();
@@ -32,6 +32,6 @@ fn visit(value: &AnyElement, mut see: impl FnMut(&nested::Leaf<'_>)) -> Result<(
         see(leaf);
         Ok(())
     };
-    // SAFETY: PostgreSQL passes a value of the type that the call expression says; the function is STRICT.
+    // SAFETY: PostgreSQL passes a value of the type that the call expression names; the function is STRICT.
     unsafe { nested::visit(value.datum(), value.oid(), &mut see) }
 }

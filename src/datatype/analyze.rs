@@ -1,8 +1,8 @@
-//! ANALYZE: the share of nulls, the width and, where values carry search tags, how many different ones there are. Nothing is
-//! opened, so autovacuum needs no key, and `pg_statistic` holds nothing of any value.
+//! ANALYZE: the share of nulls, the average width and, if all sampled values carry search tags, the number of distinct values.
+//! Nothing is decrypted, so autovacuum needs no key, and `pg_statistic` holds no part of any value.
 //!
-//! PostgreSQL's own statistics of `bytea` are taken of the search tags. What they would store of them (common values, a
-//! histogram) is dropped: the numbers are enough for plans by equality.
+//! PostgreSQL's statistics function for `bytea` runs on the search tags. The tags it would store (common values, a histogram)
+//! are dropped: the numbers are enough to plan equality conditions.
 
 use crate::datum::Stored;
 use crate::error::{Error, SqlResult};
@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ptr::null_mut;
 
-/// What is under way: ANALYZE takes one column after the other.
+/// The column in progress: ANALYZE processes one at a time.
 #[derive(Clone, Copy)]
 struct Column {
     /// Computes the statistics of `bytea`.
@@ -27,8 +27,8 @@ thread_local! {
 /// `encrypted_text_typanalyze(internal) → boolean`
 #[pg_extern(sql = false)]
 fn encrypted_text_typanalyze(mut stats: Internal) -> SqlResult<bool> {
-    // SAFETY: PostgreSQL passes a VacAttrStats to every typanalyze function, and takes operators and sample size from the
-    // type that stands in it.
+    // SAFETY: PostgreSQL passes a VacAttrStats to every typanalyze function. `std_typanalyze` derives operators and sample
+    // size from the type in it.
     unsafe {
         let stats = stats.get_mut::<pg_sys::VacAttrStats>().ok_or(Error::Internal("no statistics"))?;
         let own_type = std::mem::replace(&mut stats.attrtypid, pg_sys::BYTEAOID);
@@ -41,9 +41,9 @@ fn encrypted_text_typanalyze(mut stats: Internal) -> SqlResult<bool> {
     }
 }
 
-/// What has to be known before the statistics of tags can be taken.
+/// What must be known before the statistics of the tags are computed.
 struct Sample {
-    /// Bytes of the values, as they are stored.
+    /// Total stored size of the values, in bytes.
     width: f64,
     values: u32,
     untagged: u32,
@@ -56,7 +56,7 @@ unsafe extern "C-unwind" fn compute_stats(
     sampled: i32,
     total: f64,
 ) {
-    // SAFETY: PostgreSQL passes its statistics and the function that fetches one sampled row.
+    // SAFETY: PostgreSQL passes valid statistics and the function that fetches one sampled row.
     unsafe {
         COLUMN.set(Column { fetch, ..COLUMN.get() });
         let Some(sample) = look_at(stats, fetch, sampled) else { return };
@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn compute_stats(
             stats.stats_valid = true;
             stats.stanullfrac = 1.0 - sample.values as f32 / sampled as f32;
             stats.stawidth = sample.mean_width();
-            // Unknown: without a key nothing tells two ciphertexts of one plaintext from two of different ones.
+            // Unknown: without a key, two ciphertexts of the same plaintext look as different as any others.
             stats.stadistinct = 0.0;
             return;
         };
@@ -86,7 +86,7 @@ impl Sample {
     }
 }
 
-/// Looks at every sampled row; `None` where there is none. A value stored elsewhere is measured without being fetched.
+/// Looks at every sampled row; `None` if there is none. Of a value that is stored out of line, only the front is fetched.
 ///
 /// # Safety
 /// The arguments are those of [`compute_stats`].
@@ -99,7 +99,7 @@ unsafe fn look_at(
     let mut sample = Sample { width: 0.0, values: 0, untagged: 0 };
     for row in 0..sampled {
         let mut is_null = false;
-        // SAFETY: as promised by the caller; the value is of the type.
+        // SAFETY: as promised by the caller; the value is an `encrypted_text`.
         unsafe {
             let value = fetch(stats, row, &mut is_null);
             if let Some(stored) = Stored::from_datum(value, is_null) {
@@ -119,8 +119,8 @@ unsafe extern "C-unwind" fn fetch_tag(
     row: i32,
     is_null: *mut bool,
 ) -> pg_sys::Datum {
-    // SAFETY: PostgreSQL's own arguments, passed on; the value is of the type. The copy lives as long as the work on this
-    // column.
+    // SAFETY: passes on PostgreSQL's own arguments; the value is an `encrypted_text`. The copy lives until ANALYZE is done with
+    // the column.
     unsafe {
         let Some(fetch) = COLUMN.get().fetch else { return pg_sys::Datum::null() };
         let value = fetch(stats, row, is_null);

@@ -10,9 +10,9 @@ use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FORMAT_V1, armor};
 
-/// `encrypted_text_recv(internal, oid, integer) → encrypted_text`: bytes that begin as an envelope or as a text form are
-/// loaded; all others are text in the client's encoding, and encrypted. So is what only begins so, where the client works
-/// with plaintext and the role may not load.
+/// `encrypted_text_recv(internal, oid, integer) → encrypted_text`: loads bytes that begin like an envelope or a text form;
+/// encrypts anything else, as text in the client's encoding. Bytes that only begin like ciphertext are also encrypted if the
+/// client works with plaintext and the role may not load.
 #[pg_extern(sql = false)]
 fn encrypted_text_recv(
     mut buffer: Internal,
@@ -36,7 +36,7 @@ fn value_of(message: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Re
     encoding::with_client_text(message, |text| text_io::seal_text(text, typmod, fcinfo))
 }
 
-/// `encrypted_text_send(encrypted_text) → bytea`: the envelope, or what `prism_crypt.output` asks for where the role may.
+/// `encrypted_text_send(encrypted_text) → bytea`: the envelope, or what `prism_crypt.output` asks for if the role may see it.
 #[pg_extern(sql = false)]
 fn encrypted_text_send(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<ByteaResult> {
     let shown = output::shown(value, || privilege::function_oid(fcinfo))?;
@@ -46,7 +46,7 @@ fn encrypted_text_send(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -
     }))
 }
 
-/// Everything that the message still holds.
+/// The unread rest of the message.
 fn rest_of_message(buffer: &mut Internal) -> Result<&[u8], Error> {
     // SAFETY: PostgreSQL passes a StringInfo to every receive function; the bytes belong to it.
     unsafe {

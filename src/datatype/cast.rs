@@ -1,5 +1,5 @@
-//! Casts. From text encrypts, and loads nothing; to text decrypts, and needs that privilege; to itself applies the type
-//! modifier.
+//! Casts. From text: encrypts, and never loads. To text: decrypts, and needs that privilege. To the type itself: applies the
+//! type modifier.
 
 use crate::datatype::reading::open_without_context;
 use crate::datatype::typmod::{self, Modifier};
@@ -12,7 +12,7 @@ use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Attributes, FieldClass, SearchTag};
 
-/// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts any text but the text form of an envelope.
+/// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts a text; refuses the text form of an envelope.
 #[pg_extern(sql = false)]
 fn text_to_encrypted_text(
     plaintext: Text<'_>,
@@ -23,8 +23,8 @@ fn text_to_encrypted_text(
     Ok(EncryptedResult(text_io::seal_cast(plaintext.0.bytes(), typmod, fcinfo)?))
 }
 
-/// `encrypted_text(character, integer, boolean) → encrypted_text`: likewise, without the blanks that pad it, as PostgreSQL
-/// converts `character` to `text`.
+/// `encrypted_text(character, integer, boolean) → encrypted_text`: the same, without the padding, as when PostgreSQL converts
+/// `character` to `text`.
 #[pg_extern(sql = false)]
 fn character_to_encrypted_text(
     plaintext: Text<'_>,
@@ -35,15 +35,15 @@ fn character_to_encrypted_text(
     Ok(EncryptedResult(text_io::seal_cast(without_padding(plaintext.0.bytes()), typmod, fcinfo)?))
 }
 
-/// A blank is one byte, and part of no other character, in every encoding that a server can have.
+/// In every server encoding, a blank is one byte that is not part of any other character.
 fn without_padding(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     &text[..end]
 }
 
-/// `encrypted_text(encrypted_text, integer, boolean) → encrypted_text`: gives a value without a class the class of the
-/// column, and a search tag if the column is searchable, or takes it away; sealed anew. A value that is so already stays as
-/// it is; one of another class is refused.
+/// `encrypted_text(encrypted_text, integer, boolean) → encrypted_text`: gives a value without a class the class of the column,
+/// and adds or removes the search tag as the column is searchable or not; then seals it again. A value that already fits is
+/// unchanged; one of another class is refused.
 #[pg_extern(sql = false)]
 fn apply_encrypted_text_typmod(
     value: Encrypted<'_>,
@@ -90,7 +90,7 @@ fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo
     Ok(TextResult(open_without_context(value.envelope()?)?))
 }
 
-/// `encrypted_text(bytea, integer, boolean) → encrypted_text`: loads an envelope, for roles that may load.
+/// `encrypted_text(bytea, integer, boolean) → encrypted_text`: loads an envelope, if the role may load.
 #[pg_extern(sql = false)]
 fn bytea_to_encrypted_text(
     envelope: Bytea<'_>,

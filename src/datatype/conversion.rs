@@ -1,5 +1,5 @@
-//! Conversions through text: PostgreSQL converts to any type of the string category, and explicitly to any type, by the
-//! output function of the one type and the input function of the other. For those these functions are casts.
+//! I/O conversion casts: PostgreSQL converts any type to one of the string category, and explicitly the other way round, with
+//! the output function of the source and the input function of the target. Then these functions are casts.
 
 use crate::datatype::nested;
 use crate::error::Error;
@@ -8,19 +8,19 @@ use pgrx::pg_sys;
 /// What an input or output function is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// A value comes in or goes out: literals, parameters, COPY, parts of arrays and rows, JSON.
+    /// A value enters or leaves: literals, parameters, COPY, parts of arrays and rows, JSON.
     Transport,
-    /// A value becomes one of another type; this is the type that it was of.
+    /// A value is converted from this type to another.
     Conversion(pg_sys::Oid),
-    /// The planner estimates what a conversion of a constant gives.
+    /// The planner estimates the result of converting a constant.
     Estimate,
 }
 
 impl Purpose {
-    /// That of the running call.
+    /// The purpose of the running call.
     pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
-        // SAFETY: PostgreSQL passes a valid call. Its expression is null, or a node whose tag says what it is: the executor
-        // gives a `CoerceViaIO` to the functions that make it up.
+        // SAFETY: PostgreSQL passes a valid call. Its expression is null, or a node whose tag gives its type: the executor
+        // passes a `CoerceViaIO` to both of its functions.
         unsafe {
             let function = (*fcinfo).flinfo;
             let expression: *mut pg_sys::Node =
@@ -40,13 +40,13 @@ impl Purpose {
     }
 }
 
-/// Whether a call is one that the planner made of a conversion, to compute it. Calls that somebody wrote have a place in the
-/// text of their statement; what was stored in a view has none any more, but is rarely called with a constant.
+/// Whether the planner made this call from a conversion, to evaluate it. A call in a statement has a location in its text. One
+/// stored in a view has lost it, but rarely has a constant as its argument.
 ///
 /// # Safety
-/// The call is a node of PostgreSQL's.
+/// The call is a valid node.
 unsafe fn is_made_by_planner(call: &pg_sys::FuncExpr) -> bool {
-    // SAFETY: as promised by the caller; the list is asked only where it has an element.
+    // SAFETY: as promised by the caller; the list is read only if it has an element.
     unsafe {
         call.location < 0
             && !call.args.is_null()
@@ -55,9 +55,9 @@ unsafe fn is_made_by_planner(call: &pg_sys::FuncExpr) -> bool {
     }
 }
 
-/// Refuses what a row or an array of encrypted values becomes as text: that is made of ciphertext.
+/// Refuses the text of a row or an array that holds encrypted values: it contains ciphertext.
 ///
-/// Inside a transaction.
+/// Needs a transaction.
 pub fn check_source(source: pg_sys::Oid) -> Result<(), Error> {
     if nested::holds(source).encrypted { Err(Error::MadeOfCiphertext) } else { Ok(()) }
 }

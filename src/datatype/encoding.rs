@@ -1,4 +1,4 @@
-//! Between the server's encoding and UTF-8, which every plaintext is sealed in.
+//! Conversion between the server's encoding and UTF-8, the encoding of every sealed text.
 
 use crate::error::Error;
 use crate::varlena::{MAX_ENVELOPE_LEN, Varlena};
@@ -11,31 +11,31 @@ const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
 
 static SERVER_IS_UTF8: OnceLock<bool> = OnceLock::new();
 
-/// Whether the database's encoding is UTF-8, so that nothing has to be converted.
+/// Whether the database's encoding is UTF-8, so that no conversion is needed.
 pub fn server_is_utf8() -> bool {
-    // SAFETY: fixed for the life of a backend, once it is connected to its database.
+    // SAFETY: reads a variable that is fixed once the backend is connected to its database.
     *SERVER_IS_UTF8.get_or_init(|| unsafe { pg_sys::GetDatabaseEncoding() } == UTF8)
 }
 
-/// Gives the UTF-8 of a text in the server's encoding to `use_text`.
+/// Calls `use_text` with the UTF-8 of a text in the server's encoding.
 pub fn with_utf8<T>(text: &[u8], use_text: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
     if server_is_utf8() || text.is_ascii() {
         return use_text(text);
     }
-    // SAFETY: the text is valid in the server's encoding; a null or the very same pointer means "nothing to convert".
+    // SAFETY: the text is valid in the server's encoding; null or the same pointer means that there was nothing to convert.
     unsafe {
         let converted = pg_sys::pg_server_to_any(text.as_ptr().cast::<c_char>(), text.len() as c_int, UTF8);
         with_converted(text, converted, use_text)
     }
 }
 
-/// Loads what [`with_utf8`] converts with, for calls that can load nothing: see [`crate::interrupts`].
+/// Loads the conversion that [`with_utf8`] uses, for calls that can't load anything: see [`crate::interrupts`].
 pub fn prepare() {
     if server_is_utf8() {
         return;
     }
     let (text, mut converted) = (*b"a", [0_u8; 16]);
-    // SAFETY: a catalog look-up, and a conversion that writes no more than it is given room for, with its terminator.
+    // SAFETY: a catalog look-up, and a conversion that writes at most `room` bytes, terminator included.
     unsafe {
         let encoding = pg_sys::GetDatabaseEncoding();
         let procedure = pg_sys::FindDefaultConversionProc(encoding, UTF8);
@@ -47,7 +47,7 @@ pub fn prepare() {
     }
 }
 
-/// The text of an opened value in the server's encoding. `version` is for the error message.
+/// The text of a decrypted value in the server's encoding. `version` is for the error message.
 pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
     let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
     if memchr::memchr(0, text.as_bytes()).is_some() {
@@ -68,8 +68,8 @@ pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, E
     })?
 }
 
-/// A text in another encoding; `None` where that has not all of its characters. PostgreSQL's simpler functions would raise
-/// an error.
+/// Converts a text to another encoding; `None` if a character has no equivalent there. PostgreSQL's simpler functions would
+/// raise an error.
 fn convert(text: &str, encoding: c_int) -> Option<Result<Varlena, Error>> {
     /// `MAX_CONVERSION_GROWTH` of `pg_wchar.h`.
     const MAX_GROWTH: usize = 4;
@@ -77,7 +77,7 @@ fn convert(text: &str, encoding: c_int) -> Option<Result<Varlena, Error>> {
         Ok(converted) => converted,
         Err(error) => return Some(Err(error)),
     };
-    // SAFETY: a catalog look-up, and a conversion that writes no more than it is given room for, with its terminator.
+    // SAFETY: a catalog look-up, and a conversion that writes at most `room` bytes, terminator included.
     unsafe {
         let procedure = pg_sys::FindDefaultConversionProc(UTF8, encoding);
         if procedure == pg_sys::InvalidOid {
@@ -103,19 +103,19 @@ fn convert(text: &str, encoding: c_int) -> Option<Result<Varlena, Error>> {
     Some(Ok(converted))
 }
 
-/// The server-encoded text of bytes that a client sent in its own encoding.
+/// Calls `use_text` with a client's bytes, converted to the server's encoding.
 pub fn with_client_text<T>(
     text: &[u8],
     use_text: impl FnOnce(&[u8]) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    // SAFETY: checks the bytes and raises PostgreSQL's own error (22021) where they are not valid.
+    // SAFETY: the conversion checks the bytes, and raises PostgreSQL's own error (22021) if they are invalid.
     unsafe {
         let converted = pg_sys::pg_client_to_server(text.as_ptr().cast::<c_char>(), text.len() as c_int);
         with_converted(text, converted, use_text)
     }
 }
 
-/// The client-encoded bytes of a text in the server's encoding.
+/// A text in the server's encoding, converted to the client's.
 pub fn client_bytes(text: &Varlena) -> Result<Varlena, Error> {
     let text = text.bytes();
     // SAFETY: as in `with_utf8`.
@@ -126,7 +126,7 @@ pub fn client_bytes(text: &Varlena) -> Result<Varlena, Error> {
 }
 
 /// # Safety
-/// `converted` is what one of PostgreSQL's conversion functions made of `text`: null, the same pointer, or a palloc'd and
+/// `converted` is what one of PostgreSQL's conversion functions returned for `text`: null, the same pointer, or a palloc'd,
 /// terminated string.
 unsafe fn with_converted<T>(
     text: &[u8],

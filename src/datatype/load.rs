@@ -1,4 +1,4 @@
-//! Loading of ciphertext that already exists: dumps, replication, copies between databases.
+//! Loads existing ciphertext: from dumps, replication, copies between databases.
 
 use crate::datatype::output;
 use crate::datatype::typmod::{self, Modifier};
@@ -12,8 +12,8 @@ use pgrx::prelude::*;
 use prism_envelope::{Envelope, FieldClass, armor};
 use std::ffi::CStr;
 
-/// Takes an envelope as it is, if the current role may load or it comes with a replicated row, and if its class is the one of
-/// the column. `fcinfo` is the running call.
+/// Accepts an envelope unchanged, if the current role may load or it belongs to a replicated row, and if it fits the column's
+/// type modifier. `fcinfo` is the running call.
 pub fn load_binary(bytes: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     require_privilege(fcinfo)?;
     let envelope = Envelope::parse(bytes).map_err(Error::BinaryForm)?;
@@ -21,7 +21,7 @@ pub fn load_binary(bytes: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) 
     Varlena::copy_of(bytes)
 }
 
-/// Takes a text form as it is, under the same conditions.
+/// Accepts a text form under the same conditions.
 pub fn load_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     require_privilege(fcinfo)?;
     decode(text, typmod)
@@ -36,8 +36,8 @@ fn decode(text: &[u8], typmod: i32) -> Result<Varlena, Error> {
     Ok(value)
 }
 
-/// Only those who hold the key can change a class or make a search tag, so a column takes no value of another class, and a
-/// searchable one none without a tag, as it is.
+/// Changing a class or making a search tag needs the key. So a column with a class loads only values of that class, and a
+/// searchable column only values with a tag.
 fn check_modifier(envelope: &Envelope<'_>, typmod: i32) -> Result<(), Error> {
     let Some(Modifier { class, is_searchable }) = Modifier::of(typmod) else { return Ok(()) };
     let found = envelope.attributes();
@@ -50,7 +50,7 @@ fn check_modifier(envelope: &Envelope<'_>, typmod: i32) -> Result<(), Error> {
     if is_searchable && found.search_tag.is_none() { Err(Error::NotSearchable) } else { Ok(()) }
 }
 
-/// Whether a text is the text form of an envelope, of whatever database. It is not opened.
+/// Whether a text is the text form of an envelope, from any database. It is not decrypted.
 pub fn is_text_form(text: &[u8]) -> Result<bool, Error> {
     if !armor::is_armored(text) {
         return Ok(false);
@@ -61,10 +61,10 @@ pub fn is_text_form(text: &[u8]) -> Result<bool, Error> {
     Ok(is_text_form)
 }
 
-/// Whether input that begins as ciphertext is plaintext all the same: where the client works with plaintext, for roles that
-/// may not load. What is ciphertext then came from elsewhere, and is never sealed.
+/// Whether input that begins like ciphertext is still plaintext. It can be if the client works with plaintext and the role may
+/// not load. Real ciphertext then came from elsewhere, and is never sealed.
 ///
-/// `fcinfo` is the running call, of an input function of the type.
+/// `fcinfo` is the running call of one of the type's input functions.
 pub fn is_plaintext(
     fcinfo: pg_sys::FunctionCallInfo,
     is_ciphertext: impl FnOnce() -> Result<bool, Error>,
@@ -75,10 +75,10 @@ pub fn is_plaintext(
     Ok(!is_ciphertext()?)
 }
 
-/// The output function of the type that an input function gives.
+/// The output function of the type that an input function returns.
 fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
     let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
-    // SAFETY: catalog look-ups; what an input function gives is a type that has an output function.
+    // SAFETY: catalog look-ups; the type that an input function returns has an output function.
     unsafe {
         let type_oid = pg_sys::get_func_rettype(input_function);
         pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena);
@@ -86,9 +86,9 @@ fn output_function(input_function: pg_sys::Oid) -> pg_sys::Oid {
     function
 }
 
-/// Replication applies what another server sealed; everybody else needs the privilege. Whatever else runs in that process has it
-/// from the owner of the subscription, if at all, and is not his. Where the privilege was lent, the input is the borrower's: a
-/// function that means to load for him calls `load_envelope()`.
+/// Replication applies what another server sealed; everyone else needs the privilege. Other code in a logical replication worker
+/// could only have it from the owner of the subscription, whose code it is not. Where the privilege is lent, as in a SECURITY
+/// DEFINER function, the input is the caller's: a function that means to load for its caller uses `load_envelope()`.
 fn may_load(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     if privilege::is_logical_worker() {
         is_of_replicated_row(fcinfo)
@@ -99,19 +99,19 @@ fn may_load(fcinfo: pg_sys::FunctionCallInfo) -> bool {
 
 fn require_privilege(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     if privilege::is_logical_worker() {
-        // Indexes will compare the value, and no statement begins here that would see to what they need.
+        // Indexes will compare the value, and no statement starts here that would prepare what they need.
         keyring::prepare();
         privilege::prepare_search();
     }
     if may_load(fcinfo) { Ok(()) } else { Err(Error::LoadDenied) }
 }
 
-/// Whether an input function is called by the worker that applies replicated changes, for a value of the row that it applies.
-/// Triggers of the table, and functions in its constraints and indexes, run in that worker too, and are their owner's: inside
-/// of them, and where a literal is parsed, PostgreSQL has more than one level of context to tell of errors. Expressions name
-/// themselves in the call, or belong to the executor's state.
+/// Whether a logical replication worker calls an input function for a value of the row that it applies. The worker also runs the
+/// table's triggers and the functions in its constraints and indexes, which are their owners' code. Inside them, and while a
+/// literal is parsed, the error context stack has more than one entry. An expression is named in the call, or its memory
+/// belongs to the executor's state.
 fn is_of_replicated_row(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: PostgreSQL passes a valid call; the context is null or the innermost of a list that lives on the stack.
+    // SAFETY: PostgreSQL passes a valid call; the context is null or the innermost entry of a list on the stack.
     privilege::is_logical_worker()
         && unsafe {
             let context = pg_sys::error_context_stack;
@@ -125,7 +125,7 @@ fn is_of_replicated_row(fcinfo: pg_sys::FunctionCallInfo) -> bool {
 /// # Safety
 /// Null or a memory context.
 unsafe fn is_executor_state(context: pg_sys::MemoryContext) -> bool {
-    // SAFETY: as promised by the caller; the name is null or a terminated string. It is what CreateExecutorState() gives.
+    // SAFETY: as promised by the caller; the name is null or a terminated string. `CreateExecutorState()` gives this one.
     unsafe {
         !context.is_null()
             && !(*context).name.is_null()
@@ -133,7 +133,7 @@ unsafe fn is_executor_state(context: pg_sys::MemoryContext) -> bool {
     }
 }
 
-/// `prism_crypt.load_envelope(text) → encrypted_text`: a text form as a value. Its EXECUTE privilege is the right to load.
+/// `prism_crypt.load_envelope(text) → encrypted_text`: loads a text form. Its EXECUTE privilege is the right to load.
 #[pg_extern(sql = false)]
 fn load_envelope(text_form: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<EncryptedResult> {
     privilege::require_execute(fcinfo)?;

@@ -1,13 +1,13 @@
-//! Masks: as much of a value as its field class lets a person recognise it by.
+//! Masks: the part of a value that its field class shows, so that a person can recognise it.
 //!
-//! The number of asterisks is fixed, so a mask does not tell the length. A value too short for its mask is hidden whole.
+//! The number of asterisks is fixed, so a mask does not reveal the length. A value too short for its mask is hidden entirely.
 
 use prism_envelope::FieldClass;
 
 const HIDDEN: &str = "****";
-/// Digits shown of a number.
+/// How many digits of a number are shown.
 const SHOWN_DIGITS: usize = 4;
-/// Digits that a number must have for any to be shown: as many stay hidden as are shown.
+/// How many digits a number needs for any to be shown: at least as many stay hidden.
 const MIN_DIGITS: usize = 2 * SHOWN_DIGITS;
 
 /// The mask of a text of this class.

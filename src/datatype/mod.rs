@@ -1,14 +1,14 @@
-//! The type `encrypted_text`. A value is a varlena whose payload is one envelope; `prism_envelope` knows the bytes.
+//! The type `encrypted_text`. A value is a varlena whose payload is one envelope; `prism_envelope` defines its bytes.
 //!
-//! - In: `text_io` and `binary_io` are given what a client sends. Ciphertext goes to `load`, which asks for the right to; all else
-//!   is brought to UTF-8 by `encoding` and sealed for the column, whose class `typmod` reads.
-//! - Out: `output` says what a role is shown, `reading` opens a value, `masking` masks it. `dump` knows what is part of a dump, from the
-//!   statement that the client sent (`portal`).
-//! - `cast` does the same for casts; `conversion` tells those conversions that PostgreSQL makes by input and output functions,
-//!   and `unseen_change` those of an ALTER TABLE that began before the library was loaded.
-//! - Other types: `nested` finds values inside of values, `types_over` the types that may hold some, and `type_lookup` asks the
+//! - In: `text_io` and `binary_io` receive what a client sends. Ciphertext goes to `load`, which checks the right to load.
+//!   Anything else is converted to UTF-8 by `encoding` and sealed for the column, whose class `typmod` reads.
+//! - Out: `output` decides what a role is shown, `reading` decrypts a value, `masking` masks it. `dump` recognises dumps by the
+//!   session, or by the statement that the client sent (`portal`).
+//! - `cast` does the same for casts. `conversion` recognises casts that PostgreSQL makes with input and output functions, and
+//!   `unseen_change` those of an ALTER TABLE that began before the library was loaded.
+//! - Other types: `nested` finds values inside values, `types_over` the types that can hold some; `type_lookup` reads the
 //!   catalogs for both.
-//! - `analyze` takes statistics of a column, without opening anything.
+//! - `analyze` computes statistics of a column without decrypting anything.
 
 mod analyze;
 mod binary_io;

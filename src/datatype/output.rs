@@ -1,4 +1,4 @@
-//! What `prism_crypt.output` changes of the output, and conversions, for which it changes nothing.
+//! Output, which `prism_crypt.output` controls, and conversions, which it does not affect.
 
 use crate::datatype::dump;
 use crate::datatype::reading::{open_masked, open_text, open_without_context};
@@ -9,9 +9,9 @@ use crate::settings::{self, Output};
 use crate::varlena::Varlena;
 use pgrx::pg_sys;
 
-/// The text to show instead of the ciphertext, in the server's encoding; `None` is the ciphertext.
+/// The text to show instead of the ciphertext, in the server's encoding; `None` means the ciphertext.
 ///
-/// `output_function` gives the oid of the running output function.
+/// `output_function` gives the OID of the running output or send function.
 pub fn shown(
     value: Encrypted<'_>,
     output_function: impl Fn() -> pg_sys::Oid,
@@ -20,7 +20,7 @@ pub fn shown(
     if mode == Output::Ciphertext {
         return Ok(None);
     }
-    // A value that needs its context can't be opened here, where there is none to be given.
+    // A value that needs its context can't be opened here: an output function has none to give.
     if value.envelope()?.attributes().context.is_some() {
         return Ok(None);
     }
@@ -33,7 +33,7 @@ pub fn shown(
     }
 }
 
-/// What a walsender puts out leaves the server without anybody having asked for plaintext, and so do dumps.
+/// Output of a walsender or a dump leaves the server although nobody asked for plaintext.
 fn mode() -> Output {
     match settings::output() {
         Output::Ciphertext => Output::Ciphertext,
@@ -44,15 +44,15 @@ fn mode() -> Output {
 
 /// Whether the client works with plaintext: output shows it, and the role may see it.
 ///
-/// `output_function` is the oid of the type's output function.
+/// `output_function` is the OID of the type's output function.
 pub fn is_plaintext(output_function: pg_sys::Oid) -> bool {
     mode() == Output::Plaintext && may_decrypt(output_function)
 }
 
-/// The text that a value becomes when it is converted to another type, in the server's encoding: as with the cast to text,
-/// the plaintext or an error, whatever the output is.
+/// The text of a value that is converted to another type, in the server's encoding. As with the cast to text, it is the
+/// plaintext or an error, whatever `prism_crypt.output` is.
 ///
-/// `output_function` is the oid of the running output function.
+/// `output_function` is the OID of the running output function.
 pub fn converted(value: Encrypted<'_>, output_function: pg_sys::Oid) -> Result<Varlena, Error> {
     if !may_decrypt(output_function) {
         return Err(Error::DecryptDenied);

@@ -1,4 +1,4 @@
-//! Values that hold text, opened and given in the server's encoding.
+//! Decrypts or masks values that hold text.
 
 use crate::datatype::encoding;
 use crate::datatype::masking::mask;
@@ -7,7 +7,7 @@ use crate::keyring;
 use crate::varlena::Varlena;
 use prism_envelope::{Content, ContextHash, Envelope};
 
-/// Opens a value that holds text, and gives it in the server's encoding.
+/// The plaintext of a value that holds text, in the server's encoding.
 pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
     let version = envelope.key_version();
     if envelope.attributes().content != Content::Text {
@@ -16,7 +16,7 @@ pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Resul
     encoding::text_from_utf8(keyring::open(&envelope, context)?, version)
 }
 
-/// Opens a value for a cast, which can't be given a context.
+/// The same for a cast, which can't take a context.
 pub fn open_without_context(envelope: Envelope<'_>) -> Result<Varlena, Error> {
     if envelope.attributes().context.is_some() {
         return Err(Error::BoundToContext(envelope.key_version()));
@@ -24,7 +24,7 @@ pub fn open_without_context(envelope: Envelope<'_>) -> Result<Varlena, Error> {
     open_text(envelope, None)
 }
 
-/// Opens a value and gives its mask in the server's encoding.
+/// The mask of a value that holds text, in the server's encoding.
 pub fn open_masked(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Result<Varlena, Error> {
     let version = envelope.key_version();
     if envelope.attributes().content != Content::Text {

@@ -12,8 +12,8 @@ use pgrx::prelude::*;
 use prism_envelope::armor;
 use std::ffi::CStr;
 
-/// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: encrypts any text but a text form, which it loads. As the
-/// second half of a conversion it is a cast, and loads nothing.
+/// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: loads a text form, and encrypts any other text. As the second
+/// half of a conversion it is a cast, and never loads.
 #[pg_extern(sql = false)]
 fn encrypted_text_in(
     input: &CStr,
@@ -35,8 +35,8 @@ fn value_of(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Resul
         {
             return load::load_text(text, typmod, fcinfo);
         }
-        // Looks like a call that was stored in a view: so it loads nothing, and seals no ciphertext either, as the conversion
-        // that it is made of.
+        // A call that was stored in a view looks the same. So, like the conversion it stands for, it loads nothing and seals
+        // no ciphertext.
         Purpose::Estimate => {
             plan_cache::note_constant();
             return seal_cast(text, typmod, fcinfo);
@@ -47,8 +47,7 @@ fn value_of(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Resul
     seal_text(text, typmod, fcinfo)
 }
 
-/// Seals a text for a cast, as [`seal_text`]. What is ciphertext already is refused: sealed a second time, nobody would find
-/// it again.
+/// Seals a text for a cast, like [`seal_text`]. Refuses ciphertext: sealed a second time, it could not be found again.
 pub fn seal_cast(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     if load::is_text_form(text)? {
         return Err(Error::SealedAlready);
@@ -56,8 +55,8 @@ pub fn seal_cast(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> 
     seal_text(text, typmod, fcinfo)
 }
 
-/// Seals a text in the server's encoding for a column with this type modifier, under the session's keyset. `fcinfo` is the
-/// running call, of a function of this extension.
+/// Seals a text in the server's encoding under the session's keyset, for a column with this type modifier. `fcinfo` is the
+/// running call of a function of this extension.
 pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     privilege::require_encrypt(fcinfo)?;
     let attributes = typmod::attributes_of(typmod);
@@ -67,8 +66,8 @@ pub fn seal_text(text: &[u8], typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> 
     encoding::with_utf8(text, |text| keyring::seal(None, &attributes, text))
 }
 
-/// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for where the role may.
-/// As the first half of a conversion it is a cast, and gives the plaintext.
+/// `encrypted_text_out(encrypted_text) → cstring`: the text form, or what `prism_crypt.output` asks for if the role may see it.
+/// As the first half of a conversion it is a cast, and returns the plaintext.
 #[pg_extern(sql = false)]
 fn encrypted_text_out(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<CStringResult> {
     let text = match Purpose::of(fcinfo) {

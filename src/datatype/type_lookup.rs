@@ -1,31 +1,32 @@
-//! What the catalogs say of types, and of what is ours. None of these look-ups locks anything, so nobody can keep them waiting.
+//! What the catalogs say about types, and which objects are the extension's. These look-ups lock nothing but catalogs, so no
+//! lock on a table can block them.
 
 use pgrx::pg_sys;
 use std::ffi::c_int;
 
-/// What a type is made of, one step deep.
+/// What a type is made of, one level deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Makeup {
     /// A domain over this type.
     Domain(pg_sys::Oid),
-    /// Of elements of this type.
+    /// Elements of this type.
     Array(pg_sys::Oid),
-    /// Of bounds of this type.
+    /// Bounds of this type.
     Range(pg_sys::Oid),
-    /// Of ranges of this type.
+    /// Ranges of this type.
     Multirange(pg_sys::Oid),
-    /// The rows of this relation; of `record`, of none.
+    /// A row of this relation; invalid for `record`.
     Row(pg_sys::Oid),
-    /// Of nothing else.
+    /// Not made of other types.
     Whole,
 }
 
 impl Makeup {
-    /// That of a type; of one that is gone, `Whole`. Inside a transaction.
+    /// The makeup of a type; `Whole` if the type is gone. Needs a transaction.
     pub fn of(type_oid: pg_sys::Oid) -> Self {
         let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
-        // SAFETY: the tuple is a row of pg_type, and is released after it was read. The other look-ups give an invalid oid
-        // where they find nothing.
+        // SAFETY: the tuple is a row of pg_type, and is released after it was read. The other look-ups return an invalid OID
+        // if they find nothing.
         unsafe {
             let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(type_oid));
             if tuple.is_null() {
@@ -41,7 +42,7 @@ impl Makeup {
                 pg_sys::TYPTYPE_DOMAIN => Self::Domain(base),
                 pg_sys::TYPTYPE_RANGE => Self::Range(pg_sys::get_range_subtype(type_oid)),
                 pg_sys::TYPTYPE_MULTIRANGE => Self::Multirange(pg_sys::get_multirange_range(type_oid)),
-                // Some types have elements and are no arrays.
+                // Some types have elements but are not arrays.
                 _ if has_element => Self::Array(pg_sys::get_element_type(type_oid)),
                 _ => Self::Whole,
             };
@@ -49,7 +50,7 @@ impl Makeup {
         }
     }
 
-    /// The type of its parts, where all are of one.
+    /// The type of its parts, if all have the same.
     pub fn part(self) -> Option<pg_sys::Oid> {
         match self {
             Self::Domain(part) | Self::Array(part) | Self::Range(part) | Self::Multirange(part) => Some(part),
@@ -67,29 +68,29 @@ unsafe extern "C-unwind" {
     ) -> *mut pg_sys::List;
 }
 
-/// The relation that a statement names; invalid where it names none, or one that is not there. Inside a transaction.
+/// The relation that a statement names; invalid if it names none, or one that does not exist. Needs a transaction.
 ///
 /// # Safety
-/// `name` is null, or what the parser made.
+/// `name` is null or comes from the parser.
 pub unsafe fn named_relation(name: *const pg_sys::RangeVar) -> pg_sys::Oid {
     if name.is_null() {
         return pg_sys::InvalidOid;
     }
     let (no_lock, missing_ok) = (pg_sys::NoLock as pg_sys::LOCKMODE, pg_sys::RVROption::RVR_MISSING_OK);
-    // SAFETY: as promised by the caller; without a callback there is nothing for it to get.
+    // SAFETY: as promised by the caller; there is no callback, so its argument may be null.
     unsafe { pg_sys::RangeVarGetRelidExtended(name, no_lock, missing_ok, None, std::ptr::null_mut()) }
 }
 
-/// A table and those that inherit from it, as a list of oids. Whoever calls this holds nothing that has to be dropped.
+/// A table and those that inherit from it, as a list of OIDs. The caller must hold nothing that needs dropping.
 ///
 /// # Safety
 /// Inside a transaction.
 pub unsafe fn with_heirs(table: pg_sys::Oid) -> *mut pg_sys::List {
-    // SAFETY: looks the tables up, and locks none.
+    // SAFETY: looks the tables up without locking them.
     unsafe { find_all_inheritors(table, pg_sys::NoLock as c_int, std::ptr::null_mut()) }
 }
 
-/// The types of a relation's columns; those that were dropped have none. Inside a transaction.
+/// The types of a relation's columns, without dropped ones. Needs a transaction.
 pub fn column_types(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     // SAFETY: syscache look-ups inside a transaction.
     unsafe {
@@ -98,7 +99,7 @@ pub fn column_types(relation: pg_sys::Oid) -> Vec<pg_sys::Oid> {
     }
 }
 
-/// The highest attribute number of a relation; 0 where there is no such relation.
+/// The highest attribute number of a relation; 0 if the relation does not exist.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -116,9 +117,9 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
     }
 }
 
-/// Whether a type is `encrypted_text` itself. Inside a transaction.
+/// Whether a type is `encrypted_text` itself. Needs a transaction.
 pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups. Of the extension's types only this one is a base type that is not an array.
+    // SAFETY: catalog look-ups. `encrypted_text` is the extension's only base type that is not an array.
     let is_base = unsafe {
         pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
             && pg_sys::get_element_type(base) == pg_sys::InvalidOid
@@ -126,9 +127,9 @@ pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
     is_base && is_of_extension(pg_sys::TypeRelationId, base)
 }
 
-/// Whether an object, in the catalog with this oid, belongs to the extension. Inside a transaction.
+/// Whether an object in the catalog with this OID belongs to the extension. Needs a transaction.
 pub fn is_of_extension(catalog: pg_sys::Oid, object: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups; what initdb made belongs to no extension.
+    // SAFETY: catalog look-ups. Objects that initdb created belong to no extension.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
         extension != pg_sys::InvalidOid

@@ -1,5 +1,5 @@
-//! Every type that holds a given one. One pass over each catalog that says what types are made of, and a walk that goes over
-//! each step once: whatever types others make, and however many.
+//! Every type that holds a given one. Reads each catalog that says what types are made of once, and then takes each step at most
+//! twice: so it stays fast whatever types users create, and however many.
 
 use super::type_lookup::{Makeup, column_types};
 use pgrx::iter::TableIterator;
@@ -8,18 +8,18 @@ use pgrx::prelude::*;
 use std::collections::HashMap;
 use std::ptr::null_mut;
 
-/// `pg_range` (`catalog/pg_range.h`): pgrx has no binding of it.
+/// `pg_range` (`catalog/pg_range.h`): pgrx has no binding for it.
 const RANGE_RELATION: Oid = Oid::from_u32(3541);
 const RANGE_TYPE: usize = 0;
 const RANGE_SUBTYPE: usize = 1;
 const RANGE_MULTIRANGE: usize = 2;
 
-/// What is made of a type: of `of`, the type `makes`.
+/// The type `makes` is made of the type `of`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
     of: u32,
     makes: u32,
-    /// Whether it makes a type of parts, or else a domain.
+    /// Whether `of` is a part of `makes`; otherwise `makes` is a domain.
     nests: bool,
 }
 
@@ -28,7 +28,7 @@ struct Step {
 #[pg_extern(sql = false)]
 fn _types_over(base: Oid) -> TableIterator<'static, (name!(type_oid, Oid), name!(nested, bool))> {
     let steps = steps();
-    // How each type was reached: 1 as a domain at most, 2 nested, 3 both.
+    // How each type was reached: 1 through domains only, 2 nested, 3 both.
     let mut reached = HashMap::from([(base.to_u32(), 1_u8)]);
     let mut to_go = vec![(base.to_u32(), false)];
     while let Some((of, is_nested)) = to_go.pop() {
@@ -47,20 +47,20 @@ fn _types_over(base: Oid) -> TableIterator<'static, (name!(type_oid, Oid), name!
     TableIterator::new(reached.into_iter().map(|(one, ways)| (Oid::from_u32(one), ways & 2 != 0)))
 }
 
-/// Every step of every type, sorted.
+/// The steps of all types, sorted.
 fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     let mut add = |of: Oid, makes: Oid, nests| {
         if of != pg_sys::InvalidOid && makes != pg_sys::InvalidOid {
             let step = Step { of: of.to_u32(), makes: makes.to_u32(), nests };
-            // Of one table, columns of the same type stand together.
+            // Columns of one table that have the same type often come together.
             if steps.last() != Some(&step) {
                 steps.push(step);
             }
         }
     };
     let mut rows = HashMap::new();
-    // SAFETY: rows of these catalogs begin with these structures.
+    // SAFETY: the rows of each catalog begin with the structure that is read.
     unsafe {
         each_row(pg_sys::TypeRelationId, &mut |row| {
             let form = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_type>();
@@ -91,14 +91,14 @@ fn steps() -> Vec<Step> {
     steps
 }
 
-/// Shows every row of a catalog as the running statement sees it.
+/// Calls `see` with every row of a catalog that is visible to the running statement.
 ///
 /// # Safety
 /// Inside a transaction, with a snapshot.
 unsafe fn each_row(catalog: Oid, see: &mut dyn FnMut(pg_sys::HeapTuple)) {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: the usual scan of a catalog without an index; each row is used before the next is fetched. After an error
-    // PostgreSQL ends it.
+    // SAFETY: the usual scan of a catalog without an index; each row is used before the next is fetched. After an error,
+    // PostgreSQL ends the scan.
     unsafe {
         let catalog = pg_sys::table_open(catalog, lock);
         let snapshot = pg_sys::GetActiveSnapshot();
@@ -116,20 +116,20 @@ unsafe fn each_row(catalog: Oid, see: &mut dyn FnMut(pg_sys::HeapTuple)) {
     }
 }
 
-/// `prism_crypt._holds_encrypted(type oid) → boolean`: whether values of a type can hold `encrypted_text`, or are it.
+/// `prism_crypt._holds_encrypted(type oid) → boolean`: whether values of a type are, or can hold, `encrypted_text`.
 #[pg_extern(sql = false)]
 fn _holds_encrypted(type_oid: Oid) -> bool {
     super::nested::holds(type_oid).encrypted
 }
 
-/// So many parts are looked at in well under a second.
+/// PostgreSQL checks this many parts in well under a second.
 const QUICK: u32 = 100_000;
 
-/// `prism_crypt._is_quickly_checked(type oid) → boolean`: whether PostgreSQL soon makes a table with a column of a type. It looks
-/// at the types that one is made of by recursion, again and again where they are used twice, and can't be cancelled.
+/// `prism_crypt._is_quickly_checked(type oid) → boolean`: whether PostgreSQL can quickly create a table with a column of a type.
+/// It checks the parts of the type recursively, those that are used twice each time again, and can't be cancelled.
 #[pg_extern(sql = false)]
 fn _is_quickly_checked(type_oid: Oid) -> bool {
-    /// A type is left when the types that it is made of have been.
+    /// A type is left after all of its parts.
     enum Visit {
         Enter(Oid),
         Leave(Oid, Vec<Oid>),

@@ -1,5 +1,5 @@
-//! Type modifiers: `encrypted_text('email', 'searchable')`. The modifier is the code of the field class, and one bit more for
-//! a searchable column.
+//! Type modifiers: `encrypted_text('email', 'searchable')`. The modifier is the code of the field class, plus one bit for a
+//! searchable column.
 
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
@@ -12,14 +12,14 @@ const SEARCHABLE_BIT: i32 = 0x100;
 /// What a type modifier asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Modifier {
-    /// `None` where it names no class.
+    /// [`FieldClass::None`] if the modifier names no class.
     pub class: FieldClass,
     /// Whether values carry a search tag.
     pub is_searchable: bool,
 }
 
 impl Modifier {
-    /// The modifier with this number; `None` where there is none.
+    /// The modifier with this number; `None` if there is none.
     pub fn of(typmod: i32) -> Option<Self> {
         let class = FieldClass::from_code(u8::try_from(typmod & !SEARCHABLE_BIT).ok()?)?;
         Some(Self { class, is_searchable: typmod & SEARCHABLE_BIT != 0 })
@@ -30,7 +30,7 @@ impl Modifier {
     }
 }
 
-/// What a new value for a column with this modifier is sealed with. A search tag is yet to be made.
+/// The attributes of a new value for a column with this modifier. A search tag is made when the value is sealed.
 pub fn attributes_of(typmod: i32) -> Attributes {
     let modifier = Modifier::of(typmod);
     Attributes {
@@ -40,7 +40,7 @@ pub fn attributes_of(typmod: i32) -> Attributes {
     }
 }
 
-/// The class that a modifier asks for; `None` where it asks for none.
+/// The class that a modifier asks for; `None` if it asks for none.
 pub fn class_of(typmod: i32) -> Option<FieldClass> {
     Modifier::of(typmod).map(|modifier| modifier.class).filter(|class| *class != FieldClass::None)
 }
@@ -50,7 +50,7 @@ pub fn class_named(name: &str) -> Result<FieldClass, Error> {
     FieldClass::from_name(name).ok_or_else(|| Error::UnknownClass(name.to_owned()))
 }
 
-/// What a class is called in messages and results.
+/// The name of a class in messages and results.
 pub fn class_name(class: FieldClass) -> &'static str {
     class.name().unwrap_or("none")
 }

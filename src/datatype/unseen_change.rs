@@ -1,5 +1,5 @@
-//! ALTER TABLE that was running when the library was loaded, so that its hook has not seen it: the cast that converts a column
-//! refuses itself where the statement has no USING. Only statements of their own, not those inside a function.
+//! An ALTER TABLE that was already running when the library was loaded, so that the hook has not seen it. If it has no USING,
+//! the cast that converts a column raises the error instead. Covers top-level statements only, not those inside a function.
 
 use super::portal::running_statement;
 use super::type_lookup;
@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Called while the library is loaded.
+/// Called when the library is loaded.
 pub fn init() {
     IS_RUNNING.store(!running_change().is_null(), Relaxed);
 }
 
-/// Refuses the running call, a cast away from the type, where such a statement makes it.
+/// Refuses the running call, a cast from the type, if such a statement makes it.
 #[inline]
 pub fn check(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     if IS_RUNNING.load(Relaxed) { check_call(fcinfo) } else { Ok(()) }
@@ -27,12 +27,12 @@ pub fn check(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 fn check_call(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let statement = running_change();
     if statement.is_null() {
-        // The hook sees every later one.
+        // The hook sees every later statement.
         IS_RUNNING.store(false, Relaxed);
         return Ok(());
     }
-    // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node; the statement lives while it runs. Its
-    // commands are looked at as their tags say.
+    // SAFETY: PostgreSQL passes a valid call, whose expression is null or a node. The statement lives while it runs, and its
+    // commands are `AlterTableCmd` nodes, whose subtype gives the type of their definition.
     unsafe {
         let function = (*fcinfo).flinfo;
         let expression = if function.is_null() { null_mut() } else { (*function).fn_expr };
@@ -54,20 +54,20 @@ fn check_call(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// The ALTER TABLE that the client sent, if that is what is running; or null.
+/// The running ALTER TABLE, if the client sent one; otherwise null.
 fn running_change() -> *mut pg_sys::AlterTableStmt {
-    // SAFETY: the node's tag says what it is.
+    // SAFETY: the node's tag gives its type.
     let is_change = |statement| unsafe { pgrx::is_a(statement, pg_sys::NodeTag::T_AlterTableStmt) };
     running_statement(is_change).cast()
 }
 
-/// The number of the column that an expression casts without having been told to.
+/// The number of the column that an expression casts implicitly.
 ///
 /// # Safety
 /// `expression` is null or a node.
 unsafe fn column_cast_by(expression: *mut pg_sys::Node) -> Option<pg_sys::AttrNumber> {
     let implicit = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
-    // SAFETY: as promised by the caller; the tags say what the nodes are.
+    // SAFETY: as promised by the caller; the tags give the types of the nodes.
     unsafe {
         if expression.is_null() {
             return None;
@@ -86,7 +86,7 @@ unsafe fn column_cast_by(expression: *mut pg_sys::Node) -> Option<pg_sys::AttrNu
             }
             _ => return None,
         };
-        // Of a domain.
+        // From a domain to its base type.
         while pgrx::is_a(argument, pg_sys::NodeTag::T_RelabelType) {
             argument = (*argument.cast::<pg_sys::RelabelType>()).arg.cast();
         }
@@ -95,7 +95,7 @@ unsafe fn column_cast_by(expression: *mut pg_sys::Node) -> Option<pg_sys::AttrNu
     }
 }
 
-/// Whether a column of a table, or of one that inherits from it, has this number.
+/// Whether the column with this name has this number, in a table or in one that inherits from it.
 ///
 /// # Safety
 /// Inside a transaction; the name is a terminated string.

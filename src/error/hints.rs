@@ -21,22 +21,22 @@ impl Error {
             Self::Authentication(version) => {
                 format!("Key version {version}: authentication failed.")
             }
-            Self::TextForm(error) => format!("As a text form it is malformed: {error}."),
+            Self::TextForm(error) => format!("The text form is malformed: {error}."),
             Self::BinaryForm(error) | Self::NotAnEnvelope(error) | Self::StoredValue(error) => {
                 format!("It is malformed: {error}.")
             }
-            Self::DamagedNested(_) => "It is not laid out as its header and its type say.".to_owned(),
+            Self::DamagedNested(_) => "Its layout does not match its header and its type.".to_owned(),
             Self::LoadDenied => "The input is encrypted already.".to_owned(),
             Self::SampleDenied => {
                 "It needs SELECT on the table, and no row-level security that is active for this role."
                     .to_owned()
             }
             Self::IndexKeyReplaced => {
-                "What it looked up or built before goes by the old key, and what comes now by the new one."
+                "What it looked up or built so far used the old key; from now on it would use the new one."
                     .to_owned()
             }
             Self::PreparedBuild => {
-                "Until it ended, no index key could be replaced: the indexes may go by the old one."
+                "No index key could be replaced until it ends, because its indexes may use the old one."
                     .to_owned()
             }
             Self::NotText(version)
@@ -58,7 +58,7 @@ impl Error {
                  prism_crypt.master_key_file or prism_crypt.master_key_env."
             }
             Self::KeyEnvironment => "It has to be in the environment that the server was started with.",
-            Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it behind the new one.",
+            Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it after the new one.",
             Self::DataKeyDamaged(_) => "Restore its row in prism_crypt.data_key from a backup.",
             Self::IndexKeyDamaged(_) => "Restore its row in prism_crypt.index_key from a backup.",
             Self::NoDataKey(_) => "Call prism_crypt.rotate_key() to make one.",
@@ -103,16 +103,16 @@ impl Error {
             Self::MadeOfCiphertext => "Convert their values to text first: an array with ::text[].",
             Self::BoundToContext(_) => "Read it with decrypt_field(value, context).",
             Self::TypeChange { of_composite: true, .. } => {
-                "Tables of this type can't have one. Where it is meant, make them tables of their own first: ALTER TABLE … NOT OF."
+                "Tables of this type can't have one. If you mean it, detach them from the type first: ALTER TABLE … NOT OF."
             }
             Self::TypeChange { .. } => {
-                "Where that is meant, say it: ALTER TABLE … ALTER COLUMN … TYPE text USING column::text."
+                "If you mean it, write: ALTER TABLE … ALTER COLUMN … TYPE text USING column::text."
             }
             Self::ClassMismatch { found: "none", .. } => {
-                "Load it into a column without a class. INSERT … SELECT from there seals it anew with the class."
+                "Load it into a column without a class. INSERT … SELECT from there seals it again, with the class."
             }
             Self::NotSearchable => {
-                "Load it into a column that is not searchable. INSERT … SELECT from there seals it anew with a tag."
+                "Load it into a column that is not searchable. INSERT … SELECT from there seals it again, with a tag."
             }
             Self::ClassMismatch { .. } => "Only a value that has no class yet takes the class of a column.",
             Self::UnknownClass(_) => {
@@ -122,7 +122,7 @@ impl Error {
                 "Write encrypted_text, encrypted_text('email') or encrypted_text('email', 'searchable')."
             }
             Self::KeysNotReady { .. } => {
-                "Run the statement again. Where the detail names a cause, mend that first."
+                "Run the statement again. If the detail names a cause, fix that first."
             }
             Self::KeyCommandTimeout { .. } => {
                 "See why it takes so long, or raise prism_crypt.master_key_timeout; 0 is no limit."

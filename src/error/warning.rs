@@ -5,8 +5,8 @@ use pgrx::{PgLogLevel, pg_sys};
 use std::ffi::{c_char, c_int};
 use std::ptr::null_mut;
 
-/// Reports a warning. PostgreSQL looks for a cancel when it has done so, and may raise it: that comes out of here as a panic, as
-/// out of any other binding of pgrx's. (`ErrorReport::report` would let it jump over whatever its callers hold.)
+/// Reports a warning. PostgreSQL then checks for a cancel and may raise it. That leaves here as a panic, as from any other
+/// pgrx binding. (`ErrorReport::report` would let it jump over whatever the callers hold.)
 pub fn warn(message: &str, detail: Option<&str>, hint: Option<&str>) {
     let copy = |text: Option<&str>| text.map_or(null_mut(), postgres_string);
     let mut warning = pg_sys::ErrorData {
@@ -24,8 +24,8 @@ pub fn warn(message: &str, detail: Option<&str>, hint: Option<&str>) {
     unsafe { pg_sys::ThrowErrorData(&mut warning) }
 }
 
-/// A copy in the current memory context, with its terminator. No zero byte is in the text.
+/// A null-terminated copy in the current memory context. `text` contains no zero byte.
 pub fn postgres_string(text: &str) -> *mut c_char {
-    // SAFETY: reads that many bytes.
+    // SAFETY: reads at most `text.len()` bytes.
     unsafe { pg_sys::pnstrdup(text.as_ptr().cast(), text.len()) }
 }

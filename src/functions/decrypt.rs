@@ -21,8 +21,8 @@ fn decrypt_field(
     Ok(Some(TextResult(open_text(value.envelope()?, context.as_ref())?)))
 }
 
-/// `try_decrypt_field(value encrypted_text, context text) → text`: null also where this value can't be read. Errors of the
-/// set-up, such as a master key that is not set, stay errors.
+/// `try_decrypt_field(value encrypted_text, context text) → text`: also gives null if this value can't be read. Setup errors,
+/// such as a missing master key, are still raised.
 #[pg_extern(sql = false)]
 fn try_decrypt_field(
     value: Option<Encrypted<'_>>,
@@ -39,7 +39,7 @@ fn try_decrypt_field(
     }
 }
 
-/// `decrypt_bytes(value bytea, context text) → bytea`. Opens what `encrypt_bytes` sealed; a null value gives null.
+/// `decrypt_bytes(value bytea, context text) → bytea`. Decrypts a result of `encrypt_bytes`. A null value gives null.
 #[pg_extern(sql = false)]
 fn decrypt_bytes(
     value: Option<Bytea<'_>>,

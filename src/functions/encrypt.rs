@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use prism_envelope::{Attributes, Content, ContextHash, FieldClass};
 
 /// `encrypt_field(plaintext text, context text, keyset text, class text) → encrypted_text`. A null plaintext gives null;
-/// the other arguments may be null. Volatile: no two calls give the same ciphertext.
+/// the other arguments may be null. Volatile: each call gives a different ciphertext.
 #[pg_extern(sql = false)]
 fn encrypt_field(
     plaintext: Option<Text<'_>>,
@@ -25,7 +25,7 @@ fn encrypt_field(
     Ok(Some(EncryptedResult(sealed)))
 }
 
-/// `encrypt_bytes(plaintext bytea, context text, keyset text, class text) → bytea`, as [`encrypt_field`].
+/// `encrypt_bytes(plaintext bytea, context text, keyset text, class text) → bytea`, like [`encrypt_field`].
 #[pg_extern(sql = false)]
 fn encrypt_bytes(
     plaintext: Option<Bytea<'_>>,
@@ -40,7 +40,7 @@ fn encrypt_bytes(
     Ok(Some(ByteaResult(keyring::seal(keyset, &attributes, plaintext.0.bytes())?)))
 }
 
-/// The hash of a context; no context is none, and an empty one is a context.
+/// The hash of a context; `None` for null. An empty context is still a context.
 pub fn context_hash(context: Option<Text<'_>>) -> Result<Option<ContextHash>, Error> {
     context
         .map(|context| encoding::with_utf8(context.0.bytes(), |context| Ok(ContextHash::of(context))))

@@ -1,4 +1,4 @@
-//! What a value says of itself without any key. Each function serves `encrypted_text` and `bytea`: both hold one envelope.
+//! What a value reveals without a key. Each function serves `encrypted_text` and `bytea`: both hold one envelope.
 
 use crate::datatype::typmod;
 use crate::datum::{Bytea, Front};
@@ -13,7 +13,7 @@ fn key_version(front: Front<'_>) -> SqlResult<i32> {
     Ok(front.key_version().map_err(Error::NotAnEnvelope)?.get().cast_signed())
 }
 
-/// `envelope_info(encrypted_text | bytea)`: the header, one row.
+/// `envelope_info(encrypted_text | bytea)`: the header, as one row.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "pgrx reads it, and sees through no alias")]
 fn envelope_info(

@@ -1,9 +1,8 @@
 //! The SQL functions around the type. `docs/sql-reference.md` describes them; `sql/functions/functions.sql` declares them.
 //!
-//! Each function asks for EXECUTE itself where it opens or reseals (`privilege::require_execute`), makes of its arguments what
-//! the keyring takes (context, class, keyset), and hands over: sealing, opening and resealing are the keyring's, text and its
-//! encoding are the type's. `encrypt`, `decrypt`, `mask_field` and `reencrypt` do that; `inspect` reads what a value tells without
-//! a key.
+//! Functions that seal, open or reseal check EXECUTE themselves (`privilege::require_execute`), turn their arguments into what
+//! the keyring takes (context, class, keyset), and hand over. Sealing, opening and resealing belong to the keyring, text encoding
+//! to the type. These are `encrypt`, `decrypt`, `mask_field` and `reencrypt`; `inspect` reads what a value reveals without a key.
 
 mod decrypt;
 mod encrypt;

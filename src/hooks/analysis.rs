@@ -1,4 +1,4 @@
-//! `post_parse_analyze_hook`: the literals of a statement that was just analysed are marked where they were sealed.
+//! `post_parse_analyze_hook`: marks the sealed literals of a statement that was just analysed.
 
 use crate::query_constants;
 use pgrx::pg_sys;
@@ -16,7 +16,7 @@ pub fn init() {
     }
 }
 
-/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+/// Not guarded by pgrx, and holds nothing to drop: errors pass through as PostgreSQL raised them.
 unsafe extern "C-unwind" fn analyzed(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,

@@ -1,5 +1,5 @@
-//! `ExecutorStart_hook`: what indexes of the query may need is fetched before it runs. Parallel workers show the text of their
-//! leader's client, and have it from the plan, as it was sent: so keys are taken out of it first.
+//! `ExecutorStart_hook`: fetches what the query's indexes may need before it runs. A parallel worker shows the text of its
+//! leader's client, which it receives with the plan, as it was sent. So keys are blanked in it first.
 
 use crate::hygiene::client_text;
 use crate::search::readiness;
@@ -12,7 +12,7 @@ thread_local! {
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own binding would catch errors and raise poorer ones.
+    // pgrx's own binding would catch errors and raise them again with less detail.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
 }
 
@@ -24,7 +24,7 @@ pub fn init() {
     }
 }
 
-/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+/// Not guarded by pgrx, and holds nothing to drop: errors pass through as PostgreSQL raised them.
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: everything is passed on as PostgreSQL gave it; a global that only this process writes.
     unsafe {

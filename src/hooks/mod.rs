@@ -1,12 +1,12 @@
-//! The hooks on the way of a statement through PostgreSQL, one of a kind. Each passes the call on, and before and after it calls
-//! the modules whose business the statement is.
+//! The hooks on a statement's way through PostgreSQL, one of each kind. Each passes the call on, and before and after that calls
+//! the modules that the statement concerns.
 //!
-//! 1. `analysis`: a statement was parsed and analysed; its sealed literals are marked.
-//! 2. `planner`: its other constants are sealed, and the plan that holds some is marked.
-//! 3. `executor`: a query is about to run; keys that its indexes may need are fetched.
+//! 1. `analysis`: a statement was parsed and analysed; marks its sealed literals.
+//! 2. `planner`: seals its other constants, and marks a plan that holds any.
+//! 3. `executor`: a query is about to run; fetches keys that its indexes may need.
 //! 4. `utility`: any other statement is about to run, or has run.
 //!
-//! Hooks that are the business of one module alone are set there: the log's in `hygiene`, that of statistics in `search`, and that of
+//! Hooks that concern a single module are set there: the log hook in `hygiene`, the statistics hook in `search`, and the hook for
 //! SECURITY DEFINER functions in `settings`.
 
 mod analysis;
@@ -21,7 +21,7 @@ pub use utility::is_outermost;
 
 static PRELOADED: AtomicBool = AtomicBool::new(false);
 
-/// Installs them.
+/// Installs the hooks.
 pub fn init() {
     // SAFETY: a global that PostgreSQL sets while it loads libraries.
     PRELOADED.store(unsafe { pg_sys::process_shared_preload_libraries_in_progress }, Relaxed);
@@ -31,7 +31,7 @@ pub fn init() {
     utility::init();
 }
 
-/// Whether they were there before any session: the library came in through `shared_preload_libraries`.
+/// Whether the hooks were installed before any session: the library was loaded by `shared_preload_libraries`.
 pub fn were_preloaded() -> bool {
     PRELOADED.load(Relaxed)
 }

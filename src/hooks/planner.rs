@@ -1,4 +1,4 @@
-//! `planner_hook`: the constants of a query are sealed before it is planned, and its plan is marked if it holds any.
+//! `planner_hook`: seals the constants of a query before it is planned, and marks its plan if it holds any.
 
 use crate::plan_cache;
 use crate::query_constants;
@@ -11,7 +11,7 @@ thread_local! {
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own binding would catch errors and raise poorer ones.
+    // pgrx's own binding would catch errors and raise them again with less detail.
     fn standard_planner(
         query: *mut pg_sys::Query,
         text: *const c_char,
@@ -28,14 +28,14 @@ pub fn init() {
     }
 }
 
-/// Not guarded, and without anything to drop: errors pass through as PostgreSQL raised them.
+/// Not guarded by pgrx, and holds nothing to drop: errors pass through as PostgreSQL raised them.
 unsafe extern "C-unwind" fn plan(
     query: *mut pg_sys::Query,
     text: *const c_char,
     options: c_int,
     params: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
-    // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change the query that it is given.
+    // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change its query.
     unsafe {
         let before = plan_cache::constants_sealed();
         query_constants::seal_in(query, params);

@@ -1,5 +1,5 @@
-//! `ProcessUtility_hook`: what is done before and after a utility statement. It is run without the keys in its text; a COPY into
-//! encrypted columns, with its input kept out of errors.
+//! `ProcessUtility_hook`: what happens before and after a utility statement. The statement runs without the keys in its text, and
+//! a COPY into encrypted columns keeps its input out of errors.
 
 use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
 use crate::jobs::deferral;
@@ -13,7 +13,7 @@ thread_local! {
     static NEXT: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
 }
 
-/// Whether this library is the first to see utility statements. One that is before it keeps their text as it was.
+/// Whether this library is the first to see utility statements. One that comes before it sees their original text.
 pub fn is_outermost() -> bool {
     // SAFETY: a global that only this process writes.
     let first = unsafe { pg_sys::ProcessUtility_hook };
@@ -39,7 +39,7 @@ type ProcessUtility = unsafe extern "C-unwind" fn(
     *mut pg_sys::QueryCompletion,
 );
 
-/// Not guarded, and without anything to drop: an error of the statement must pass through as PostgreSQL raised it, with
+/// Not guarded by pgrx, and holds nothing to drop: an error of the statement must pass through as PostgreSQL raised it, with
 /// all its fields.
 #[allow(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
 unsafe extern "C-unwind" fn process_utility(
@@ -93,7 +93,7 @@ unsafe extern "C-unwind" fn process_utility(
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own binding would catch errors and raise poorer ones.
+    // pgrx's own binding would catch errors and raise them again with less detail.
     #[allow(clippy::too_many_arguments, reason = "the signature is PostgreSQL's")]
     fn standard_ProcessUtility(
         statement: *mut pg_sys::PlannedStmt,
@@ -130,7 +130,7 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
             error.raise();
         }
         Before {
-            // Extensions that are called after us (pg_stat_statements) keep the text that they are given.
+            // Extensions called after this one, such as pg_stat_statements, keep the text that they are given.
             text: if blanked.is_null() { text } else { blanked },
             copies: copy_statement::is_into_encrypted_column(node),
             indexes: index_warning::before(node),

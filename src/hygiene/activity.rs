@@ -12,7 +12,7 @@ pub unsafe fn show(text: *const c_char) {
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text) }
 }
 
-/// The same where the statement is not known.
+/// Hides the running statement where its text is not known.
 pub fn hide() {
     const WITHHELD: &std::ffi::CStr = c"<statement withheld: it sets prism_crypt.master_key>";
     // SAFETY: a string constant.

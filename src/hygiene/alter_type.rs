@@ -1,5 +1,5 @@
-//! ALTER TABLE that takes a column away from `encrypted_text`: refused where the statement doesn't say that values are to be
-//! decrypted, and with a warning of what stays encrypted where it does.
+//! ALTER TABLE that changes a column from `encrypted_text` to another type: refused unless the statement asks for decryption
+//! with USING. If it does, warnings say what stays encrypted.
 
 use crate::census::has_sealed_constant;
 use crate::datatype::{nested, type_lookup};
@@ -9,13 +9,13 @@ use pgrx::prelude::*;
 use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
-/// The columns that a statement takes away.
+/// The columns that a statement changes to a type without encryption.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Change {
-    /// Invalid where there is no such statement.
+    /// Invalid if the statement converts no values.
     relation: pg_sys::Oid,
-    /// Names.
+    /// Their names, as C strings; null if there are none.
     columns: *mut pg_sys::List,
 }
 
@@ -43,10 +43,10 @@ pub unsafe extern "C-unwind" fn before(node: *mut pg_sys::Node) -> Change {
 }
 
 /// # Safety
-/// The statement is one of PostgreSQL's, inside a transaction.
+/// PostgreSQL's own statement, inside a transaction.
 unsafe fn change_of(statement: &pg_sys::AlterTableStmt) -> Result<Change, Error> {
     let mut change = NOTHING;
-    // SAFETY: a list of commands, as PostgreSQL made it; catalog look-ups.
+    // SAFETY: a list of commands that PostgreSQL made; catalog look-ups inside a transaction.
     unsafe {
         for at in 0..length(statement.cmds) {
             let command = &*pg_sys::list_nth(statement.cmds, at).cast::<pg_sys::AlterTableCmd>();
@@ -72,8 +72,8 @@ unsafe fn change_of(statement: &pg_sys::AlterTableStmt) -> Result<Change, Error>
     Ok(change)
 }
 
-/// The relation whose values the statement converts. Foreign tables have none here. Nor has a composite type, but for the
-/// tables of that type, which CASCADE takes along.
+/// The relation whose values the statement converts. A foreign table stores none here. A composite type has only those of its
+/// typed tables, which CASCADE includes.
 ///
 /// # Safety
 /// As [`change_of`].
@@ -91,7 +91,7 @@ unsafe fn relation_with_values(statement: &pg_sys::AlterTableStmt) -> pg_sys::Oi
     }
 }
 
-/// Whether any command is to be carried on to what depends on it.
+/// Whether any command has CASCADE.
 ///
 /// # Safety
 /// As [`change_of`].
@@ -105,7 +105,7 @@ unsafe fn cascades(statement: &pg_sys::AlterTableStmt) -> bool {
     }
 }
 
-/// Whether a column holds encrypted values, and its new type can't.
+/// Whether a column holds encrypted values but its new type can't.
 ///
 /// # Safety
 /// Inside a transaction; the name is a terminated string.
@@ -114,7 +114,7 @@ unsafe fn is_taken_away(
     column: *const c_char,
     definition: &pg_sys::ColumnDef,
 ) -> bool {
-    // SAFETY: as promised by the caller. What is not there is left to PostgreSQL to complain about.
+    // SAFETY: as promised by the caller. PostgreSQL itself reports a missing column or type.
     unsafe {
         let number = pg_sys::get_attnum(relation, column);
         if number <= 0 || definition.typeName.is_null() {
@@ -129,7 +129,7 @@ unsafe fn is_taken_away(
     }
 }
 
-/// Warns of what stays encrypted after a statement, in the table and in those that inherit from it.
+/// Warns of what stays encrypted after a statement, in the table and in the tables that inherit from it.
 ///
 /// # Safety
 /// Inside a transaction, after the statement that [`before`] looked at.
@@ -138,7 +138,7 @@ pub unsafe extern "C-unwind" fn after(change: Change) {
     if change.columns.is_null() {
         return;
     }
-    // SAFETY: lists as PostgreSQL and `change_of` made them. The statement has locked the tables.
+    // SAFETY: lists that PostgreSQL and `change_of` made. The statement has locked the tables.
     unsafe {
         let tables = type_lookup::with_heirs(change.relation);
         for at in 0..length(tables) {
@@ -153,7 +153,7 @@ pub unsafe extern "C-unwind" fn after(change: Change) {
 /// As [`after`].
 unsafe fn warn_of(table: pg_sys::Oid, columns: *mut pg_sys::List) -> Result<(), Error> {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: the relation is open while it is looked at; what it has of defaults and constraints is counted.
+    // SAFETY: the relation is open while it is read; the counts are those of its defaults and constraints.
     unsafe {
         let relation = pg_sys::try_relation_open(table, lock);
         if relation.is_null() {
@@ -218,9 +218,9 @@ fn name_of(table: pg_sys::Oid) -> String {
 /// Whether a stored expression names a column of its table.
 ///
 /// # Safety
-/// The tree is what PostgreSQL stored.
+/// PostgreSQL stored the tree.
 unsafe fn names_column(tree: &CStr, column: pg_sys::AttrNumber) -> bool {
-    // SAFETY: as promised by the caller; the set is made by PostgreSQL.
+    // SAFETY: as promised by the caller; PostgreSQL makes the set.
     unsafe {
         let mut columns = null_mut();
         pg_sys::pull_varattnos(pg_sys::stringToNode(tree.as_ptr()).cast(), 1, &mut columns);
@@ -230,14 +230,14 @@ unsafe fn names_column(tree: &CStr, column: pg_sys::AttrNumber) -> bool {
 }
 
 /// # Safety
-/// So many elements are there; null where there are none.
+/// `first` points to `count` elements, or is null.
 unsafe fn slice<'a, T>(first: *const T, count: u16) -> &'a [T] {
     // SAFETY: as promised by the caller.
     if first.is_null() { &[] } else { unsafe { std::slice::from_raw_parts(first, usize::from(count)) } }
 }
 
 /// # Safety
-/// A terminated string.
+/// `name` is a terminated string.
 unsafe fn text_of(name: *const c_char) -> String {
     // SAFETY: as promised by the caller.
     unsafe { CStr::from_ptr(name).to_string_lossy().into_owned() }

@@ -1,4 +1,4 @@
-//! What is withheld of a message about a COPY into encrypted columns: whatever may quote its input. The place is told:
+//! What is withheld from a message about a COPY into encrypted columns: whatever may quote its input. The position stays:
 //! `COPY patients, line 3, column ssn: withheld by prism_crypt`.
 
 use super::redact::{self, cut, edit, overwrite};
@@ -21,7 +21,7 @@ pub unsafe fn withhold(error: &mut pg_sys::ErrorData) {
     // SAFETY: as promised by the caller.
     unsafe {
         match error.sqlerrcode {
-            // A header line that is none is quoted.
+            // Quotes the line that should be the header.
             BAD_COPY_FILE_FORMAT if begins(error.message_id, b"column name mismatch") => {
                 edit(error.message, |text| cut(text, |text| redact::first_quoted(text).or(Some(0))));
             }
@@ -49,15 +49,15 @@ pub unsafe fn withhold(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// Where the input begins in the context of a COPY. Every language of PostgreSQL has a colon there; a binary COPY shows
-/// no input and has none.
+/// Where the input begins in the context of a COPY. Every translation of PostgreSQL has a colon there; a binary COPY shows
+/// no input and has no colon.
 fn in_context(context: &[u8]) -> Option<usize> {
     redact::after_colon_and_quote(context)
         .or_else(|| memchr::memchr(b':', context).map(|colon| redact::after_colon(context, colon)))
 }
 
-/// Whether an input function, or the like, raised it: then any part of it may quote what it was given, whatever the words
-/// around. Names are only input where no function stands between the error and the COPY.
+/// Whether an input function, or the like, raised the error: then any part of it may quote the input, whatever the wording.
+/// Names are input only if no other function stands between the error and the COPY.
 fn is_about_input(error: &pg_sys::ErrorData) -> bool {
     if is_ours(error) {
         return false;
@@ -74,9 +74,9 @@ fn is_about_input(error: &pg_sys::ErrorData) -> bool {
     redact::first_quoted(first).is_some()
 }
 
-/// Errors of the extension quote names only.
+/// This extension's own errors quote only names.
 fn is_ours(error: &pg_sys::ErrorData) -> bool {
-    // SAFETY: null or a terminated string. It is the name that `src/error.rs` gives.
+    // SAFETY: null or a terminated string. `src/error.rs` sets this name.
     !error.funcname.is_null() && unsafe { CStr::from_ptr(error.funcname) } == c"prism_crypt"
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use std::ffi::CString;
 
-    /// Message, detail and context after it.
+    /// Message, detail and context after [`withhold`].
     fn withheld(code: &[u8; 5], texts: [&str; 3]) -> [String; 3] {
         let owned = texts.map(|text| CString::new(text).unwrap_or_default().into_raw());
         let mut error = pg_sys::ErrorData {
@@ -102,9 +102,9 @@ mod tests {
             context: owned[2],
             ..Default::default()
         };
-        // SAFETY: strings of their own, which are taken back below.
+        // SAFETY: each field has its own string, which nothing else refers to.
         unsafe { withhold(&mut error) };
-        // SAFETY: terminated strings still, which are left to the end of the test.
+        // SAFETY: still terminated strings, which are never freed.
         owned.map(|text| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     }
 

@@ -1,8 +1,8 @@
-//! COPY into encrypted columns: what shows its input is withheld where it leaves the statement, so from whoever handles it
-//! later, be it the client, the log or a function that catches the error.
+//! COPY into encrypted columns: what shows its input is withheld as it leaves the statement, and so from whatever handles it
+//! later: the client, the log or a function that catches the error.
 //!
-//! The running ones are a stack: one inside another, by a trigger or a function. It lies on the C stack, with its height
-//! here; every way out of a statement, by an error too, passes [`run`], which sets the height of before.
+//! Running COPYs form a stack, since a trigger or a function may run one inside another. The C stack holds it, and only its
+//! height is kept here. Every way out of a statement, errors included, passes [`run`], which restores the height.
 
 use super::{copy_message, level};
 use crate::datatype::{nested, type_lookup};
@@ -25,7 +25,7 @@ thread_local! {
 }
 
 unsafe extern "C-unwind" {
-    // pgrx's own bindings would catch errors and raise poorer ones.
+    // pgrx's own bindings would catch errors and raise them again with less detail.
     fn CopyErrorData() -> *mut pg_sys::ErrorData;
     fn FlushErrorState();
     fn ReThrowError(error: *mut pg_sys::ErrorData) -> !;
@@ -56,14 +56,14 @@ pub fn is_running() -> bool {
     RUNNING.get() > 0
 }
 
-/// Runs a statement, and withholds the input from an error that leaves it. PG_TRY of PostgreSQL.
+/// Runs a statement, and withholds the input from an error that leaves it. This is PostgreSQL's PG_TRY.
 ///
 /// # Safety
-/// `statement` runs a COPY into encrypted columns, or something inside one, and holds nothing that must be dropped. The
-/// caller neither.
+/// `statement` runs a COPY into encrypted columns, or something inside one. Neither it nor the caller holds anything that
+/// must be dropped.
 pub unsafe fn run(statement: impl Fn()) {
-    // SAFETY: an error jumps to the buffer while this frame is there: the stacks are set back before it ends. Nothing is
-    // changed between the two returns of sigsetjmp that is read after the second.
+    // SAFETY: errors jump to the buffer only while this frame exists: both stacks are restored before it ends. Nothing
+    // that is read after the second return of sigsetjmp is changed between its two returns.
     unsafe {
         let height = RUNNING.get();
         let raised = level::raise();
@@ -83,7 +83,8 @@ pub unsafe fn run(statement: impl Fn()) {
         }
         pg_sys::CurrentMemoryContext = memory;
         let error = CopyErrorData();
-        // Copied by their address, as if all were constants. Those of Rust libraries are in memory that is flushed.
+        // CopyErrorData copies only these pointers, as if to constants. Those of Rust libraries are in memory that is
+        // flushed below.
         (*error).filename = constant((*error).filename);
         (*error).funcname = constant((*error).funcname);
         FlushErrorState();
@@ -93,8 +94,8 @@ pub unsafe fn run(statement: impl Fn()) {
     }
 }
 
-/// The same string as one that stays, since nobody knows who will report the error, and when. There are few: each is a place
-/// in source code.
+/// The same string in memory that is never freed, since the error may be reported at any later time. There are few: each
+/// names a place in source code.
 ///
 /// # Safety
 /// `text` is null or a terminated string.
@@ -114,7 +115,7 @@ unsafe fn constant(text: *const c_char) -> *const c_char {
     })
 }
 
-/// Withholds the input from a message that is reported while such a COPY is running, or may be.
+/// Withholds the input from a message that is reported while such a COPY runs, or may be running.
 ///
 /// # Safety
 /// `error` is about to be emitted; its fields are null or terminated strings in memory that the message owns.
@@ -127,9 +128,10 @@ pub unsafe fn withhold(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// The initial copy of a subscribed table is no statement. Neither is known what had begun before the library was there.
+/// Whether a COPY may run unnoticed: the initial copy of a subscribed table, which is no statement, or one that began before
+/// the library was loaded.
 fn may_be_unknown() -> bool {
-    // SAFETY: tells what kind of process this is.
+    // SAFETY: only reads what kind of process this is.
     MISSED.get() || unsafe { IsLogicalWorker() }
 }
 
@@ -141,15 +143,15 @@ unsafe fn is_about_a_copy(error: &pg_sys::ErrorData) -> bool {
     }
     // SAFETY: as promised by the caller.
     let context = unsafe { CStr::from_ptr(error.context) }.to_bytes();
-    // Only in Korean it has another name.
+    // Only the Korean translation names it differently.
     ["COPY", "복사"].iter().any(|name| memchr::memmem::find(context, name.as_bytes()).is_some())
 }
 
-/// Loaded by the input function of a COPY's column, the library has missed the beginning of that COPY. So until the running
-/// statement of the client ends, and its memory with it, each message about a COPY may be about that one.
+/// If the input function of a COPY's column loads the library, the library has missed the beginning of that COPY. So until
+/// the client's running statement ends, and its memory is freed, every message about a COPY may be about that one.
 pub fn init() {
-    // SAFETY: globals; the context is that of the running portal, if there is one. The callback's memory stays where it is,
-    // and is registered once: this is called once.
+    // SAFETY: globals; the context is that of the running portal, if there is one. The callback's memory doesn't move, and
+    // is registered once, since this is called once.
     unsafe {
         if pg_sys::process_shared_preload_libraries_in_progress || pg_sys::PortalContext.is_null() {
             return;

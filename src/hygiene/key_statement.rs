@@ -1,5 +1,5 @@
-//! Utility statements that set the key setting, by their parse tree: there the name stands decoded, whatever its quoting. And
-//! those that execute a prepared statement which may.
+//! Finds utility statements that set the key setting, by their parse tree, where the name is decoded whatever its quoting; and
+//! those that execute a prepared statement that may set it.
 
 use super::client_text;
 use super::naming::SETTING;
@@ -32,7 +32,7 @@ pub unsafe fn is_named_by(node: *mut pg_sys::Node) -> bool {
 }
 
 /// # Safety
-/// `statement` is null or what a SET was parsed to.
+/// `statement` is null or the parse tree of a SET.
 unsafe fn is_set_by(statement: *const pg_sys::VariableSetStmt) -> bool {
     // SAFETY: as promised by the caller; a name is null or a terminated string.
     unsafe {
@@ -43,12 +43,12 @@ unsafe fn is_set_by(statement: *const pg_sys::VariableSetStmt) -> bool {
 }
 
 /// # Safety
-/// `options` is null or a list of the options of a function.
+/// `options` is null or the list of a function's options.
 unsafe fn any_sets(options: *const pg_sys::List) -> bool {
     if options.is_null() {
         return false;
     }
-    // SAFETY: as promised by the caller. Options are of the kind DefElem; that of a SET clause holds the statement.
+    // SAFETY: as promised by the caller. Options are DefElem nodes; the one of a SET clause holds the statement.
     unsafe {
         (0..(*options).length as usize).any(|at| {
             let option = (*(*options).elements.add(at)).ptr_value.cast::<pg_sys::DefElem>();

@@ -1,9 +1,9 @@
-//! PostgreSQL's lexical syntax, read tolerantly: whatever the bytes are, they are tokens, and what is not ended ends with
-//! the text. One pass, in which no byte is looked at more than a few times.
+//! PostgreSQL's lexical syntax, read tolerantly: any bytes give tokens, and whatever is unterminated ends with the text. A
+//! single pass that looks at no byte more than a few times.
 
 use memchr::{memchr, memchr2, memmem};
 
-/// How something is quoted, and so what is an escape in it.
+/// How something is quoted, and so which escapes it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quote {
     /// `'…'`, and bit strings.
@@ -16,14 +16,14 @@ pub enum Quote {
     Identifier,
     /// `U&"…"`, with its escape character.
     UnicodeIdentifier(u8),
-    /// `"…"` of JSON.
+    /// `"…"` in JSON.
     Json,
     /// `$tag$…$tag$`.
     Dollar,
 }
 
 impl Quote {
-    /// The byte that ends it; nothing for dollar quotes.
+    /// The byte that ends it; `None` for dollar quotes.
     pub fn mark(self) -> Option<u8> {
         match self {
             Self::Plain | Self::Backslash | Self::Unicode(_) => Some(b'\''),
@@ -41,7 +41,7 @@ impl Quote {
         }
     }
 
-    /// Whether it quotes a name and not a value.
+    /// Whether it quotes a name rather than a value.
     pub fn is_identifier(self) -> bool {
         self.mark() == Some(b'"')
     }
@@ -51,7 +51,7 @@ impl Quote {
 pub enum Kind {
     Word,
     Number,
-    /// The content is from `open` to `close`. A string of several lines' pieces has quotes in between.
+    /// The content is from `open` to `close`. A string continued over several lines has quotes in between.
     Quoted {
         quote: Quote,
         open: usize,
@@ -69,19 +69,19 @@ pub struct Token {
     pub end: usize,
 }
 
-/// What the text is.
+/// What kind of text it is.
 #[derive(Clone, Copy, Default)]
 pub struct Dialect {
     /// Whether a backslash escapes in `'…'`.
     pub backslashes: bool,
-    /// Whether `"…"` is as in JSON.
+    /// Whether `"…"` is a JSON string.
     pub json: bool,
-    /// Whether it is a message: an apostrophe may just be one.
+    /// Whether it is a message, in which an apostrophe need not open a string.
     pub prose: bool,
 }
 
 impl Dialect {
-    /// What is quoted in it is SQL.
+    /// The dialect of what is quoted in it: SQL.
     pub fn quoted(self) -> Self {
         Self { backslashes: self.backslashes, ..Self::default() }
     }
@@ -89,7 +89,7 @@ impl Dialect {
 
 pub struct Lexer<'a> {
     text: &'a [u8],
-    /// Where the next token is looked for.
+    /// Where the search for the next token begins.
     pub at: usize,
     dialect: Dialect,
 }
@@ -193,7 +193,7 @@ fn in_word(byte: u8) -> bool {
     starts_word(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
-/// White space and comments.
+/// Skips white space and comments.
 fn skip_blanks(text: &[u8], mut at: usize) -> usize {
     loop {
         at = match text.get(at..).unwrap_or_default() {
@@ -224,7 +224,7 @@ fn comment_end(text: &[u8], start: usize) -> usize {
     at
 }
 
-/// Where the quote stands that ends a piece; the end of the text where there is none.
+/// The position of the quote that ends a piece; the end of the text if there is none.
 fn quote_end(text: &[u8], open: usize, quote: Quote) -> usize {
     let Some(mark) = quote.mark() else { return text.len() };
     let has_backslashes = matches!(quote, Quote::Backslash | Quote::Json);
@@ -242,7 +242,7 @@ fn quote_end(text: &[u8], open: usize, quote: Quote) -> usize {
     }
 }
 
-/// Where a string goes on: in another line, with nothing but blanks and comments to its end in between.
+/// Where a string continues: on another line, with only blanks and `--` comments in between.
 fn continuation(text: &[u8], mut at: usize) -> Option<usize> {
     let mut is_other_line = false;
     loop {
@@ -258,7 +258,7 @@ fn continuation(text: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The escape character of a following `UESCAPE 'c'`, and where that ends.
+/// The escape character of a following `UESCAPE 'c'`, and where the clause ends.
 fn uescape(text: &[u8], at: usize) -> Option<(u8, usize)> {
     let word = skip_blanks(text, at);
     if !text.get(word..word + 7)?.eq_ignore_ascii_case(b"uescape") {
@@ -291,7 +291,7 @@ pub fn pieces(text: &[u8], quote: Quote, open: usize, close: usize) -> impl Iter
 mod tests {
     use super::*;
 
-    /// The tokens of a text, what is quoted with its kind.
+    /// The tokens of a text; quoted ones with their kind.
     fn tokens(text: &str, dialect: Dialect) -> Vec<String> {
         let bytes = text.as_bytes();
         Lexer::new(bytes, dialect)

@@ -1,8 +1,8 @@
-//! Withholds keys and plaintext from messages, on their way to the server log and to the client.
+//! Withholds keys and plaintext from messages on their way to the server log and the client.
 //!
 //! PostgreSQL logs statements before any of them runs (`log_statement`), so this is the only place that sees them all.
-//! Fields are overwritten where they stand: they are private copies of the message. Nothing is allocated of PostgreSQL's
-//! memory while an error is under way.
+//! Fields are overwritten in place: they are the message's private copies. No PostgreSQL memory is allocated while an error is
+//! being reported.
 
 use super::client_text::{self, ClientText};
 use super::lexer::Dialect;
@@ -16,14 +16,14 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use zeroize::Zeroizing;
 
-/// Classes and codes of errors in whose detail PostgreSQL describes a row.
+/// Error classes and codes in whose detail PostgreSQL describes a row.
 const INTEGRITY_CONSTRAINT_VIOLATION: i32 = sqlstate(*b"23000");
 const WITH_CHECK_OPTION_VIOLATION: i32 = sqlstate(*b"44000");
 
-/// How auto_explain names a statement that it quotes, in any language.
+/// How auto_explain labels a statement that it quotes, in every language.
 const QUOTED_QUERY: [&[u8]; 2] = [b"Query Text: \"", b"\"Query Text\": \""];
 
-/// The message in PostgreSQL's source, whatever language it is shown in (`deadlock.c`).
+/// The untranslated message in PostgreSQL's source (`deadlock.c`).
 const DEADLOCK: &CStr = c"deadlock detected";
 
 thread_local! {
@@ -58,7 +58,7 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
     }
 }
 
-/// Takes the keys out of the statement, and out of every field.
+/// Removes the keys from the statement and from every field.
 ///
 /// # Safety
 /// The fields of `error` are null or terminated strings in memory that the message owns.
@@ -83,7 +83,7 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
     }
 }
 
-/// One field. It may end with the statement of the client, or quote it.
+/// Removes the keys from one field, which may end with the client's statement or quote it.
 fn withhold_in(text: &mut [u8], client: &ClientText<'_>) {
     let statement = client.text.filter(|statement| !statement.is_empty());
     let quoted = statement.and_then(|statement| {
@@ -110,7 +110,7 @@ fn withhold_in(text: &mut [u8], client: &ClientText<'_>) {
     redact::overwrite_keys(text, client.tried);
 }
 
-/// The statements of several sessions, which the error of a deadlock tells. What is open in one must not go on in the next.
+/// The statements of several sessions, as a deadlock error lists them. A quote left open in one must not go on in the next.
 fn withhold_of_processes(mut text: &mut [u8], client: &ClientText<'_>) {
     while !text.is_empty() {
         let (part, rest) = text.split_at_mut(redact::next_process(text).unwrap_or(text.len()));
@@ -119,7 +119,7 @@ fn withhold_of_processes(mut text: &mut [u8], client: &ClientText<'_>) {
     }
 }
 
-/// What is not the statement itself: a message about it, or what was run inside of it.
+/// What is not the statement itself: a message about it, or what ran inside it.
 fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
     // auto_explain in JSON and YAML.
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
@@ -140,8 +140,8 @@ fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
     }
 }
 
-/// Where the session's output shows plaintext: PostgreSQL puts rows into errors of constraints, and parameters into the
-/// log, through the output functions.
+/// Withholds plaintext that the session's output shows: PostgreSQL puts rows into constraint errors, and parameters into
+/// the log, through the output functions.
 ///
 /// # Safety
 /// As for [`withhold_keys`].

@@ -1,13 +1,13 @@
 //! Keeps keys and plaintext out of what PostgreSQL shows and logs by itself.
 //!
-//! - The text of statements: `client_text` blanks the keys in what the client sent, as soon as anybody looks at it. For that
-//!   `lexer` reads tokens, `view` what is quoted, `naming` finds the setting's name, and `blank` takes out what may be a key.
-//!   `key_statement` knows from the parse tree that a statement sets one. `activity` shows the result in `pg_stat_activity`.
-//! - Messages: `log` has the hook of the log. It withholds keys and shown plaintext by the means of `redact`.
-//! - COPY into encrypted columns: `copy_statement` catches what leaves it, `copy_message` says what of that quotes the input,
-//!   and `level` lets the hook see what only the client is sent.
-//! - Two answers to what users do without thinking of it: `alter_type` refuses to store a column in plaintext unless told to,
-//!   and `order_by_hint` says how to sort.
+//! - The text of statements: `client_text` blanks the keys in what the client sent, as soon as anything looks at it. `lexer`
+//!   reads its tokens, `view` what is quoted, `naming` finds the setting's name, and `blank` blanks what may be a key.
+//!   `key_statement` tells from the parse tree that a statement sets a key. `activity` shows the result in `pg_stat_activity`.
+//! - Messages: `log` has the log hook, which withholds keys and shown plaintext with the functions in `redact`.
+//! - COPY into encrypted columns: `copy_statement` catches what leaves it, `copy_message` withholds what quotes the input, and
+//!   `level` lets the hook see what only the client is sent.
+//! - Help against two easy mistakes: `alter_type` refuses to store a column in plaintext unless told to, and `order_by_hint`
+//!   says how to sort.
 
 mod activity;
 pub mod alter_type;
@@ -24,7 +24,7 @@ mod order_by_hint;
 mod redact;
 mod view;
 
-/// Has keys noted that settings are given. To be called before they are declared: a session may have set one before.
+/// Starts noting the keys that the session sets. Called before the settings are declared, since one may already be set.
 pub fn observe_keys() {
     crate::settings::observe_keys(client_text::note_key);
 }

@@ -1,7 +1,7 @@
-//! Whether a text names the setting that holds a key, outside of comments: `prism_crypt.master_key` in any quoting, with any
-//! escapes, or put together from pieces. What is quoted is read as a text of its own: a function's body, a statement in a
-//! string, a string in that statement. Other names (a customer's own column `master_key`, the settings that say where a
-//! key is) don't count.
+//! Finds where a text names the setting that holds a key, outside comments: `prism_crypt.master_key` in any quoting, with any
+//! escapes, or assembled from pieces. What is quoted is read as a text of its own: a function's body, a statement in a string,
+//! a string in that statement. Other names (a customer's own column `master_key`, the settings that say where a key is) don't
+//! count.
 
 use super::blank::{self, DEEPEST, SCHEMA, Statement};
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
@@ -12,9 +12,9 @@ const NAME: &[u8] = b"master_key";
 /// The name, as the parse tree has it.
 pub const SETTING: &[u8] = b"prism_crypt.master_key";
 
-/// Whether any statement of a text names the setting.
+/// Whether any statement in a text names the setting.
 pub fn names(text: &[u8], dialect: Dialect) -> bool {
-    // No word of the name is without an underscore, or an escape for it.
+    // Each word of the name has an underscore, or an escape for it.
     if !text.iter().any(|byte| matches!(byte, b'_' | b'\\' | b'&')) {
         return false;
     }
@@ -23,8 +23,8 @@ pub fn names(text: &[u8], dialect: Dialect) -> bool {
     walk.found > 0
 }
 
-/// Blanks, in a copy of a text, what may be a key: in the statements that name the setting, and in those that execute a
-/// prepared statement which does. Tells whether there are any.
+/// Blanks what may be a key in `target`, a copy of a text: in the statements that name the setting, and in those that execute
+/// a prepared statement that does. Returns whether there are any.
 pub fn blank(text: &[u8], target: &mut [u8], dialect: Dialect, is_prepared: &dyn Fn(&[u8]) -> bool) -> bool {
     let mut walk = Walk::new(Some(target), is_prepared);
     walk.text(&View::of(text), dialect, 0, false);
@@ -33,13 +33,13 @@ pub fn blank(text: &[u8], target: &mut [u8], dialect: Dialect, is_prepared: &dyn
 
 struct Walk<'a> {
     name: Name,
-    /// How often the name was there.
+    /// How often the name was found.
     found: usize,
     executes: bool,
-    /// Without it the first name is enough.
+    /// Where to blank. Without it the first name is enough.
     target: Option<&'a mut [u8]>,
     is_prepared: &'a dyn Fn(&[u8]) -> bool,
-    /// The statements that this text itself prepares, and that name the setting.
+    /// Names of the statements that this text itself prepares and that name the setting.
     prepared: BTreeSet<Vec<u8>>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Walk<'a> {
         Self { name, found: 0, executes: false, target, is_prepared, prepared }
     }
 
-    /// `is_string` is whether the text is, or is in, a string.
+    /// `is_string`: whether the text is, or is inside, a string.
     fn text(&mut self, view: &View<'_>, dialect: Dialect, depth: usize, is_string: bool) {
         let text = view.bytes();
         let mut statement = Statement { is_beginning_of_string: is_string, ..Statement::default() };
@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
         self.end(view, &statement, prepares, text.len(), dialect, depth);
     }
 
-    /// PREPARE and EXECUTE, and the name after them.
+    /// Follows PREPARE and EXECUTE, and the name after them.
     fn follow(&self, view: &View<'_>, token: Token, prepares: &mut Prepares) {
         let text = view.bytes();
         let word = &text[token.start..token.end];
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether what ends here is followed by an opening parenthesis.
+/// Whether an opening parenthesis follows `end`.
 fn is_called(text: &[u8], end: usize) -> bool {
     text[end..].iter().find(|byte| !is_blank(**byte)) == Some(&b'(')
 }
@@ -163,7 +163,7 @@ fn is_called(text: &[u8], end: usize) -> bool {
 #[derive(Default)]
 struct Prepares {
     last: Verb,
-    /// What a PREPARE prepares.
+    /// The name of what a PREPARE prepares.
     name: Option<Vec<u8>>,
     /// Whether it is the EXECUTE of a statement that names the setting.
     executes: bool,
@@ -180,7 +180,7 @@ enum Verb {
 /// How much of the name was just read.
 #[derive(Default)]
 struct Name {
-    /// Bytes of its two words.
+    /// How many bytes of its two words.
     matched: usize,
     /// Whether something that may stand between its words came after the last one.
     is_glued: bool,
@@ -188,24 +188,24 @@ struct Name {
     is_string: bool,
 }
 
-/// How a word stands in what is quoted.
+/// Where a word stands in a quoted text.
 struct Piece {
     begins: bool,
     ends: bool,
-    /// Whether it is a function that is called, or a type after `::`.
+    /// Whether it is a called function, or a type after `::`.
     is_glue: bool,
     is_string: bool,
 }
 
 impl Name {
-    /// Reads a word. Whether it completes the name.
+    /// Reads a word. Returns whether it completes the name.
     fn word(&mut self, word: &[u8], piece: &Piece) -> bool {
         for from in [self.matched, 0] {
             let expected = if from < SCHEMA.len() { &SCHEMA[from..] } else { &NAME[from - SCHEMA.len()..] };
             let may_follow = match from {
                 0 => true,
                 _ if from == SCHEMA.len() => self.is_glued,
-                // The rest of a word goes on where a string begins.
+                // A split word continues only where a string begins.
                 _ => piece.begins,
             };
             if may_follow
@@ -230,8 +230,8 @@ impl Name {
         false
     }
 
-    /// Reads what is no word. Points, and what puts strings together, may stand inside the name; a comma between other words
-    /// is one of a list, of tables for example.
+    /// Reads a byte that is no word. Dots, and what joins strings, may stand inside the name. A comma between words that are
+    /// not in strings belongs to a list, for example of tables.
     fn other(&mut self, byte: u8, is_string: bool) {
         let is_of_list = byte == b',' && !self.is_string && !is_string;
         if b".,|()+:\\".contains(&byte) && !is_of_list {

@@ -1,4 +1,4 @@
-//! What is secret in a text, and how it is taken out in place.
+//! Finds what is secret in a text, and overwrites it in place.
 
 use memchr::{memchr, memmem};
 use std::ffi::{CStr, c_char};
@@ -6,10 +6,10 @@ use std::ops::Range;
 
 const WITHHELD: &[u8] = b"withheld by prism_crypt";
 const ASTERISKS: &[u8] = b"***";
-/// The shortest text of a key is 43 characters of base64. What is this long may be most of one.
+/// The shortest text of a key is 43 characters of base64. A word of this many bytes may be a large part of one.
 const LONG_WORD: usize = 20;
 
-/// Overwrites each key of a setting's value, wherever it stands in a text. Whether there was any.
+/// Overwrites each key of a setting's value, wherever it stands in a text. Returns whether there was any.
 pub fn overwrite_keys(text: &mut [u8], keys: &[u8]) -> bool {
     let mut found = false;
     for key in keys_of(keys) {
@@ -33,24 +33,24 @@ fn keys_of(keys: &[u8]) -> impl Iterator<Item = &[u8]> {
     keys.split(|byte| !is_key_like(*byte)).filter(|key| key.len() >= LONG_WORD)
 }
 
-/// Whether a value was noted before: they are separated by zeros.
+/// Whether a value is among those noted before, which are separated by zero bytes.
 pub fn is_among(value: &[u8], values: &[u8]) -> bool {
     values.split(|byte| *byte == 0).any(|one| one == value)
 }
 
-/// Whether a word is in a text, in either case.
+/// Whether a word is in a text, in upper or lower case.
 pub fn has_word(text: &[u8], word: &[u8]) -> bool {
     let Some(first) = word.first() else { return true };
     memchr::memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text)
         .any(|at| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word)))
 }
 
-/// The digits of hex and base64.
+/// The characters of hex and base64.
 fn is_key_like(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
 }
 
-/// The words that are as long as most of a key, and written with its digits.
+/// The words that are long enough to be a large part of a key, and use only its characters.
 pub fn key_like_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -68,7 +68,7 @@ pub fn key_like_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Overwrites them, and lists of so many numbers: as such, parse trees have the bytes of a string.
+/// Overwrites such words, and lists of as many numbers: that is how parse trees show the bytes of a string.
 pub fn blank_key_like(text: &mut [u8]) {
     let words: Vec<_> = key_like_words(text).collect();
     for word in words {
@@ -82,7 +82,7 @@ pub fn blank_key_like(text: &mut [u8]) {
     }
 }
 
-/// Where the next line begins that tells of a process: `Process 123: …` in any language.
+/// Where the next line about a process begins: `Process 123: …` in any language.
 pub fn next_process(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', text).map(|end| end + 1).find(|start| {
         let line = &text[*start..];
@@ -119,17 +119,17 @@ pub fn blank_parameters(text: &mut [u8]) {
     }
 }
 
-/// Where `: "…` begins to quote. Other languages have other quotes, some a blank before the colon.
+/// Where the quote in `: "…` begins. Other languages have other quotes, and some a blank before the colon.
 pub fn after_colon_and_quote(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b':', text).map(|colon| after_colon(text, colon)).find(|at| is_quote(text.get(*at)))
 }
 
-/// Where something is quoted, or told after a colon.
+/// Where the first quote begins, or what follows the first colon.
 pub fn first_quoted(text: &[u8]) -> Option<usize> {
     let colon = memchr(b':', text).map(|colon| after_colon(text, colon));
     let quote = QUOTES.iter().filter_map(|quote| memmem::find(text, quote)).min();
     let at = [colon, quote].into_iter().flatten().min();
-    // Quotes of encodings that are not UTF-8 are not known here.
+    // Quotes in encodings other than UTF-8 are not known here.
     let before = &text[..at.unwrap_or(text.len())];
     if before.is_ascii() || std::str::from_utf8(text).is_ok() { at } else { Some(0) }
 }
@@ -142,12 +142,12 @@ fn is_quote(byte: Option<&u8>) -> bool {
     byte.is_some_and(|byte| *byte == b'"' || !byte.is_ascii())
 }
 
-/// What follows a colon, and its blank.
+/// Where the text after a colon and its blank begins.
 pub fn after_colon(text: &[u8], colon: usize) -> usize {
     colon + if text.get(colon + 1) == Some(&b' ') { 2 } else { 1 }
 }
 
-/// Changes a field where it stands, at its length.
+/// Changes a field in place, without changing its length.
 ///
 /// # Safety
 /// `field` is null, or a terminated string in writable memory that nothing else refers to.
@@ -155,7 +155,7 @@ pub unsafe fn edit(field: *mut c_char, change: impl FnOnce(&mut [u8])) {
     if field.is_null() {
         return;
     }
-    // SAFETY: as promised by the caller; the terminator stays out of it.
+    // SAFETY: as promised by the caller; the slice excludes the terminator.
     unsafe {
         let length = CStr::from_ptr(field).count_bytes();
         change(std::slice::from_raw_parts_mut(field.cast(), length));
@@ -172,7 +172,8 @@ pub fn cut_from(text: &mut [u8], part: &[u8]) {
     cut(text, |text| memmem::find(text, part));
 }
 
-/// Overwrites a text from where `start` says, if it says so. Zero bytes fill it up. Doing it again changes nothing.
+/// Overwrites a text from the position that `start` gives, if any, and fills the rest with zero bytes. Doing it again changes
+/// nothing.
 pub fn cut(text: &mut [u8], start: impl Fn(&[u8]) -> Option<usize>) {
     let Some(rest) = start(text).and_then(|at| text.get_mut(at..)) else { return };
     let shown = if rest.len() >= WITHHELD.len() { WITHHELD } else { ASTERISKS };

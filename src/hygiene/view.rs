@@ -1,31 +1,31 @@
-//! What is quoted in a text, as it reads without its quotes and escapes, and where each byte of it stands in the text.
+//! What is quoted in a text, as it reads without its quotes and escapes, and where each of its bytes stands in the text.
 
 use super::lexer::{Kind, Quote, Token, pieces};
 use memchr::memchr;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// More changes between plain bytes and escapes than this in one string are not followed: what comes then reads as it is
-/// written. It bounds the memory.
+/// The most changes between plain bytes and escapes to follow in one string: what comes after reads as it is written. This
+/// bounds memory.
 const MOST_RUNS: usize = 1 << 18;
 
-/// Bytes that stand in equal steps in the outer text.
+/// Bytes that are equally spaced in the outer text.
 #[derive(Clone, Copy)]
 struct Run {
-    /// The first one here.
+    /// The position of the first byte here.
     start: usize,
-    /// Where that stands in the outer text.
+    /// Its position in the outer text.
     outer: usize,
-    /// How many bytes there give one here.
+    /// How many bytes there make one here.
     step: usize,
 }
 
 /// A text, or a quoted part of one.
 pub struct View<'a> {
     bytes: Cow<'a, [u8]>,
-    /// Where all of it is one part of the outer text.
+    /// Where it begins in the outer text, if it is one unbroken part of it.
     offset: usize,
-    /// Empty where it is one part.
+    /// Empty if it is one unbroken part.
     runs: Vec<Run>,
     outer: Option<&'a View<'a>>,
 }
@@ -39,7 +39,7 @@ impl<'a> View<'a> {
         &self.bytes
     }
 
-    /// Whether it reads other than it is written.
+    /// Whether it reads differently from how it is written.
     pub fn is_decoded(&self) -> bool {
         !self.runs.is_empty()
     }
@@ -61,7 +61,7 @@ impl<'a> View<'a> {
         View { bytes: Cow::Owned(decoder.bytes), offset: open, runs: decoder.runs, outer: Some(self) }
     }
 
-    /// Overwrites, in a copy of the outermost text, what gives a part of this one.
+    /// Overwrites, in a copy of the outermost text, the bytes that a part of this one comes from.
     pub fn blank(&self, part: Range<usize>, target: &mut [u8]) {
         let part = part.start..part.end.min(self.bytes.len());
         if part.is_empty() {
@@ -91,7 +91,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Overwrites the content of a quoted token of this text, and leaves its quotes.
+    /// Overwrites the content of a quoted token of this text, but not its quotes.
     pub fn blank_content(&self, token: Token, target: &mut [u8]) {
         if let Kind::Quoted { quote, open, close } = token.kind {
             for (start, end) in pieces(&self.bytes, quote, open, close) {
@@ -104,7 +104,7 @@ impl<'a> View<'a> {
 struct Decoder {
     bytes: Vec<u8>,
     runs: Vec<Run>,
-    /// Where the next byte stands, if it goes on as the last one.
+    /// Where the next byte stands if the run goes on.
     next: usize,
     step: usize,
 }
@@ -119,7 +119,7 @@ impl Decoder {
             let (decoded, length) = if self.runs.len() >= MOST_RUNS {
                 (byte, 1)
             } else if Some(byte) == mark {
-                // Doubled, or it would have ended the piece.
+                // Doubled; otherwise it would have ended the piece.
                 (byte, 2)
             } else if Some(byte) == escape {
                 escaped(rest, quote, byte)
@@ -141,7 +141,7 @@ impl Decoder {
     }
 }
 
-/// What an escape stands for, and how long it is. What is no ASCII character is as good as any other.
+/// What an escape stands for, and its length in bytes. Characters other than ASCII are not told apart.
 fn escaped(rest: &[u8], quote: Quote, escape: u8) -> (u8, usize) {
     let number = |skip: usize, most: usize, radix: u32| {
         let digits = rest.get(skip..).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Who calls a function that has its owner's rights.
+//! The caller of a SECURITY DEFINER function.
 //!
-//! Inside of such a function PostgreSQL tells who owns it, who the session is and what `SET ROLE` said; not who called: that
-//! may be a trigger or an index expression of somebody else. So the caller is noted while he is the current user, among the
-//! arguments of the call, and what was noted is good for the function that is given the number, once.
+//! Inside such a function PostgreSQL gives its owner, the session user and the role of `SET ROLE`, but not the caller, which may
+//! be somebody else's trigger or index expression. So an argument of the call notes the current user, which is still the caller
+//! then. The note has a number, and is valid once, for the function that gets the number.
 
 use crate::error::{Error, SqlResult};
 use pgrx::prelude::*;
@@ -15,7 +15,7 @@ thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// `prism_crypt._note_caller() → bigint`: remembers the current role, under a number that nobody can guess.
+/// `prism_crypt._note_caller() → bigint`: notes the current role under a number that nobody can guess.
 #[pg_extern(sql = false)]
 fn _note_caller() -> SqlResult<i64> {
     listen();
@@ -30,7 +30,8 @@ fn _note_caller() -> SqlResult<i64> {
     Ok(number)
 }
 
-/// `prism_crypt._caller(note bigint) → oid`: the role that was noted under this number, last and in this subtransaction.
+/// `prism_crypt._caller(note bigint) → oid`: the role that was noted under this number, if it is the latest note and was made in
+/// this subtransaction.
 #[pg_extern(sql = false)]
 fn _caller(note: Option<i64>) -> SqlResult<pg_sys::Oid> {
     match NOTED.take() {
@@ -41,7 +42,7 @@ fn _caller(note: Option<i64>) -> SqlResult<pg_sys::Oid> {
 
 fn listen() {
     if !LISTENING.replace(true) {
-        // SAFETY: registered once a backend, and the callbacks live as long as the library.
+        // SAFETY: registered once per backend; the callbacks live as long as the library.
         unsafe {
             pg_sys::RegisterXactCallback(Some(transaction_ended), null_mut());
             pg_sys::RegisterSubXactCallback(Some(subtransaction_changed), null_mut());
@@ -49,12 +50,12 @@ fn listen() {
     }
 }
 
-/// Not guarded: it calls nothing that can panic.
+/// Needs no guard: it calls nothing that can panic.
 unsafe extern "C-unwind" fn transaction_ended(_event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     forget();
 }
 
-/// Called where one begins and where it ends, in whatever way. Not guarded: it calls nothing that can panic.
+/// Called when a subtransaction starts, commits or aborts. Needs no guard: it calls nothing that can panic.
 unsafe extern "C-unwind" fn subtransaction_changed(
     _event: pg_sys::SubXactEvent::Type,
     _this: pg_sys::SubTransactionId,

@@ -1,29 +1,29 @@
-//! What a batch has deferred is done before its commit, behind which no error could be caught any more. A trigger that is run
-//! then must not defer anew.
+//! What the statements of a batch deferred runs before its commit, where errors can still be caught. A trigger that runs then
+//! must not defer anything again.
 
 use crate::error::Error;
 use pgrx::prelude::*;
 use std::cell::Cell;
 
 thread_local! {
-    /// When the transaction began that may not defer constraints any more.
+    /// The start time of the transaction that may no longer defer constraints.
     static COMPLETED: Cell<Option<pg_sys::TimestampTz>> = const { Cell::new(None) };
 }
 
-/// `prism_crypt._end_deferral()`: no statement of this transaction may make constraints DEFERRED any more.
+/// `prism_crypt._end_deferral()`: from now on, no statement of this transaction may make constraints DEFERRED.
 #[pg_extern(sql = false)]
 fn _end_deferral() {
     // SAFETY: reads a variable of this session.
     COMPLETED.set(Some(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }));
 }
 
-/// An error for `SET CONSTRAINTS … DEFERRED` where a batch ends.
+/// Refuses `SET CONSTRAINTS … DEFERRED` at the end of a batch.
 ///
 /// # Safety
 /// `node` is a utility statement.
 pub unsafe fn check(node: *mut pg_sys::Node) -> Result<(), Error> {
     let Some(began) = COMPLETED.get() else { return Ok(()) };
-    // SAFETY: the node is of the type that its tag says; the other reads a variable of this session.
+    // SAFETY: the node's tag gives its type; the start time is a variable of this session.
     unsafe {
         if began != pg_sys::GetCurrentTransactionStartTimestamp() {
             COMPLETED.set(None);

@@ -1,4 +1,4 @@
-//! Raising an error a second time, after a job has recorded it.
+//! Raises an error again after a job has recorded it.
 
 use crate::error::{Error, SqlResult, postgres_string};
 use crate::sqlstate::sqlstate;
@@ -6,12 +6,12 @@ use pgrx::prelude::*;
 use std::ffi::{c_char, c_int};
 
 unsafe extern "C-unwind" {
-    // pgrx's own binding catches the error and raises it anew, without the names of constraint, table and column.
+    // pgrx's binding catches the error and raises it again without the names of constraint, table and column.
     fn ThrowErrorData(error: *mut pg_sys::ErrorData);
 }
 
 /// `prism_crypt._raise_failure(code, message, detail, hint, context, schema, table, column, datatype, constraint)`, all of
-/// type text: raises the error that they describe. Null and empty are left out.
+/// type text: raises the error that they describe. Leaves out null and empty fields.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, reason = "the fields of an error")]
 fn _raise_failure(
@@ -43,12 +43,12 @@ fn _raise_failure(
         assoc_context: unsafe { pg_sys::ErrorContext },
         ..Default::default()
     };
-    // SAFETY: PostgreSQL copies the strings. It does not come back, and nothing here has to be dropped.
+    // SAFETY: PostgreSQL copies the strings. The call does not return, and nothing here needs dropping.
     unsafe { ThrowErrorData(&mut error) }
     Ok(())
 }
 
-/// A string in the current memory context; null where it is empty.
+/// A C string in the current memory context; null if the text is empty.
 fn copy(text: Option<&str>) -> *mut c_char {
     text.filter(|text| !text.is_empty()).map_or(std::ptr::null_mut(), postgres_string)
 }

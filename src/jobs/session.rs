@@ -8,15 +8,15 @@ thread_local! {
     static SAW_UNREADABLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Remembers that a scan met a value that can't be changed, so that what is left is only counted where there is any.
+/// Remembers that a scan met a value that can't be changed, so that such values are counted only if there are any.
 pub fn note_unreadable() {
     SAW_UNREADABLE.set(true);
 }
 
-/// `prism_crypt._require_no_transaction_block(what text)`: raises 25001 where a procedure could not commit.
+/// `prism_crypt._require_no_transaction_block(what text)`: raises 25001 if a procedure could not commit.
 #[pg_extern(sql = false)]
 fn _require_no_transaction_block(what: &str) -> SqlResult<()> {
-    // SAFETY: both only look at the state of this session; the SPI connection is the calling procedure's.
+    // SAFETY: both only read the state of this session; the SPI connection is the calling procedure's.
     let may_commit = unsafe { !pg_sys::IsTransactionBlock() && pg_sys::SPI_inside_nonatomic_context() };
     if may_commit { Ok(()) } else { Err(Error::TransactionBlock { what: what.to_owned() }.into()) }
 }
@@ -28,14 +28,14 @@ fn _saw_unreadable() -> bool {
     SAW_UNREADABLE.replace(false)
 }
 
-/// Milliseconds that a job waits for a lock, whatever `lock_timeout` is.
+/// The longest that a job waits for a lock, in milliseconds, whatever `lock_timeout` is.
 const LONGEST_WAIT: i32 = 5000;
 
-/// `prism_crypt._bound_waits()`: no lock is waited for longer than five seconds, until the end of the transaction. A shorter
+/// `prism_crypt._bound_waits()`: until the end of the transaction, limits each wait for a lock to five seconds. A shorter
 /// `lock_timeout` stays.
 #[pg_extern(sql = false)]
 fn _bound_waits() {
-    // SAFETY: a setting of this session, which is read and set as `SET LOCAL` would. Raises an error, if anything.
+    // SAFETY: reads a setting of this session, and sets it as `SET LOCAL` does; a failure raises an error.
     unsafe {
         let own = pg_sys::LockTimeout;
         if (1..=LONGEST_WAIT).contains(&own) {
@@ -54,7 +54,7 @@ fn _bound_waits() {
     }
 }
 
-/// `prism_crypt._stripe(place tid, stripes integer) → integer`: which of so many stripes of its block a row is in, by the
+/// `prism_crypt._stripe(place tid, stripes integer) → integer`: which stripe of its block a row is in, out of `stripes`, by the
 /// number of its line pointer.
 #[pg_extern(sql = false)]
 fn _stripe(place: pg_sys::ItemPointerData, stripes: i32) -> i32 {

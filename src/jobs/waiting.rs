@@ -1,4 +1,4 @@
-//! Waiting by a clock that nobody sets. `pg_sleep()` goes by the time of day: where that is set back, it sleeps on.
+//! Waits by a monotonic clock. `pg_sleep()` uses the time of day: if that is set back, it sleeps longer.
 
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -8,7 +8,7 @@ thread_local! {
     static BEGINNING: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// `prism_crypt._uptime() → double precision`: seconds since this session asked first.
+/// `prism_crypt._uptime() → double precision`: seconds since the first call in this session.
 #[pg_extern(sql = false)]
 fn _uptime() -> f64 {
     let now = Instant::now();
@@ -28,10 +28,10 @@ fn _sleep(seconds: f64) {
         if rest.is_zero() {
             return;
         }
-        // In slices that fit any integer; and never none, which would not wait.
+        // Slices fit any integer type, and are never zero, which would not wait.
         let milliseconds = rest.as_millis().clamp(1, 60_000) as std::ffi::c_long;
         let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-        // SAFETY: the latch of this process, as every wait of a backend uses it. An interrupt sets it.
+        // SAFETY: the latch of this process, used as in every wait of a backend. An interrupt sets it.
         unsafe {
             pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, milliseconds, pg_sys::PG_WAIT_EXTENSION);
             pg_sys::ResetLatch(pg_sys::MyLatch);

@@ -1,6 +1,7 @@
-//! The parts of key administration that need key material. `sql/keys/admin.sql` calls them; no role may do so directly.
+//! The parts of key administration that need key material, called by our SQL functions. Roles may call only
+//! `generate_key` and `_replace_index_key` directly.
 //!
-//! Return types are written out where a row is returned: pgrx reads them, and sees through no alias.
+//! Functions that return a row spell out the return type, because pgrx reads it and resolves no alias.
 
 use super::cache::Keyring;
 use super::table::KeyState;
@@ -19,9 +20,9 @@ use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
 /// A wrapped key, and the fingerprint of the master key that wrapped it.
 type Wrapped = ([u8; WRAPPED_LEN], String);
 
-/// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key, 61 bytes once wrapped, under the first
-/// master key. The keyset's active key, if it has one, must be unlockable: a session with another master key would
-/// otherwise cut the keyset in two.
+/// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key and wraps it (61 bytes) under the first
+/// master key. The keyset's active key, if there is one, must be unlockable: otherwise a session with another master
+/// key would split the keyset in two.
 #[pg_extern(sql = false)]
 fn _wrap_new_key(
     version: i32,
@@ -39,7 +40,7 @@ fn _wrap_new_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
-/// `prism_crypt._rewrap_key(version integer)`: the data key of a version, wrapped anew under the first master key.
+/// `prism_crypt._rewrap_key(version integer)`: rewraps a data key under the first master key.
 #[pg_extern(sql = false)]
 fn _rewrap_key(
     version: i32,
@@ -54,8 +55,8 @@ fn _rewrap_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
-/// `prism_crypt._wrap_new_index_key(generation integer, keyset text)`: makes an index key, 61 bytes once wrapped, under the
-/// first master key. The keyset's index key, if it has one, must be unlockable.
+/// `prism_crypt._wrap_new_index_key(generation integer, keyset text)`: makes an index key and wraps it (61 bytes) under
+/// the first master key. The keyset's index key, if there is one, must be unlockable.
 #[pg_extern(sql = false)]
 fn _wrap_new_index_key(
     generation: i32,
@@ -72,7 +73,7 @@ fn _wrap_new_index_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
-/// `prism_crypt._rewrap_index_key(keyset text)`: the index key of a keyset, wrapped anew under the first master key.
+/// `prism_crypt._rewrap_index_key(keyset text)`: rewraps the index key of a keyset under the first master key.
 #[pg_extern(sql = false)]
 fn _rewrap_index_key(
     keyset: &str,
@@ -85,8 +86,9 @@ fn _rewrap_index_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
-/// `prism_crypt._require_unlockable(keyset text)`: an error unless the session's master keys unlock the active key of a keyset. A
-/// session with another master key would otherwise cut the keyset in two. An index key may be damaged: it is to be replaced.
+/// `prism_crypt._require_unlockable(keyset text)`: fails unless the session's master keys unlock the keyset's active
+/// key. Otherwise a session with another master key would split the keyset in two. The index key may be damaged,
+/// because it is about to be replaced.
 #[pg_extern(sql = false)]
 fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
     with_keyring(|keyring| match keyring.rows()?.active_version(keyset) {
@@ -96,8 +98,9 @@ fn _require_unlockable(keyset: &str) -> Result<(), ErrorReport> {
     Ok(())
 }
 
-/// `prism_crypt._replace_index_key(keyset text, reason text, force boolean) → integer`: what `rotate_index_key()` does in one
-/// transaction, in the name of the extension's owner. Asks for the right to rotate, as that procedure does.
+/// `prism_crypt._replace_index_key(keyset text, reason text, force boolean) → integer`: the part of
+/// `rotate_index_key()` that is one transaction, run as the extension's owner. Requires the right to rotate, as that
+/// procedure does.
 #[pg_extern(sql = false)]
 fn _replace_index_key(
     keyset: Option<&str>,
@@ -117,7 +120,7 @@ fn _replace_index_key(
     Ok(generation.map_err(|_| Error::Internal("the index key can't be replaced"))?)
 }
 
-/// `generate_key()`: a new master key for the caller to keep; nothing of it stays here.
+/// `generate_key()`: a new master key for the caller to keep; nothing of it is kept here.
 #[pg_extern(sql = false)]
 fn generate_key() -> Result<
     TableIterator<'static, (name!(key, TextResult), name!(key_bytes, i32), name!(algorithm, &'static str))>,
@@ -127,8 +130,9 @@ fn generate_key() -> Result<
     Ok(TableIterator::once((TextResult(Varlena::copy_of(key.as_bytes())?), 32, "AES-256-GCM")))
 }
 
-/// Wraps a key under the first master key. A session may set one that nobody else has, and then call a function of somebody who
-/// may make keys: a master key that wraps nothing yet is taken from key administrators only.
+/// Wraps a key under the first master key. A session may set a master key that nobody else has, and then call a
+/// function owned by somebody who may make keys. So a master key that wraps nothing yet is accepted from key
+/// administrators only.
 fn wrap(keyring: &mut Keyring, identity: KeyIdentity<'_>, key: &KeyBytes) -> Result<Wrapped, Error> {
     let fingerprint = keyring.wrapping_key()?.0.fingerprint().to_string();
     if let Some(role) = settings::master_key_chosen_by()
@@ -142,11 +146,11 @@ fn wrap(keyring: &mut Keyring, identity: KeyIdentity<'_>, key: &KeyBytes) -> Res
     Ok((wrapped, fingerprint))
 }
 
-/// Makes the sequence's step durable before anything is sealed under the new version: after a crash the version would
-/// otherwise be given again, and what the unfinished transaction sealed may have left the server. The caller has written
-/// to the log since it took the step (it locked the keyset's row), so flushing its own last record is enough.
+/// Makes the new value of the version sequence durable before anything is sealed under it. Otherwise the version could
+/// be given again after a crash, although values that the lost transaction sealed may have left the server. The caller
+/// has written WAL since `nextval()` (it locked the keyset's row), so flushing up to its own last record is enough.
 fn keep_version() {
-    // SAFETY: the end of this transaction's last record, which was written completely; 0 where there is none.
+    // SAFETY: `XactLastRecEnd` is the end of this transaction's last, completely written record; 0 if there is none.
     unsafe {
         if pg_sys::XactLastRecEnd != 0 {
             pg_sys::XLogFlush(pg_sys::XactLastRecEnd);

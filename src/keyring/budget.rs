@@ -1,7 +1,7 @@
 //! How many values a key may still seal. SP 800-38D (section 8.3) allows 2^32 with random nonces of 96 bits.
 //!
-//! A backend reserves seals in blocks, and counts them when it reserves. So the count is never less than what was
-//! sealed, whatever happens to the backend, and less than twice that, and each backend adds at most 16383 too many.
+//! A backend reserves seals in blocks, and counts a block when it reserves it. So whatever happens to the backend, the
+//! count is never below the number of values it sealed, less than twice that number, and at most 16383 too high.
 
 use super::table::KeyTable;
 use super::usage::{self, Place};
@@ -13,9 +13,9 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Seals that one key may do (SP 800-38D, section 8.3).
+/// How many values one key may seal (SP 800-38D, section 8.3).
 pub const SEAL_LIMIT: u64 = 1 << 32;
-/// Seals from which on a warning is given: half of them.
+/// The count from which on a warning is given: half the limit.
 pub const SEAL_WARNING: u64 = 1 << 31;
 /// The largest block. At 4 million values a second, one reservation every 4 ms.
 const MAX_BLOCK: u32 = 16_384;
@@ -25,7 +25,7 @@ pub struct Budget {
     left: Cell<u32>,
     /// Doubles with each reservation, so that a short session counts nearly exactly.
     next_block: Cell<u32>,
-    /// Reserved where it could not be counted: on a standby, or without a row. Counted as soon as that is possible.
+    /// Reserved while it could not be counted: on a standby, or without a row. Counted as soon as that is possible.
     owed: Cell<u64>,
     place: Cell<Option<Place>>,
     warned: Cell<bool>,
@@ -42,7 +42,7 @@ impl Budget {
         }
     }
 
-    /// Takes one seal of what is reserved, if anything is.
+    /// Takes one reserved seal; false if none is left.
     #[inline]
     pub fn take(&self) -> bool {
         let left = self.left.get();
@@ -50,8 +50,9 @@ impl Budget {
         left > 0
     }
 
-    /// Reserves the next block, and takes one seal of it. Warns once a session where the key has come to half of its limit. Fails
-    /// only where it has reached it; where nothing can be counted it goes on uncounted. `table` is `prism_crypt.data_key_usage`.
+    /// Reserves the next block, and takes one seal of it. Warns once per session when the key reaches half of its
+    /// limit. Fails only at the limit; where nothing can be counted, sealing goes on uncounted. `table` is
+    /// `prism_crypt.data_key_usage`.
     pub fn reserve(&self, version: KeyVersion, table: Option<pg_sys::Oid>) -> Result<(), Error> {
         let block = self.next_block.get();
         let owed = self.owed.get();
@@ -62,7 +63,7 @@ impl Budget {
             count.saturating_add(allowed.saturating_sub(count).min(block.into()))
         };
         let mut place = self.place.take();
-        // SAFETY: looks at the state of the server.
+        // SAFETY: reads the state of the server.
         let is_standby = unsafe { pg_sys::RecoveryInProgress() };
         let change = match table {
             Some(table) if !is_standby => usage::change(table, version, &mut place, next)?,
@@ -98,7 +99,7 @@ impl Budget {
     }
 }
 
-/// The budgets of a backend. They outlive the unlocked keys: those are dropped whenever any key changes.
+/// The budgets of a backend. They outlive the unlocked keys, which are dropped whenever any key changes.
 pub struct Budgets {
     key_table: pg_sys::Oid,
     by_version: BTreeMap<KeyVersion, Rc<Budget>>,
@@ -110,7 +111,7 @@ impl Budgets {
         Self { key_table: pg_sys::InvalidOid, by_version: BTreeMap::new() }
     }
 
-    /// Forgets the budgets of keys that are not there any more. After DROP and CREATE EXTENSION versions begin anew.
+    /// Forgets the budgets of keys that no longer exist. After DROP and CREATE EXTENSION, versions start again.
     pub fn keep_those_of(&mut self, rows: &KeyTable) {
         if self.key_table != rows.key_table() {
             self.key_table = rows.key_table();

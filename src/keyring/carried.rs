@@ -1,9 +1,10 @@
-//! The type `prism_crypt.key_rows`, by which a dump carries the wrapped keys to where it begins.
+//! The type `prism_crypt.key_rows`, which puts the wrapped keys at the beginning of a dump.
 //!
-//! `pg_dump` loads the rows of tables in an order of its own, and constraints that open values need the keys before. So there
-//! is a view with a constant of this type. The constant itself is empty; `pg_dump`, which writes a view before any row, has
-//! it shown: and shown it is what the tables of keys hold just then. Whoever restores the view has it read, which
-//! loads `prism_crypt.carried_key`. Keys are looked up there that are in no other table yet ([`super::table`]).
+//! `pg_dump` chooses the order of the tables' rows, but constraints that open values need the keys first. So there is a
+//! view with a constant of this type. `pg_dump` writes a view before any rows, and calls the constant's output
+//! function: the constant stores nothing, and its output is what the key tables hold at that moment. Restoring the view
+//! calls the input function, which loads `prism_crypt.carried_key`. Keys that are in no other table yet are looked up
+//! there ([`super::table`]).
 
 use super::own_table;
 use crate::datum::CStringResult;
@@ -28,10 +29,10 @@ const LOAD: &str = "
       wrapped pg_catalog.text, master_fingerprint pg_catalog.text)
     ON CONFLICT DO NOTHING";
 
-/// `prism_crypt._key_rows_in(cstring) → prism_crypt.key_rows`: loads the keys, where the role may do so anyway.
+/// `prism_crypt._key_rows_in(cstring) → prism_crypt.key_rows`: loads the keys, if the role may insert them anyway.
 #[pg_extern(sql = false)]
 fn _key_rows_in(text: &CStr) -> SqlResult<i32> {
-    // SAFETY: a global that is set when the server starts. pg_upgrade copies the tables themselves.
+    // SAFETY: reads a global that is set when the server starts. pg_upgrade copies the tables themselves.
     let is_upgrade = unsafe { pg_sys::IsBinaryUpgrade };
     if !text.is_empty() && !is_upgrade && may(c"carried_key", pg_sys::ACL_INSERT) {
         let text = text.to_str().map_err(|_| Error::Internal("keys that are not text"))?;
@@ -44,7 +45,7 @@ fn _key_rows_in(text: &CStr) -> SqlResult<i32> {
 /// `prism_crypt._key_rows_out(prism_crypt.key_rows) → cstring`: the wrapped keys, for roles that may read them anyway.
 #[pg_extern(sql = false)]
 fn _key_rows_out(_rows: i32) -> SqlResult<CStringResult> {
-    // SAFETY: no more than a look at a pointer.
+    // SAFETY: only checks a pointer.
     let can_query = unsafe { pg_sys::ActiveSnapshotSet() };
     let rows = if can_query && may(c"data_key", pg_sys::ACL_SELECT) && may(c"index_key", pg_sys::ACL_SELECT) {
         Spi::get_one::<String>(ROWS).map_err(|_| Error::Internal("keys can't be read"))?
@@ -58,8 +59,8 @@ fn _key_rows_out(_rows: i32) -> SqlResult<CStringResult> {
     })?)
 }
 
-/// Whether the current role has a right to a table of ours. Where it was lent, as inside of a SECURITY DEFINER function that is
-/// given a value of any type, it counts for nothing: dumps and restores are statements of their own.
+/// Whether the current role has a privilege on a table of ours. A lent role doesn't count, as inside a SECURITY DEFINER
+/// function that takes a value of any type: dumps and restores are statements of their own.
 fn may(table: &CStr, right: u32) -> bool {
     let identity = Identity::current();
     !identity.is_lent()

@@ -1,6 +1,6 @@
-//! Hears of changes to the key table: of our own at the end of the command, of other sessions' once they committed, and
-//! of our own again when they are rolled back. All of that is PostgreSQL's relation-cache invalidation, which a trigger
-//! on the table sends ([`data_key_changed`]).
+//! Notices changes to the key table: our own at the end of the command, those of other sessions once they commit, and
+//! our own again when they are rolled back. All of this is PostgreSQL's relation-cache invalidation, which a trigger on
+//! the table sends ([`data_key_changed`]).
 
 use super::{own_table, replaced};
 use crate::error::{Error, SqlResult};
@@ -22,16 +22,17 @@ unsafe extern "C-unwind" {
     fn accept_invalidation_messages();
 }
 
-/// Takes in what other sessions committed. Otherwise a running transaction that takes no new lock would not hear of it.
+/// Accepts the invalidation messages of other sessions. Otherwise a running transaction that takes no new lock would
+/// not see them.
 ///
 /// Called for each value, while nothing is held that has to be dropped: an error leaves it without unwinding.
 #[inline]
 pub fn accept_messages() {
-    // SAFETY: what PostgreSQL itself does whenever it locks a relation; we are inside a transaction.
+    // SAFETY: PostgreSQL does the same whenever it locks a relation; we are inside a transaction.
     unsafe { accept_invalidation_messages() }
 }
 
-/// The same for callers that may hold something: an error unwinds.
+/// The same for callers that may hold something to drop: an error unwinds.
 pub fn accept_messages_unwinding() {
     // SAFETY: as above.
     unsafe { pg_sys::AcceptInvalidationMessages() }
@@ -43,13 +44,13 @@ pub fn take_stale() -> bool {
     STALE.load(Relaxed) && STALE.swap(false, Relaxed)
 }
 
-/// As [`take_stale`], and leaves it so.
+/// [`take_stale`] without the reset.
 #[inline]
 pub fn is_stale() -> bool {
     STALE.load(Relaxed)
 }
 
-/// The table was read under this oid: from now on its changes are heard.
+/// Listens for changes to the key table, which is about to be read under this oid.
 pub fn listen_for(key_table: pg_sys::Oid) {
     KEY_TABLE.store(key_table.to_u32(), Relaxed);
     listen();
@@ -63,12 +64,12 @@ pub fn relations_as_of() -> u32 {
 
 fn listen() {
     if !LISTENING.swap(true, Relaxed) {
-        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        // SAFETY: registered once per backend, and the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::null()) }
     }
 }
 
-/// Marks what was read as outdated, after a failed read.
+/// Marks the cached rows as outdated, after a failed read.
 pub fn mark_stale() {
     STALE.store(true, Relaxed);
 }
@@ -84,11 +85,11 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 }
 
 /// Trigger of `prism_crypt.data_key` and of `prism_crypt.index_key`: tells every backend, this one included, that keys
-/// changed. Backends listen for the first of the two.
+/// changed. Backends listen for the first of the two tables.
 #[pg_extern(sql = false)]
 fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
-    // SAFETY: the context of a trigger's call has its relation. The rest queues a message for the end of the command and
-    // of the transaction.
+    // SAFETY: the context of a trigger call has the trigger's relation. The rest queues a message for the end of the
+    // command and of the transaction.
     unsafe {
         if !called_as_trigger(call) {
             return Err(Error::NotTrigger.into());
@@ -100,11 +101,12 @@ fn data_key_changed(call: pg_sys::FunctionCallInfo) -> SqlResult<()> {
     Ok(())
 }
 
-/// `prism_crypt._tell_relation_changed(relation oid)`: a change of a row of `pg_index` alone lets sessions go on with the list
-/// of indexes that they have of the table.
+/// `prism_crypt._tell_relation_changed(relation oid)`: makes sessions reload a table's list of indexes. A change to a
+/// row of `pg_index` alone leaves them with the list that they have.
 #[pg_extern(sql = false)]
 fn _tell_relation_changed(relation: pg_sys::Oid) {
-    // SAFETY: queues a message for the end of the command and of the transaction; the row of the relation must be there.
+    // SAFETY: queues a message for the end of the command and of the transaction; it needs the relation's `pg_class`
+    // row, which is checked.
     unsafe {
         let key = pg_sys::Datum::from(relation);
         if pg_sys::SearchSysCacheExists(
@@ -123,8 +125,8 @@ fn null() -> pg_sys::Datum {
     pg_sys::Datum::null()
 }
 
-/// `prism_crypt._keys_change() → boolean`: as [`data_key_changed`] tells every backend that keys changed, where triggers don't
-/// fire.
+/// `prism_crypt._keys_change() → boolean`: tells every backend that keys changed, as [`data_key_changed`] does, where
+/// triggers don't fire.
 #[pg_extern(sql = false)]
 fn _keys_change() -> bool {
     tell_sessions();

@@ -1,6 +1,6 @@
-//! Locks among the functions that change keys. Nobody else can hold them: they are on the extension, under numbers that PostgreSQL
-//! gives to none of its parts. A lock on a table in a mode that ANALYZE conflicts with would be in the hand of the database's
-//! owner. A wait ends as one for a table does: by `lock_timeout`, a deadlock, or a cancel.
+//! Locks among the functions that change keys. Nobody else can hold them: they are on the extension, with subobject
+//! numbers that PostgreSQL doesn't use. The database's owner could hold a table lock of a mode that conflicts with
+//! ANALYZE. A wait ends as one for a table lock does: by `lock_timeout`, a deadlock, or a cancel.
 
 use pgrx::prelude::*;
 
@@ -9,11 +9,12 @@ use pgrx::prelude::*;
 enum Part {
     /// The rows of all keys.
     Keys = 1,
-    /// Commits of indexes that were built by index keys.
+    /// Commits of indexes that were built with index keys.
     Commits = 2,
 }
 
-/// `prism_crypt._lock_keys(exclusively boolean)`: beside others that change single keys, or alone; to the end of the transaction.
+/// `prism_crypt._lock_keys(exclusively boolean)`: locks the keys until the end of the transaction, alone or shared with
+/// others that change single keys.
 #[pg_extern(sql = false)]
 fn _lock_keys(exclusively: bool) {
     // SAFETY: raises an error on a standby, which could not take the lock.
@@ -27,14 +28,14 @@ fn _hold_index_commits() {
     lock(Part::Commits, pg_sys::ExclusiveLock);
 }
 
-/// Waits for a transaction that replaces an index key, and lets none begin before this one has ended.
+/// Waits for a transaction that is replacing an index key, and keeps others from starting to until this one ends.
 pub fn before_index_commit() {
     lock(Part::Commits, pg_sys::RowExclusiveLock);
 }
 
 fn lock(part: Part, mode: u32) {
-    // SAFETY: a catalog look-up inside a transaction, and a lock that is kept to its end; raises an error, if anything. An
-    // extension that is just being dropped has an invalid oid, on which there is nothing to wait for.
+    // SAFETY: a catalog look-up inside a transaction, and a lock that is kept to its end; at worst this raises an
+    // error. If the extension is being dropped, its oid is invalid, and there is nothing to wait for.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
         let mode = mode as pg_sys::LOCKMODE;

@@ -1,13 +1,13 @@
-//! The keyring: master keys, data keys, index keys, and the cache of a backend that holds them. [`seal`], [`open`] and [`reseal`]
-//! are what the rest of the extension needs, and `search_tags` for searching.
+//! The keyring: master keys, data keys, index keys, and a backend's cache of them. The rest of the extension uses
+//! [`seal`], [`open`] and [`reseal`], and `search_tags` to search.
 //!
-//! 1. `table` reads the rows of the keys (through `own_table`), and `invalidation` hears when they change.
+//! 1. `table` reads the key rows (through `own_table`), and `invalidation` notices when they change.
 //! 2. `sources` reads the master keys.
-//! 3. `cache` unlocks keys when a value asks for them, and drops them when something has changed.
-//! 4. `budget` counts what a key seals (`usage` has the row on disk); `transaction` wipes nonces when a transaction ends.
-//! 5. `replaced` stops transactions that went by an index key which was replaced meanwhile; `locks` has the locks that this takes.
+//! 3. `cache` unlocks keys when a value needs them, and drops them when something changes.
+//! 4. `budget` counts what a key seals (`usage` handles the row on disk); `transaction` wipes nonces when a transaction ends.
+//! 5. `replaced` stops transactions that used an index key which has been replaced since; `locks` has the locks for that.
 //! 6. `tag_cache` remembers the search tags of values that carry none.
-//! 7. `admin` wraps keys for the functions of administration; `carried` takes them along in a dump.
+//! 7. `admin` wraps keys for key administration; `carried` puts them into dumps.
 
 mod admin;
 mod budget;
@@ -43,18 +43,18 @@ thread_local! {
     static KEYRING: RefCell<Keyring> = const { RefCell::new(Keyring::new()) };
 }
 
-/// Runs `use_keyring` with the keyring of this backend, brought up to date with what other sessions committed. The caller, and
-/// whoever calls it, holds nothing that has to be dropped: see [`accept_messages`].
+/// Runs `use_keyring` with the keyring of this backend, up to date with what other sessions committed. Neither the
+/// caller nor its callers may hold anything that has to be dropped: see [`accept_messages`].
 #[inline]
 fn with_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
-    // A message may have PostgreSQL read its catalogs.
+    // A message may make PostgreSQL read its catalogs.
     if !interrupts::are_held_off() {
         accept_messages();
     }
     refreshed(use_keyring)
 }
 
-/// The same for callers that may hold something.
+/// The same for callers that may hold something to drop.
 fn with_keyring_unwinding<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> Result<T, Error> {
     if !interrupts::are_held_off() {
         accept_messages_unwinding();
@@ -71,19 +71,18 @@ fn refreshed<T>(use_keyring: impl FnOnce(&mut Keyring) -> Result<T, Error>) -> R
     })
 }
 
-/// Whether everything is here, and up to date, that index code may need: then [`prepare`] has nothing to do.
+/// Whether everything that index code may need is loaded and up to date. Then [`prepare`] has nothing to do.
 #[inline]
 pub fn is_ready() -> bool {
     KEYRING.with(|keyring| keyring.try_borrow().is_ok_and(|keyring| keyring.is_ready()))
 }
 
-/// Fetches what comparisons may need while a page of an index is locked, when nothing can be fetched: the tables of keys, and
-/// the master keys.
+/// Loads what comparisons may need while an index page is locked and nothing can be loaded: the key tables and the master keys.
 ///
-/// What can't be had is no error here. Only a cancelled statement is: the key source may be a command that takes long.
+/// It is no error if something can't be loaded. Only a cancel is one: the key source may be a slow command.
 pub fn prepare() {
     if !is_ready() && !interrupts::are_held_off() {
-        // The keyring in use is that of a call further up.
+        // Fails only if a call further up is using the keyring.
         let _ = with_keyring(|keyring| {
             keyring.prepare();
             Ok(())
@@ -91,8 +90,8 @@ pub fn prepare() {
     }
 }
 
-/// Seals a plaintext under the active key of a keyset; `None` is the session's. Where there is to be a search tag, it is
-/// made here.
+/// Seals a plaintext under the active key of a keyset; `None` is the session's keyset. If the attributes have a search
+/// tag, it is made here.
 pub fn seal(keyset: Option<&str>, attributes: &Attributes, plaintext: &[u8]) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(plaintext.len()))?;
     with_keyring(|keyring| {
@@ -123,8 +122,8 @@ pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Va
     Ok(out)
 }
 
-/// Opens a value whatever its context, and seals it under the active key of its own keyset with these attributes. A search
-/// tag in them that is unmade, or outdated, is made anew.
+/// Opens a value, whatever its context, and seals it under the active key of its own keyset with these attributes. If
+/// their search tag is unmade or outdated, a new one is made.
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
     let mut out = Varlena::new(attributes.envelope_len(envelope.plaintext_len()))?;
     let version = envelope.key_version();
@@ -156,12 +155,12 @@ pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
     checked
 }
 
-/// What the key table says of a version; `None` where there is no such key. Needs no master key.
+/// Gives `judge` the row of a version; `None` if there is no such key. Needs no master key.
 pub fn with_row<T>(version: KeyVersion, judge: impl FnOnce(Option<&KeyRow>) -> T) -> Result<T, Error> {
     with_keyring(|keyring| Ok(judge(keyring.rows()?.get(version))))
 }
 
-/// The same for callers that may hold something.
+/// The same for callers that may hold something to drop.
 pub fn with_row_unwinding<T>(
     version: KeyVersion,
     judge: impl FnOnce(Option<&KeyRow>) -> T,
@@ -169,7 +168,7 @@ pub fn with_row_unwinding<T>(
     with_keyring_unwinding(|keyring| Ok(judge(keyring.rows()?.get(version))))
 }
 
-/// Fingerprints of the master keys that are set, the one that wraps first.
+/// Fingerprints of the master keys that are set; the first one wraps.
 pub fn master_fingerprints() -> Result<Vec<String>, Error> {
     with_keyring_unwinding(|keyring| {
         Ok(keyring.masters()?.iter().map(|master| master.fingerprint().to_string()).collect())
@@ -183,8 +182,8 @@ pub fn active_versions() -> Result<Vec<(String, KeyVersion)>, Error> {
     })
 }
 
-/// The active key versions with their keysets, and how many values each has sealed at most; `None` where that is not
-/// counted. Needs no master key.
+/// The keysets with an active key, and at most how many values that key has sealed; `None` if that is not counted.
+/// Needs no master key.
 pub fn seal_counts() -> Result<Vec<(String, Option<u64>)>, Error> {
     with_keyring_unwinding(|keyring| {
         let rows = keyring.rows()?;
@@ -196,7 +195,7 @@ pub fn seal_counts() -> Result<Vec<(String, Option<u64>)>, Error> {
     })
 }
 
-/// Whether the key of this version can be unlocked with the master keys that are set.
+/// Fails unless the key of this version can be unlocked with the master keys that are set.
 pub fn can_unlock(version: KeyVersion) -> Result<(), Error> {
     with_keyring_unwinding(|keyring| keyring.opening_key(version).map(drop))
 }

@@ -1,8 +1,8 @@
-//! Reads tables of the extension.
+//! Reads the extension's own tables.
 //!
-//! Not through SQL: an application's role has no right to them, and must not need one to encrypt. A table is found by its
-//! fixed schema and must belong to the extension. It is read with a fresh snapshot of committed rows (and our own), as
-//! system catalogs are, whatever the isolation level.
+//! Not through SQL: an application's role has no privileges on them, and must not need any to encrypt. A table is found
+//! by its fixed schema and must belong to the extension. It is read with a fresh snapshot of committed rows (and our
+//! own), as system catalogs are, whatever the isolation level.
 
 use crate::error::Error;
 use pgrx::FromDatum;
@@ -24,18 +24,18 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whether a column is null, by its place in what was asked for.
+    /// Whether a column is null, by its position among the requested ones.
     pub fn is_null(&self, column: usize) -> bool {
         let Some(number) = self.numbers.get(column) else { return true };
         let mut is_null = false;
-        // SAFETY: the tuple is of this descriptor.
+        // SAFETY: the tuple has this descriptor.
         unsafe { pg_sys::heap_getattr(self.tuple, *number, self.descriptor, &mut is_null) };
         is_null
     }
 
-    /// The transaction that wrote it, or its subtransaction.
+    /// The transaction or subtransaction that wrote it; invalid once it is frozen.
     pub fn written_by(&self) -> pg_sys::TransactionId {
-        // SAFETY: a tuple of a table has a header with transactions.
+        // SAFETY: the header of a table's tuple has transaction ids.
         unsafe {
             let header = &*(*self.tuple).t_data;
             let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
@@ -47,14 +47,14 @@ impl Row<'_> {
         }
     }
 
-    /// A column, by its place in what was asked for; `None` where it is null.
+    /// A column, by its position among the requested ones; `None` if it is null.
     ///
     /// # Safety
     /// The column has the SQL type of `T`.
     pub unsafe fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
         let number = *self.numbers.get(column)?;
         let mut is_null = false;
-        // SAFETY: the tuple is of this descriptor; the type is promised by the caller.
+        // SAFETY: the tuple has this descriptor; the caller promises the type.
         unsafe {
             let datum = pg_sys::heap_getattr(self.tuple, number, self.descriptor, &mut is_null);
             T::from_datum(datum, is_null)
@@ -77,10 +77,10 @@ pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
     }
 }
 
-/// Shows every row to `see`, which gives `None` for one that it can't make sense of.
+/// Passes every row to `see`, which returns `None` for a row that it doesn't understand.
 ///
 /// # Errors
-/// [`Error::KeyTable`]: a column is missing, or a row makes no sense.
+/// [`Error::KeyTable`]: a column is missing, or `see` didn't understand a row.
 pub fn scan<const COLUMNS: usize>(
     table: pg_sys::Oid,
     name: &'static str,
@@ -89,8 +89,8 @@ pub fn scan<const COLUMNS: usize>(
 ) -> Result<(), Error> {
     let lock = pg_sys::AccessShareLock as i32;
     let mut numbers = [0; COLUMNS];
-    // SAFETY: the relation stays open for as long as it is used; each tuple is used before the next is fetched. On an error
-    // PostgreSQL closes both at the end of the transaction.
+    // SAFETY: the relation stays open while it is used, and each tuple is used before the next is fetched. After an
+    // error PostgreSQL closes both at the end of the transaction.
     unsafe {
         for (number, column) in numbers.iter_mut().zip(columns) {
             *number = pg_sys::get_attnum(table, column.as_ptr()).into();

@@ -1,13 +1,13 @@
-//! Transactions that go on while index keys are replaced. Usually there are none that matter: whoever replaces a key locks every
-//! table with encrypted columns. But there may be
+//! Transactions that are running while an index key is replaced. Usually they don't matter: whoever replaces a key
+//! locks every table with encrypted columns. But there may be
 //!
-//! - tables that could not be locked ([`_announce_to_transactions`]): what was looked up in their indexes goes by the old key, so a
-//!   transaction that was running then can't go on by the new one, and
-//! - tables and indexes that are not committed, which nobody else sees: if their index was built by the old key, that
+//! - tables that could not be locked ([`_announce_to_transactions`]): look-ups in their indexes used the old key, so a
+//!   transaction that was running then can't go on with the new one, and
+//! - uncommitted tables and indexes, which nobody else sees: if such an index was built with the old key, its
 //!   transaction can't commit.
 //!
-//! What a transaction itself does with index keys is no matter: it sees to its indexes. Other changes of keys that it makes don't
-//! exempt it.
+//! A transaction's own replacements of index keys don't matter, because it rebuilds its indexes. Its other changes to
+//! keys don't exempt it.
 
 use super::{locks, own_table, with_keyring};
 use crate::error::{Error, SqlResult};
@@ -15,30 +15,30 @@ use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
 
-/// Whose change, which nobody makes otherwise, says that tables could not be locked.
+/// An invalidation of this sequence, which nobody sends otherwise, says that tables could not be locked.
 const MARKER: &CStr = c"data_key_version_seq";
 
 thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
     static MARKER_TABLE: Cell<u32> = const { Cell::new(0) };
-    /// How often values were found to have another index key than before, by others.
+    /// How often the index key of values was changed by others, or changed back by a rollback.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
-    // What follows is about the transaction that is running.
+    // The rest is about the running transaction.
     static IS_MARKED: Cell<bool> = const { Cell::new(false) };
     static IS_SPOILT: Cell<bool> = const { Cell::new(false) };
-    /// It, or its subtransaction that replaced an index key last.
+    /// The transaction or its subtransaction that last replaced an index key.
     static REPLACED_BY: Cell<Option<pg_sys::TransactionId>> = const { Cell::new(None) };
-    /// Whether it may build an index from now on, and has not asked for an index key since. In which subtransaction: what it
-    /// built is gone with it.
+    /// Set while it may build an index but has not asked for an index key since. Holds the subtransaction, because what
+    /// that built is lost with it.
     static MAY_BUILD: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
-    /// [`CHANGES`] when it first did, likewise.
+    /// [`CHANGES`] when it first asked for one, and the subtransaction.
     static BUILDS: Cell<Option<Builds>> = const { Cell::new(None) };
 }
 
-/// Whose change gave values another index key: then indexes have another order.
+/// Whose change gave values another index key, and indexes another order.
 pub enum NewOrder {
     Unchanged,
-    /// Of the transaction that is running, or of a subtransaction of it. Which one, where a key took another's place.
+    /// By the running transaction or a subtransaction of it; which one, if a key replaced another.
     Ours(Option<pg_sys::TransactionId>),
     Theirs,
 }
@@ -49,10 +49,10 @@ struct Builds {
     within: pg_sys::SubTransactionId,
 }
 
-/// The tables of keys are about to be read.
+/// Called before the key tables are read.
 pub fn listen() {
     if !LISTENING.replace(true) {
-        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        // SAFETY: registered once per backend, and the callbacks live as long as the library.
         unsafe {
             pg_sys::RegisterXactCallback(Some(transaction_event), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(subtransaction_event), std::ptr::null_mut());
@@ -60,22 +60,22 @@ pub fn listen() {
     }
     let marker = own_table::find(MARKER).unwrap_or(pg_sys::InvalidOid).to_u32();
     if MARKER_TABLE.replace(marker) != marker {
-        // Another extension than before: no index is left that this transaction knew.
+        // The extension was recreated: no index is left that this transaction knew.
         IS_MARKED.set(false);
         IS_SPOILT.set(false);
     }
 }
 
-/// A relation may have changed; an invalid oid is any. Calls nothing that can panic or raise an error.
+/// A relation may have changed; an invalid oid means any. Calls nothing that can panic or raise an error.
 pub fn relation_changed(relation: pg_sys::Oid) {
     let is_marker = relation == pg_sys::InvalidOid || relation.to_u32() == MARKER_TABLE.get();
-    // SAFETY: reads the state of this session. A transaction that begins takes messages in before it is in that state.
+    // SAFETY: reads the state of this session. A starting transaction accepts messages before it is in that state.
     if is_marker && unsafe { pg_sys::IsTransactionState() } {
         IS_MARKED.set(true);
     }
 }
 
-/// The tables were read again.
+/// Called after the tables were read again.
 pub fn noticed(order: &NewOrder) {
     match order {
         NewOrder::Unchanged | NewOrder::Ours(None) => {}
@@ -89,8 +89,8 @@ pub fn noticed(order: &NewOrder) {
     }
 }
 
-/// An index key is asked for, or the generation of one, and the tables have been read: raises an error in a transaction that may
-/// not go by the index keys that there are now.
+/// Called when an index key or its generation is needed, after the tables were read. Fails in a transaction that may
+/// not use the current index keys.
 #[inline]
 pub fn check() -> Result<(), Error> {
     if let Some(within) = MAY_BUILD.take() {
@@ -99,7 +99,8 @@ pub fn check() -> Result<(), Error> {
     if IS_SPOILT.get() { Err(Error::IndexKeyReplaced) } else { Ok(()) }
 }
 
-/// A statement runs that may build an index. It may wait for a lock first: what counts is the index keys that it builds by.
+/// Called before a statement that may build an index. It may wait for a lock first: what counts is the index keys that
+/// it then builds with.
 pub fn before_build() {
     if BUILDS.get().is_none() && MAY_BUILD.get().is_none() {
         // SAFETY: reads the state of this session's transaction.
@@ -107,8 +108,8 @@ pub fn before_build() {
     }
 }
 
-/// `prism_crypt._announce_to_transactions()`: every transaction that is running when this one commits must end before it can go
-/// by index keys again.
+/// `prism_crypt._announce_to_transactions()`: transactions that are running when this one commits fail if they use
+/// index keys afterwards.
 #[pg_extern(sql = false)]
 fn _announce_to_transactions() -> SqlResult<()> {
     let marker =
@@ -118,7 +119,7 @@ fn _announce_to_transactions() -> SqlResult<()> {
     Ok(())
 }
 
-/// Before a commit may raise an error; when it is done, or an abort, nothing may.
+/// An error may be raised before a commit, but not after it or in an abort.
 #[pg_guard]
 unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_PARALLEL_PRE_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE};
@@ -141,8 +142,9 @@ unsafe extern "C-unwind" fn transaction_event(event: pg_sys::XactEvent::Type, _a
     }
 }
 
-/// What was built in a subtransaction is gone with it, or its parent's. An index key that is gone may hide another one's of the same
-/// number: so what was built before it, and is there again, can't be committed. Not guarded: it calls nothing that can panic or raise an error.
+/// What a subtransaction built is lost if it aborts, and its parent's if it commits. If the replacement of an index key
+/// is rolled back, another session's new key may get the same number and go unnoticed: so indexes from before it, which
+/// are back now, can't be committed. Not guarded: it calls nothing that can panic or raise an error.
 unsafe extern "C-unwind" fn subtransaction_event(
     event: pg_sys::SubXactEvent::Type,
     this: pg_sys::SubTransactionId,
@@ -163,7 +165,7 @@ unsafe extern "C-unwind" fn subtransaction_event(
     }
     if event == SUBXACT_EVENT_ABORT_SUB
         && let Some(by) = REPLACED_BY.get()
-        // SAFETY: looks at the state of this session's transaction. One that is being aborted is not a current one.
+        // SAFETY: reads the state of this session's transaction. A subtransaction that is being aborted is not current.
         && !unsafe { pg_sys::TransactionIdIsCurrentTransactionId(by) }
     {
         REPLACED_BY.set(None);
@@ -171,17 +173,17 @@ unsafe extern "C-unwind" fn subtransaction_event(
     }
 }
 
-/// An error where indexes of this transaction may have been built by a key that was replaced since.
+/// Fails if indexes of this transaction may have been built with a key that has been replaced since.
 fn check_builds() -> Result<(), Error> {
     let Some(Builds { as_of, .. }) = BUILDS.get() else { return Ok(()) };
-    // Whoever replaces an index key has it, too: so one of both sees the other.
+    // Whoever replaces an index key takes this lock too, so one of the two sees the other.
     locks::before_index_commit();
-    // Where the tables can't be read, nobody can have changed them.
+    // If the tables can't be read, nobody can have changed them.
     let _ = with_keyring(|keyring| keyring.rows().map(drop));
     if CHANGES.get() == as_of { Ok(()) } else { Err(Error::IndexKeyReplaced) }
 }
 
-/// A prepared transaction would keep the lock of [`check_builds`], and so every index key, until somebody ends it.
+/// A prepared transaction would keep the lock of [`check_builds`], and so block changes of index keys, until somebody ends it.
 fn refuse_prepared_builds() -> Result<(), Error> {
     if BUILDS.get().is_some() { Err(Error::PreparedBuild) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
-//! Search tags, also of values that carry none: what values are compared by.
+//! Search tags, by which values are compared, also of values that carry none.
 //!
-//! The tag of a value is the one under the last index key of its keyset. Keysets have different index keys, so equal tags
-//! are of one keyset and one plaintext (but for a chance of 2^-128).
+//! A value's tag is made with the latest index key of its keyset. Keysets have different index keys, so equal tags mean
+//! the same keyset and the same plaintext (except with a probability of 2^-128).
 
 use super::table::KeyState;
 use super::{tag_cache, with_keyring};
@@ -11,9 +11,9 @@ use prism_envelope::{Envelope, KeyVersion, SearchTag};
 use std::rc::Rc;
 use zeroize::Zeroize;
 
-/// The tag that a value of this version carries, if it is under the last index key. Needs no master key.
+/// The tag that a value of this version carries, if it was made with the latest index key. Needs no master key.
 ///
-/// Where nothing is known of the value's key, as on a subscriber that has none of the keys, the tag has to do.
+/// If nothing is known about the value's key, as on a subscriber without keys, the tag is accepted as it is.
 #[inline]
 pub fn carried_tag(version: KeyVersion, tag: SearchTag) -> Result<Option<SearchTag>, Error> {
     with_keyring(|keyring| {
@@ -22,14 +22,14 @@ pub fn carried_tag(version: KeyVersion, tag: SearchTag) -> Result<Option<SearchT
     })
 }
 
-/// As [`carried_tag`], where that takes no look at the key table.
+/// [`carried_tag`], if that doesn't need a look at the key table.
 #[inline]
 pub fn carried_tag_if_read(version: KeyVersion, tag: SearchTag) -> Option<SearchTag> {
     let known = with_keyring(|keyring| Ok(keyring.last_generation(version))).ok()??;
     known.is_none_or(|last| last == tag.generation()).then_some(tag)
 }
 
-/// The tag of a value, if it was made lately.
+/// The tag of a value, if it was made recently.
 #[inline]
 pub fn known_tag(bytes: &[u8]) -> Result<Option<SearchTag>, Error> {
     if bytes.len() > tag_cache::MAX_LEN {
@@ -57,7 +57,7 @@ pub fn make_tag(bytes: &[u8], envelope: &Envelope<'_>) -> Result<SearchTag, Erro
     tag
 }
 
-/// The tag of a text in UTF-8 in the session's keyset.
+/// The tag of a UTF-8 text in the session's keyset.
 pub fn tag_of_text(text: &[u8]) -> Result<SearchTag, Error> {
     with_keyring(|keyring| {
         if let Some(known) = keyring.texts.get(text) {
@@ -69,7 +69,7 @@ pub fn tag_of_text(text: &[u8]) -> Result<SearchTag, Error> {
     })
 }
 
-/// The blind index of a value in UTF-8 under the session's keyset.
+/// The blind index of a UTF-8 value in the session's keyset.
 pub fn blind_index(value: &[u8], context: Option<&[u8]>, bits: usize) -> Result<Vec<u8>, Error> {
     with_keyring(|keyring| {
         keyring.session_index_key()?.blind_index(value, context, bits).ok_or(Error::BlindIndexBits)
@@ -100,8 +100,8 @@ pub fn is_of_session_keyset(version: KeyVersion) -> Result<bool, Error> {
     with_keyring(|keyring| keyring.is_of_session_keyset(version))
 }
 
-/// Whether a tag is of another generation than its keyset's index key has by now, and there is a key to seal the value anew
-/// with, as there is not while a dump is restored. Needs no master key.
+/// Whether a tag has another generation than its keyset's current index key, and there is an active key to reseal the
+/// value with, which there isn't while a dump is restored. Needs no master key.
 pub fn is_outdated(version: KeyVersion, tag: SearchTag) -> Result<bool, Error> {
     if carried_tag(version, tag)?.is_some() {
         return Ok(false);

@@ -13,14 +13,14 @@ const INDEX_KEY_TABLE: &CStr = c"index_key";
 const CARRIED_TABLE: &CStr = c"carried_key";
 const USAGE_TABLE: &CStr = c"data_key_usage";
 
-/// What is read of the rows of data keys and of index keys; the rows that a dump carried have the columns of both.
+/// The columns that are read of data keys and of index keys. Carried keys have both sets.
 const DATA_KEY: [&CStr; 5] = [c"version", c"keyset", c"state", c"wrapped", c"master_fingerprint"];
 const INDEX_KEY: [&CStr; 5] = [c"keyset", c"generation", c"state", c"wrapped", c"master_fingerprint"];
 
 /// The life of a data key (NIST SP 800-57 part 1, section 7; names as in Tink and Vault).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// Seals new values. One a keyset.
+    /// Seals new values. One per keyset.
     Active,
     /// Reads old values.
     DecryptOnly,
@@ -48,20 +48,20 @@ pub struct KeyRow {
     pub state: KeyState,
     pub wrapped: Vec<u8>,
     pub master_fingerprint: String,
-    /// The generation of the keyset's index key; `None` where it has none, or where nothing is left to make a tag of.
+    /// The generation of the keyset's index key; `None` if it has none, or if this key is destroyed, so that no tag can be made.
     pub index_generation: Option<u8>,
-    /// The transaction that made it so.
+    /// The transaction that set `index_generation`.
     generation_set_by: pg_sys::TransactionId,
 }
 
 impl KeyRow {
-    /// Whether a tag of a value that can be read was made with an index key that was replaced.
+    /// Whether a tag was made with an index key that has been replaced; never for a destroyed key.
     pub fn is_outdated(&self, tag: SearchTag) -> bool {
         self.index_generation.is_some_and(|last| last != tag.generation())
     }
 }
 
-/// The last index key of a keyset. Those before it are destroyed.
+/// The latest index key of a keyset. Earlier ones are destroyed.
 pub struct IndexKeyRow {
     pub generation: u8,
     pub state: KeyState,
@@ -99,10 +99,10 @@ impl KeyTable {
         self.usage_table
     }
 
-    /// Whether values have another index key by these rows than by those that were read before.
+    /// Whether these rows give values another index key than the rows that were read before.
     ///
-    /// Rows that the running transaction wrote are its own change. Whoever writes one locks it, and has read the table since others
-    /// could change it; or builds the indexes anew.
+    /// Rows that the running transaction wrote are its own change. Whoever writes a row locks it, and has read the
+    /// table since others could last change it; or rebuilds the indexes.
     pub fn order_after(&self, before: &Self) -> NewOrder {
         let mut order = NewOrder::Unchanged;
         for (version, row) in &before.rows {
@@ -111,7 +111,7 @@ impl KeyTable {
             if now.index_generation == row.index_generation || row.state == KeyState::Destroyed {
                 continue;
             }
-            // SAFETY: looks at the state of this session's transaction.
+            // SAFETY: reads the state of this session's transaction.
             if !unsafe { pg_sys::TransactionIdIsCurrentTransactionId(now.generation_set_by) } {
                 return NewOrder::Theirs;
             }
@@ -135,13 +135,13 @@ impl KeyTable {
         self.active.get(keyset).copied()
     }
 
-    /// The error where a keyset has no key of a kind, or there is no such keyset.
+    /// `error` for a keyset that has no key of that kind, or the error for an unknown keyset.
     pub fn want_of_key(&self, keyset: &str, error: fn(String) -> Error) -> Error {
         let is_known = keyset == "default" || self.rows.values().any(|row| row.keyset == keyset);
         if is_known { error(keyset.to_owned()) } else { Error::NoKeyset(keyset.to_owned()) }
     }
 
-    /// Whether the master key with this fingerprint wraps any of the keys that are left.
+    /// Whether the master key with this fingerprint wraps any key that is not destroyed.
     pub fn has_master(&self, fingerprint: &str) -> bool {
         let data_keys = self.rows.values().map(|row| (row.state, &row.master_fingerprint));
         let index_keys = self.index_keys.values().map(|row| (row.state, &row.master_fingerprint));
@@ -153,7 +153,7 @@ impl KeyTable {
         self.active.iter().map(|(keyset, version)| (keyset.as_str(), *version))
     }
 
-    /// The last index key of a keyset.
+    /// The latest index key of a keyset.
     pub fn index_key(&self, keyset: &str) -> Option<&IndexKeyRow> {
         self.index_keys.get(keyset)
     }
@@ -165,7 +165,7 @@ impl KeyTable {
             let version: i32 = row.get(0)?;
             let keyset: String = row.get(1)?;
             let state = KeyState::from_name(&row.get::<String>(2)?)?;
-            // A value that is gone keeps the tag that it has: nobody can make it another, and indexes must stay in order.
+            // A value whose key is destroyed keeps its tag: nobody can make a new one, and indexes must stay in order.
             let is_destroyed = state == KeyState::Destroyed;
             let index_key = self.index_keys.get(&keyset).filter(|_| !is_destroyed);
             let index_generation = index_key.map(|key| key.generation);
@@ -215,7 +215,7 @@ impl KeyTable {
 fn read_tables() -> Result<KeyTable, Error> {
     let key_table = own_table::key_table()
         .ok_or(Error::KeyTable { table: "data_key", detail: "The extension does not own such a table." })?;
-    // Before the scans: what changes from here on marks this reading as outdated.
+    // Before the scans, so that any later change marks these rows as outdated.
     invalidation::listen_for(key_table);
     replaced::listen();
     let mut table = KeyTable {
@@ -244,7 +244,7 @@ fn read_tables() -> Result<KeyTable, Error> {
             if row.is_null(0) { Some(()) } else { table.insert(row) }
         })?;
         table.rows.extend(known);
-        // A key seals once its own row is there.
+        // A key may seal only once its own row is there.
         table.active = active;
     }
     Ok(table)

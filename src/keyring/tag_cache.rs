@@ -1,4 +1,4 @@
-//! Search tags that were made lately. The constant of a query is compared with every row, and opened once.
+//! Recently made search tags. A query's constant is compared with every row, but opened only once.
 
 use prism_envelope::SearchTag;
 use std::hash::{DefaultHasher, Hasher};
@@ -11,7 +11,7 @@ pub const MAX_LEN: usize = 1024;
 
 type Entry = (Zeroizing<Vec<u8>>, SearchTag);
 
-/// Values and their tags, each in the one slot that its bytes choose. Wiped when dropped.
+/// Values and their tags, each in the one slot that its bytes select. Wiped when dropped.
 pub struct TagCache {
     slots: Vec<Option<Entry>>,
     /// Where the last one was found: most queries have one constant.
@@ -20,7 +20,7 @@ pub struct TagCache {
 }
 
 impl TagCache {
-    /// An empty one. `choose` gives a number that scatters the values.
+    /// An empty cache. `choose` gives a number that scatters the values.
     pub const fn new(choose: fn(&[u8]) -> u64) -> Self {
         Self { slots: Vec::new(), last: 0, choose }
     }
@@ -44,7 +44,7 @@ impl TagCache {
         })
     }
 
-    /// Remembers the tag of these bytes, unless they are many.
+    /// Remembers the tag of these bytes, unless they are longer than [`MAX_LEN`].
     pub fn put(&mut self, bytes: &[u8], tag: SearchTag) {
         if bytes.len() > MAX_LEN {
             return;
@@ -68,7 +68,7 @@ impl TagCache {
     }
 }
 
-/// Scatters envelopes: the last bytes are those of a GCM tag.
+/// Scatters envelopes by their last bytes, which are part of a GCM tag.
 pub fn scatter_envelopes(bytes: &[u8]) -> u64 {
     bytes.last_chunk().map_or(0, |last| u64::from_le_bytes(*last))
 }

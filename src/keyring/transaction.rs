@@ -6,11 +6,11 @@ use prism_envelope::NonceOwner;
 use std::cell::Cell;
 
 thread_local! {
-    /// Counts the transactions of this backend. 0: nobody tells us yet when one ends.
+    /// Counts the transactions of this backend. 0: the callback is not registered yet.
     static TRANSACTION: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whom nonces are for that are fetched now.
+/// The owner of nonces that are fetched now.
 #[inline]
 pub fn nonce_owner() -> NonceOwner {
     if TRANSACTION.get() == 0 {
@@ -22,18 +22,18 @@ pub fn nonce_owner() -> NonceOwner {
 
 #[cold]
 fn listen() {
-    // SAFETY: registered once a backend, and the callback lives as long as the library.
+    // SAFETY: registered once per backend, and the callback lives as long as the library.
     unsafe { pg_sys::RegisterXactCallback(Some(transaction_ended), std::ptr::null_mut()) }
     TRANSACTION.set(1);
 }
 
-/// Called before and after each commit, abort and PREPARE, also of a parallel worker: each may be the end. Not guarded:
-/// nothing that it calls can panic or raise an error.
+/// Called before and after each commit and PREPARE, and at each abort, also in parallel workers: any of these may be
+/// the end. Not guarded: nothing that it calls can panic or raise an error.
 unsafe extern "C-unwind" fn transaction_ended(
     _event: pg_sys::XactEvent::Type,
     _argument: *mut std::ffi::c_void,
 ) {
-    // Where the keyring should be in use, the number alone keeps the nonces from being used again.
+    // If the keyring is in use, the number alone keeps the nonces from being used again.
     TRANSACTION.set(TRANSACTION.get().wrapping_add(1).max(1));
     let _ = KEYRING.try_with(|keyring| {
         if let Ok(mut keyring) = keyring.try_borrow_mut() {

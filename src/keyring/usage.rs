@@ -1,8 +1,8 @@
 //! `prism_crypt.data_key_usage`: how many values each data key may have sealed.
 //!
-//! A row is changed in place, in its buffer, with a record in the log: outside of transactions, because what a
-//! transaction sealed was sealed also if it is rolled back. That needs no transaction id and no right to the table, and
-//! works in read-only transactions and in parallel workers. An UPDATE or `nextval()` would do neither.
+//! A row is changed in place, in its buffer, with a WAL record, and outside of transactions: what a transaction sealed
+//! stays sealed if it is rolled back. This needs no transaction id and no privilege on the table, and works in
+//! read-only transactions and in parallel workers. Neither an UPDATE nor `nextval()` would.
 
 use crate::error::Error;
 use pgrx::itemptr::item_pointer_get_both;
@@ -20,8 +20,8 @@ pub struct Change {
     pub after: u64,
 }
 
-/// A row. Both columns are of fixed width and not null, so they always lie `VERSION_AT` and `COUNT_AT` bytes behind the
-/// tuple's header, and the row ends at `ROW_LEN`.
+/// A row. Both columns have a fixed width and are not null, so they are always `VERSION_AT` and `COUNT_AT` bytes after
+/// the tuple's header, and the row ends at `ROW_LEN`.
 struct Row {
     version: i32,
     count: i64,
@@ -32,11 +32,11 @@ const VERSION_AT: usize = 0;
 const COUNT_AT: usize = 8;
 const ROW_LEN: usize = 16;
 
-/// A row that moves while it is looked for was moved by an UPDATE, which nobody should do. So this often it is looked for.
+/// How many times a row is looked for. Only an UPDATE, which nobody should run, moves one meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// Sets the count of a version to what `next` makes of it, and remembers the place of its row in `place`. `None` where
-/// there is no row to count in. `next` runs while the page is locked: it must not fail, and only reckon.
+/// Sets the count of a version to the result of `next`, and remembers the place of its row in `place`. `None` if there
+/// is no row to count in. `next` runs while the page is locked: it must only compute, and not fail.
 pub fn change(
     table: pg_sys::Oid,
     version: KeyVersion,
@@ -44,8 +44,8 @@ pub fn change(
     next: impl Fn(u64) -> u64,
 ) -> Result<Option<Change>, Error> {
     let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
-    // SAFETY: the relation stays open for as long as it is used. The lock keeps VACUUM FULL, CLUSTER and TRUNCATE out for
-    // so long. On an error PostgreSQL closes and unlocks at the end of the transaction.
+    // SAFETY: the relation stays open while it is used, and the lock keeps VACUUM FULL, CLUSTER and TRUNCATE out. After
+    // an error PostgreSQL closes and unlocks it at the end of the transaction.
     unsafe {
         let relation = pg_sys::try_table_open(table, lock);
         if relation.is_null() {
@@ -71,7 +71,7 @@ pub fn change(
 pub fn read(table: pg_sys::Oid) -> Result<BTreeMap<u32, u64>, Error> {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     let mut counts = BTreeMap::new();
-    // SAFETY: the relation stays open for as long as it is used.
+    // SAFETY: the relation stays open while it is used.
     unsafe {
         let relation = pg_sys::try_table_open(table, lock);
         if relation.is_null() {
@@ -95,7 +95,7 @@ fn count_of(row: &Row) -> u64 {
 /// # Safety
 /// `relation` is open.
 unsafe fn is_as_installed(relation: pg_sys::Relation) -> bool {
-    // SAFETY: an open relation has its row of pg_class; the rest are catalog look-ups.
+    // SAFETY: an open relation has its `pg_class` row; the rest are catalog look-ups.
     unsafe {
         let table = (*relation).rd_id;
         (*(*relation).rd_rel).relam == pg_sys::HEAP_TABLE_AM_OID
@@ -121,7 +121,7 @@ unsafe fn find(relation: pg_sys::Relation, version: KeyVersion) -> Option<Place>
     found
 }
 
-/// Shows each row of a fresh snapshot and its place, until `until` says that it is enough.
+/// Passes each row of a fresh snapshot, with its place, to `until`, which returns true to stop.
 ///
 /// # Safety
 /// `relation` is open and as installed.
@@ -143,7 +143,7 @@ unsafe fn scan(relation: pg_sys::Relation, mut until: impl FnMut(Row, Place) -> 
 /// # Safety
 /// `tuple` is a row of the table, whose columns are as installed.
 unsafe fn row(tuple: pg_sys::HeapTuple) -> Option<Row> {
-    // SAFETY: the tuple is as long as its length says, and has both columns if it has no nulls and this length.
+    // SAFETY: the tuple is as long as `t_len` says, and has both columns if it has no nulls and is long enough.
     unsafe {
         let header = (*tuple).t_data;
         let data = usize::from((*header).t_hoff);
@@ -162,7 +162,7 @@ unsafe fn row(tuple: pg_sys::HeapTuple) -> Option<Row> {
 /// Changes the count at a place, if the current row of the version is there.
 ///
 /// # Safety
-/// `relation` is open, as installed, and locked against what moves all of its rows.
+/// `relation` is open, as installed, and locked against commands that move all of its rows.
 unsafe fn change_at(
     relation: pg_sys::Relation,
     place: Place,
@@ -170,7 +170,7 @@ unsafe fn change_at(
     next: impl Fn(u64) -> u64,
 ) -> Option<Change> {
     let (block, offset) = item_pointer_get_both(place);
-    // SAFETY: the block exists. Its buffer is pinned, and locked exclusively from the first look to the last change, so
+    // SAFETY: the block exists. Its buffer is pinned, and locked exclusively from the first read to the last write, so
     // nobody else changes the page or sets hint bits meanwhile. Memory is allocated before that.
     unsafe {
         if block >= pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM) {
@@ -191,7 +191,7 @@ unsafe fn change_at(
                 image.add(at + COUNT_AT).cast::<i64>().write_unaligned(change.after.cast_signed());
                 let lsn = pg_sys::GenericXLogFinish(record);
                 pg_sys::UnlockReleaseBuffer(buffer);
-                // A transaction without an id, or one that aborts, does not flush the log. 0: the relation is not logged.
+                // A transaction without an id, or one that aborts, doesn't flush WAL. 0: the relation is not logged.
                 if lsn != 0 {
                     pg_sys::XLogSetAsyncXactLSN(lsn);
                 }
@@ -205,8 +205,8 @@ unsafe fn change_at(
     }
 }
 
-/// The row at a line pointer, and where in the page its columns begin (bytes); `None` if it is not the current one of its
-/// version: the place may be free by now, be another row's, or an older state of this one.
+/// The row at a line pointer, and where in the page its columns begin (bytes). `None` if no current row is there: the
+/// place may be free by now, or hold an older state of a row.
 ///
 /// # Safety
 /// `buffer` is a page of the relation, and locked exclusively.
@@ -215,7 +215,7 @@ unsafe fn current_row(
     buffer: pg_sys::Buffer,
     offset: pg_sys::OffsetNumber,
 ) -> Option<(Row, usize)> {
-    // SAFETY: the offset is compared with the page's last one, and only a normal line pointer has a tuple.
+    // SAFETY: the offset is checked against the page's last one, and a normal line pointer has a tuple.
     unsafe {
         let page = pg_sys::BufferGetPage(buffer);
         if offset == 0 || offset > pg_sys::PageGetMaxOffsetNumber(page) {

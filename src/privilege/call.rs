@@ -1,5 +1,5 @@
-//! EXECUTE, asked again where a function runs. PostgreSQL asks when it makes an expression ready to be computed, and may compute
-//! it for others afterwards: PL/pgSQL keeps casts and simple expressions for all of a transaction, whoever runs them.
+//! Checks EXECUTE again when a function runs. PostgreSQL checks it when it initializes an expression, and may evaluate
+//! that for other roles later: PL/pgSQL keeps casts and simple expressions for a whole transaction, whoever runs them.
 
 use super::lookup::may_execute;
 use super::{CATALOGS, function_oid, listen};
@@ -15,18 +15,18 @@ use std::ffi::CStr;
 struct Permitted {
     function: pg_sys::Oid,
     role: pg_sys::Oid,
-    /// Of the catalogs, when it was looked up.
+    /// [`CATALOGS`] when it was looked up.
     as_of: u32,
 }
 
-/// Functions that stand next to each other in the catalogs, and are called by turns, must not displace each other.
+/// Functions with neighbouring oids, called by turns, must not displace each other.
 const PLACES: usize = 16;
 
 thread_local! {
     static KNOWN: [Cell<Option<Permitted>>; PLACES] = const { [const { Cell::new(None) }; PLACES] };
 }
 
-/// Raises an error unless the current role has the EXECUTE privilege on the function that is running.
+/// Fails unless the current role has the EXECUTE privilege on the running function.
 ///
 /// `fcinfo` is the running call.
 #[inline]
@@ -58,7 +58,7 @@ fn require_otherwise(mut call: Permitted) -> Result<(), Error> {
 }
 
 fn name_of(function: pg_sys::Oid) -> String {
-    // SAFETY: a catalog look-up; null, or a terminated string that is copied.
+    // SAFETY: a catalog look-up; the result is null, or a terminated string that is copied.
     unsafe {
         let name = pg_sys::get_func_name(function);
         if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }

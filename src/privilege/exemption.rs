@@ -1,26 +1,26 @@
-//! Where values are compared in indexes by a role that may not search, and nobody learns the answer.
+//! Cases where a role without the right to search compares values in indexes, and nobody learns the result.
 
 use crate::interrupts;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
 unsafe extern "C-unwind" {
-    // pgrx's own binding sets up an error boundary, and this is asked for each comparison.
+    // pgrx's own binding sets up an error boundary, and this is called for each comparison.
     fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
 }
 
 thread_local! {
-    /// The subtransaction that builds an index for us. Numbers of them are given once in a transaction, so one that an error
-    /// left behind is never met again in it; and a build never outlives its call.
+    /// The subtransaction that builds an index for us. A transaction gives each number once, so it never meets a number
+    /// again that an error left behind; and a build never outlives its call.
     static BUILDING: Cell<Option<pg_sys::SubTransactionId>> = const { Cell::new(None) };
 }
 
-/// For as long as it lives, the right to search is not asked for: an index on plain columns is being built for one of our own
-/// functions, which runs for somebody who may change keys. Nothing else than comparisons runs in it.
+/// While this lives, the right to search is not checked: an index on plain columns is being built for one of our own
+/// functions, on behalf of somebody who may change keys. Only comparisons run in it.
 pub struct Exemption(());
 
 impl Exemption {
-    /// Begins here.
+    /// Begins the exemption.
     pub fn begin() -> Self {
         // SAFETY: reads a variable of this session.
         BUILDING.set(Some(unsafe { GetCurrentSubTransactionId() }));
@@ -43,10 +43,10 @@ pub fn holds() -> bool {
     interrupts::are_held_off() && is_vacuum() || is_build()
 }
 
-/// Whether VACUUM looks for a page in an index, in the name of the table's owner. Nobody learns what it finds, and it must not
-/// fail for want of a right. To be asked while interrupts are held off: then no function of the owner runs.
+/// Whether VACUUM is looking for a page in an index, as the table's owner. Nobody learns what it finds, and it must not
+/// fail for lack of a right. Call this while interrupts are held off: then no function of the owner runs.
 fn is_vacuum() -> bool {
-    // SAFETY: what this process is doing is null or shown in its own entry, unless track_activities is off.
+    // SAFETY: `MyBEEntry` is null or this process's own entry. It has no command if track_activities is off.
     unsafe {
         let entry = pg_sys::MyBEEntry;
         let vacuum = pg_sys::ProgressCommandType::PROGRESS_COMMAND_VACUUM;

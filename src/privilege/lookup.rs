@@ -1,10 +1,10 @@
-//! The functions that rights are the EXECUTE privileges of, and who has it: catalog look-ups.
+//! Catalog look-ups: the function behind each right, and who may execute it.
 
 use super::Right;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
-/// The function whose EXECUTE privilege is the right; an invalid oid where there is none.
+/// The function whose EXECUTE privilege is the right; an invalid oid if there is none.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -31,7 +31,7 @@ pub unsafe fn function_of(right: Right) -> pg_sys::Oid {
     }
 }
 
-/// The schema of administration; an invalid oid where there is none.
+/// The schema of the administrative functions; an invalid oid if there is none.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -49,14 +49,14 @@ pub unsafe fn find_blind_index(schema: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { find_function(schema, c"blind_index", &[pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID]) }
 }
 
-/// The schema that the extension was created in; an invalid oid where there is none.
+/// The schema that the extension was created in; an invalid oid if there is none.
 ///
 /// # Safety
 /// Inside a transaction.
 pub unsafe fn extension_schema() -> pg_sys::Oid {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     let mut schema = pg_sys::InvalidOid;
-    // SAFETY: the usual scan of a catalog, here of a very small one; each row is used before the next is fetched.
+    // SAFETY: the usual scan of a catalog, a very small one; each row is used before the next is fetched.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"prism_crypt".as_ptr(), true);
         let catalog = pg_sys::table_open(pg_sys::ExtensionRelationId, lock);
@@ -79,7 +79,7 @@ pub unsafe fn extension_schema() -> pg_sys::Oid {
     schema
 }
 
-/// The function of this name in the schema of an output function, for the type that it puts out and a context.
+/// The function of this name beside an output function: in its schema, for its type and a context.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -95,12 +95,12 @@ unsafe fn beside(output_function: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Not `LookupFuncName`, which asks whether the role may use the schema: only the function counts here.
+/// Not `LookupFuncName`, which checks USAGE on the schema: only the function counts here.
 ///
 /// # Safety
 /// Inside a transaction.
 pub unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::Oid]) -> pg_sys::Oid {
-    // SAFETY: the keys are of the types that this cache has: name, oidvector, oid.
+    // SAFETY: the keys have the types of this cache: name, oidvector, oid.
     unsafe {
         let types = pg_sys::buildoidvector(types.as_ptr(), types.len() as i32);
         let found = pg_sys::GetSysCacheOid(
@@ -119,7 +119,7 @@ pub unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::O
 /// # Safety
 /// Inside a transaction.
 unsafe fn find_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: the keys are of the types that this cache has: name, oid.
+    // SAFETY: the keys have the types of this cache: name, oid.
     unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
@@ -132,7 +132,7 @@ unsafe fn find_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
     }
 }
 
-/// Whether a role has the EXECUTE privilege on a function; on none that does not exist.
+/// Whether a role has the EXECUTE privilege on a function; false if the function does not exist.
 ///
 /// # Safety
 /// Inside a transaction.

@@ -1,12 +1,12 @@
-//! Who may see what, where there is no function call that PostgreSQL would check: in the output and input functions, in
-//! comparisons for indexes, and where PostgreSQL keeps an expression for others.
+//! Who may see what, where PostgreSQL checks no function call: in the input and output functions, in comparisons for
+//! indexes, and where PostgreSQL keeps an expression for other roles.
 //!
-//! A right is the EXECUTE privilege on one function. [`may`] asks for one of them: `lookup` finds the function and asks the
-//! catalogs, and the answer is kept for as long as they don't change. `call` asks for the function that is running. [`require_search`]
-//! also knows who made the change that a foreign key is checked for, and the cases in which nobody learns the answer
-//! (`exemption`). While interrupts are held off nothing can be looked up, so [`prepare_search`] does it beforehand. `role_plans` has
-//! PostgreSQL ask anew for functions that don't ask themselves. Here is also told which process runs: one that applies changes
-//! ([`is_logical_worker`]), or one that sends them ([`is_walsender`]).
+//! A right is the EXECUTE privilege on one function. [`may`] checks one: `lookup` finds the function and asks the
+//! catalogs, and the answer is kept until they change. `call` checks the running function. [`require_search`] also
+//! considers who made the change that a foreign key is checked for, and the cases in which nobody learns the result
+//! (`exemption`). While interrupts are held off nothing can be looked up, so [`prepare_search`] does it beforehand.
+//! `role_plans` makes PostgreSQL check again for functions that don't check themselves. This module also tells whether
+//! the process applies changes ([`is_logical_worker`]) or sends them ([`is_walsender`]).
 
 mod call;
 mod exemption;
@@ -25,16 +25,16 @@ pub use call::require_execute;
 pub use exemption::Exemption;
 pub use lookup::find_function;
 
-/// A right that is asked for inside of a function.
+/// A right that is checked inside a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// EXECUTE on the `encrypt_field` that stands in the schema of this function.
+    /// EXECUTE on `encrypt_field` in the schema of this function.
     Encrypt(pg_sys::Oid),
-    /// EXECUTE on the `decrypt_field` that stands in the schema of this output function and takes its type.
+    /// EXECUTE on `decrypt_field`, in the schema of this output function and for its type.
     Decrypt(pg_sys::Oid),
     /// EXECUTE on `mask_field`, likewise.
     Mask(pg_sys::Oid),
-    /// EXECUTE on the `blind_index` that stands in the schema of this function.
+    /// EXECUTE on `blind_index` in the schema of this function.
     Search(pg_sys::Oid),
     /// EXECUTE on `prism_crypt.load_envelope(text)`.
     Load,
@@ -47,7 +47,7 @@ pub enum Right {
 const KINDS: usize = 7;
 
 impl Right {
-    /// Rights of the same kind are of the same function: the extension has but one schema.
+    /// Rights of the same kind are for the same function, because the extension has only one schema.
     #[inline]
     fn kind(self) -> usize {
         match self {
@@ -67,7 +67,7 @@ impl Right {
 struct Answer {
     role: pg_sys::Oid,
     is_granted: bool,
-    /// Of the catalogs, when the look-up began.
+    /// [`CATALOGS`] when the look-up began.
     as_of: u32,
 }
 
@@ -78,7 +78,7 @@ impl Answer {
     }
 }
 
-/// As many roles as one session may have asked for before the earlier answers are forgotten.
+/// How many answers a session keeps before it forgets the earlier ones.
 const MAX_ANSWERS: usize = 256;
 
 thread_local! {
@@ -86,8 +86,8 @@ thread_local! {
     static LAST: [Cell<Option<Answer>>; KINDS] = const { [const { Cell::new(None) }; KINDS] };
     /// By kind of right and role.
     static ALL: RefCell<BTreeMap<(usize, u32), Answer>> = const { RefCell::new(BTreeMap::new()) };
-    /// Grows whenever a function, a role or a membership may have changed. A look-up may itself hear of a change, and then its
-    /// answer is one of before.
+    /// Grows whenever a function, a role, a membership or a database may have changed. A look-up may itself notice a
+    /// change; then its answer is outdated.
     static CATALOGS: Cell<u32> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
@@ -104,8 +104,8 @@ pub fn may_role(right: Right, role: pg_sys::Oid) -> bool {
     known_of(right, role).unwrap_or(false)
 }
 
-/// `None` where that is not known, and nothing can be looked up because interrupts are held off. Then the last answer will
-/// do, even if it is one of before.
+/// Whether a role has a right; `None` if that is not known, and can't be looked up because interrupts are held off. In
+/// that state even an outdated answer is used.
 #[inline]
 fn known_of(right: Right, role: pg_sys::Oid) -> Option<bool> {
     match LAST.with(|last| last[right.kind()].get()) {
@@ -141,7 +141,7 @@ fn known_of_otherwise(right: Right, role: pg_sys::Oid) -> Option<bool> {
     Some(answer.is_granted)
 }
 
-/// Whether the current role was found to have the right to search, by itself and not to check a foreign key. Looks nothing
+/// Whether the current role is known to have the right to search, and is not just checking a foreign key. Looks nothing
 /// up.
 #[inline]
 pub fn is_known_to_search() -> bool {
@@ -163,7 +163,7 @@ pub fn is_search_prepared() -> bool {
     is_search_known_of(role).is_some() && role == outer_role()
 }
 
-/// Looks up what [`require_search`] may ask while nothing can be looked up.
+/// Looks up what [`require_search`] may need while nothing can be looked up.
 pub fn prepare_search() {
     if is_search_prepared() || interrupts::are_held_off() {
         return;
@@ -174,11 +174,11 @@ pub fn prepare_search() {
     known_of(right, Identity::current().role);
 }
 
-/// Raises an error unless the current role may search: have values opened to be compared, and search tags made. PostgreSQL
-/// asks for EXECUTE where a statement names a function or operator, but not where `=` is called for an index, an array or a
-/// row. A foreign key is checked in the name of the table's owner: then whoever made the change must have the right too.
+/// Fails unless the current role may search, that is, have values opened for comparison and search tags made.
+/// PostgreSQL checks EXECUTE where a statement names a function or operator, but not where `=` is called for an index,
+/// an array or a row. A foreign key is checked as the table's owner: then whoever made the change must have the right too.
 ///
-/// `fcinfo` is the running call, of a function of this extension.
+/// `fcinfo` is the running call of a function of this extension.
 #[inline]
 pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let right = Right::Search(function_oid(fcinfo));
@@ -189,10 +189,10 @@ pub fn require_search(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     }
 }
 
-/// Raises an error unless the current role may encrypt. Whoever may search may, too: what values are compared with is encrypted.
-/// A foreign key writes in the name of the table's owner: then whoever made the change must have the right too.
+/// Fails unless the current role may encrypt. Whoever may search may encrypt too, because what values are compared with
+/// is encrypted. A foreign key writes as the table's owner: then whoever made the change must have the right too.
 ///
-/// `fcinfo` is the running call, of a function of this extension.
+/// `fcinfo` is the running call of a function of this extension.
 #[inline]
 pub fn require_encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let function = function_oid(fcinfo);
@@ -228,7 +228,7 @@ pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
 
 /// Whether this process applies changes that another server replicates.
 pub fn is_logical_worker() -> bool {
-    // SAFETY: tells what kind of process this is.
+    // SAFETY: only reads what kind of process this is.
     unsafe { pg_sys::IsLogicalWorker() }
 }
 
@@ -238,13 +238,13 @@ fn _is_logical_worker() -> bool {
     is_logical_worker()
 }
 
-/// Whether this process sends the log to another server.
+/// Whether this process sends WAL to another server.
 pub fn is_walsender() -> bool {
     // SAFETY: a global that is set when the process starts.
     unsafe { pg_sys::am_walsender }
 }
 
-/// Outdates the answers when a function, a role, a membership or the owner of a database changes.
+/// Makes the answers outdated when a function, a role, a membership or the owner of a database changes.
 fn listen() {
     if LISTENING.replace(true) {
         return;
@@ -252,7 +252,7 @@ fn listen() {
     use pg_sys::SysCacheIdentifier::{AUTHMEMMEMROLE, AUTHOID, DATABASEOID, PROCOID};
     // The owner of the database is a member of pg_database_owner.
     for cache in [PROCOID, AUTHOID, AUTHMEMMEMROLE, DATABASEOID] {
-        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        // SAFETY: registered once per backend, and the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget), pg_sys::Datum::null()) }
     }
 }

@@ -9,11 +9,11 @@ use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// In bytes: the longest array of sealed texts that is made for a plan, of about a million elements. A longer one is left to the
-/// comparison, which hashes texts as they are.
+/// In bytes: the longest array of sealed texts that is made for a plan, about a million elements. Longer arrays are left to
+/// the comparison, which hashes texts as they are.
 const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
 
-/// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, where the array is known.
+/// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, if the array is known.
 ///
 /// # Safety
 /// The parameters are null or what PostgreSQL plans with.
@@ -32,8 +32,8 @@ pub unsafe fn seal_array(
         if array_type == pg_sys::InvalidOid {
             return Ok(());
         }
-        // An array that was computed may be large, and is not needed any more. After an error, which may jump over this while a
-        // text is sealed, its memory goes with that around it.
+        // A computed array may be large and is not needed afterwards. If an error jumps over this while a text is sealed, the
+        // memory is freed with its parent context.
         let mut memory = PgMemoryContexts::new("prism_crypt array");
         let array = memory.switch_to(|_| known(nth(comparison.args, 1), pg_sys::TEXTARRAYOID, params));
         let Some(array) = array else { return Ok(()) };
@@ -45,10 +45,10 @@ pub unsafe fn seal_array(
     Ok(())
 }
 
-/// Replaces an argument by its sealed constant, and the operator by that between encrypted values.
+/// Replaces an argument with its sealed constant, and the operator with the one between encrypted values.
 ///
 /// # Safety
-/// The comparison has two arguments; the value is of the type.
+/// The comparison has two arguments; `value` is of type `type_oid`.
 unsafe fn replace(
     comparison: &mut pg_sys::ScalarArrayOpExpr,
     place: i32,
@@ -65,7 +65,7 @@ unsafe fn replace(
     }
 }
 
-/// Turns `text = ANY (encrypted_text[])` into `encrypted_text = ANY (encrypted_text[])`, where the text is known.
+/// Turns `text = ANY (encrypted_text[])` into `encrypted_text = ANY (encrypted_text[])`, if the text is known.
 ///
 /// # Safety
 /// As [`seal_array`].

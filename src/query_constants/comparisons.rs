@@ -1,6 +1,6 @@
 //! Before a statement is planned: seals the texts in `value = ANY (array)`, `value IS DISTINCT FROM text` and
-//! `NULLIF(value, text)`, where the text is a constant or a parameter that the plan is made for. The operators themselves
-//! see to `=` and `<>` (`eq_support`), but about these PostgreSQL asks no function.
+//! `NULLIF(value, text)`, if the text is a constant or a parameter whose value the plan is made for. Support functions handle
+//! `=` and `<>` (`eq_support`); PostgreSQL calls none for these.
 
 use super::arrays::seal_array;
 use super::evaluation::known;
@@ -10,11 +10,11 @@ use crate::nodes::{check_stack_depth, expression_tree_walker, nth, query_tree_wa
 use pgrx::prelude::*;
 use std::ffi::c_void;
 
-/// Seals the constants of a query that is about to be planned. Not guarded, and without anything to drop: errors pass through as
+/// Seals the constants of a query that is about to be planned. Not guarded, and holds nothing to drop: errors pass through as
 /// PostgreSQL raised them.
 ///
 /// # Safety
-/// PostgreSQL's own query, which a planner may change, and the parameters that it is planned with, or null.
+/// `query` is PostgreSQL's own, which a planner may change. `params` are what it is planned with, or null.
 pub unsafe fn seal_in(query: *mut pg_sys::Query, params: pg_sys::ParamListInfo) {
     // SAFETY: as promised by the caller.
     unsafe { walk(query.cast(), params.cast()) };
@@ -43,7 +43,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, params: *mut c_void) -
 
 #[pg_guard]
 unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
-    // SAFETY: PostgreSQL passes one of the nodes that `walk` lets through.
+    // SAFETY: `walk` passes only these kinds of nodes, and the tag says which one it is.
     let sealed = unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),
@@ -55,7 +55,7 @@ unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamL
     }
 }
 
-/// Seals the text that a value is compared with. `NULLIF` gives its left side, which so must stay what it is.
+/// Seals the text that a value is compared with. `NULLIF` returns its left side, so that must stay as it is.
 ///
 /// # Safety
 /// The parameters are null or what PostgreSQL plans with.

@@ -1,5 +1,5 @@
-//! Planner support of `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened once, and
-//! EXPLAIN, also that of auto_explain, shows ciphertext.
+//! Planner support for `=` and `<>`: a constant text is sealed when the statement is planned. So it is opened only once, and
+//! EXPLAIN, including that of auto_explain, shows ciphertext.
 
 use super::with_text::{constant, may_seal, operator_of, seal_unsearchable};
 use crate::datatype::type_lookup;
@@ -22,10 +22,10 @@ fn encrypted_text_ne_support(request: Internal) -> SqlResult<Node> {
     Ok(simplify(request, c"<>")?)
 }
 
-/// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values, and `value =
-/// text::encrypted_text`, which would encrypt the text for each row, to the operator with text.
+/// Rewrites `value = 'constant'::text` to the operator of this name between two encrypted values, and
+/// `value = text::encrypted_text`, which would encrypt the text for each row, to the operator with text.
 fn simplify(request: Internal, operator: &CStr) -> Result<Node, Error> {
-    // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls.
+    // SAFETY: PostgreSQL passes a support request, which holds the call if it asks to simplify one.
     unsafe {
         let Some(call) = call_to_simplify(&request, 2)? else { return Ok(Node::NONE) };
         let mut sides = [Side::of(call, 0), Side::of(call, 1)];
@@ -37,7 +37,7 @@ fn simplify(request: Internal, operator: &CStr) -> Result<Node, Error> {
         for side in &mut sides {
             side.look_through_cast();
         }
-        // Two texts are not compared as texts.
+        // Two casts from text never become a comparison of texts.
         let Some(place) = sides.iter().rposition(|side| side.type_oid == pg_sys::TEXTOID) else {
             return Ok(Node::NONE);
         };
@@ -71,8 +71,8 @@ fn simplify(request: Internal, operator: &CStr) -> Result<Node, Error> {
     }
 }
 
-/// The call that PostgreSQL asks about, if it asks for another expression in its place, and the call is of a function of this
-/// extension with so many arguments: a support function may be lent to any other.
+/// The call to simplify, if the request asks for that, and the call is of a function of this extension with this many
+/// arguments: any other function may be declared with our support function.
 ///
 /// # Safety
 /// The request is what PostgreSQL passed to a support function.
@@ -80,7 +80,7 @@ pub unsafe fn call_to_simplify(
     request: &Internal,
     arguments: i32,
 ) -> Result<Option<&pg_sys::FuncExpr>, Error> {
-    // SAFETY: as promised by the caller: a node that says what is asked for, and in this case what is called.
+    // SAFETY: as promised by the caller: a support request, which holds the call if it asks to simplify one.
     unsafe {
         let Some(call) = simplify_request(request)?.and_then(|request| request.fcall.as_ref()) else {
             return Ok(None);
@@ -110,7 +110,7 @@ impl Side {
         }
     }
 
-    /// Takes the text instead of its cast to the type.
+    /// Replaces a cast from text with the text itself.
     ///
     /// # Safety
     /// Inside a transaction.
@@ -121,7 +121,7 @@ impl Side {
                 return;
             }
             let cast = &*self.node.cast::<pg_sys::FuncExpr>();
-            // Any function that gives the type may stand here, also one without arguments.
+            // This may be any function that returns the type, even one without arguments.
             let text = nth(cast.args, 0);
             if text.is_null()
                 || !type_lookup::is_of_extension(pg_sys::ProcedureRelationId, cast.funcid)
@@ -142,7 +142,7 @@ impl Side {
 /// An expression of type `varchar` as `text`.
 ///
 /// # Safety
-/// Such an expression.
+/// `expression` is of type `varchar`.
 unsafe fn as_text(expression: *mut pg_sys::Node) -> *mut pg_sys::Node {
     let form = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
     // SAFETY: as promised by the caller. A constant becomes a constant.
@@ -152,7 +152,7 @@ unsafe fn as_text(expression: *mut pg_sys::Node) -> *mut pg_sys::Node {
     }
 }
 
-/// The text of a constant of that type; `None` for anything else.
+/// The text of a non-null constant; `None` for anything else.
 ///
 /// # Safety
 /// `node` is null or a node.

@@ -1,12 +1,12 @@
-//! The value that an expression will have, computed before its statement is planned, as far as that can be done without running
-//! anybody's code.
+//! Computes the value of an expression before its statement is planned, as far as that is possible without running
+//! user-defined code.
 
 use super::subtransaction::attempt;
 use crate::nodes::{length, nth};
 use pgrx::pg_sys;
 
-/// The value of an expression of this type, if it can be computed before the statement runs, and is not null. PostgreSQL may
-/// yet find that it need not be computed, so it raises no error that the statement might not.
+/// The value of an expression of this type, if it can be computed before the statement runs and is not null. The statement may
+/// never compute it, so this raises no error that the statement might not raise.
 ///
 /// # Safety
 /// The parameters are null or what PostgreSQL plans with.
@@ -31,7 +31,7 @@ pub unsafe fn known(
     }
 }
 
-/// The planner's own computation of constants, which looks at nothing else of the planner's state.
+/// The planner's own constant folding, which uses nothing else of the planner's state.
 ///
 /// # Safety
 /// As [`known`].
@@ -50,14 +50,14 @@ unsafe fn compute(expression: *mut pg_sys::Node, params: pg_sys::ParamListInfo) 
     unsafe { pg_sys::eval_const_expressions(&mut root, expression) }
 }
 
-/// What it takes to compute an expression; the most of its parts counts.
+/// What computing an expression takes: the maximum over its parts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Means {
     /// Constants and parameters, which raise no errors.
     Values,
-    /// PostgreSQL's functions of them as well, which may.
+    /// PostgreSQL's own functions as well, which may raise errors.
     Functions,
-    /// It can't be, or by functions of others, which may do anything.
+    /// It can't be computed, or only by user-defined functions, which may do anything.
     None,
 }
 
@@ -73,7 +73,7 @@ unsafe fn means(expression: *mut pg_sys::Node) -> Means {
         match (*expression).type_ {
             pg_sys::NodeTag::T_Const | pg_sys::NodeTag::T_Param => Means::Values,
             pg_sys::NodeTag::T_RelabelType => means((*expression.cast::<pg_sys::RelabelType>()).arg.cast()),
-            // From varchar[] to text[]: nothing is computed for an element.
+            // From varchar[] to text[]: elements are only relabelled.
             pg_sys::NodeTag::T_ArrayCoerceExpr => {
                 let cast = &*expression.cast::<pg_sys::ArrayCoerceExpr>();
                 let is_relabelled = pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_RelabelType);
@@ -81,7 +81,7 @@ unsafe fn means(expression: *mut pg_sys::Node) -> Means {
             }
             pg_sys::NodeTag::T_ArrayExpr => {
                 let array = &*expression.cast::<pg_sys::ArrayExpr>();
-                // Arrays that are put together must have the same dimensions.
+                // Combining arrays fails if their dimensions differ.
                 let own = if array.multidims { Means::Functions } else { Means::Values };
                 means_of_all(array.elements).max(own)
             }

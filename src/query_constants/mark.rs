@@ -1,6 +1,7 @@
-//! Marks what holds sealed literals: a literal is sealed when its statement is analysed, and plans are made from the statement
-//! again and again. Each is wrapped into a call of `prism_crypt._sealed_constant()`, which gives what it is given. The planner
-//! takes the call away; what PostgreSQL keeps is that the statement depends on the function. See `plan_cache::forget_constants`.
+//! Marks what holds sealed literals. A literal is sealed when its statement is analysed, and plans are made from that
+//! statement again and again. Each literal is wrapped in a call of `prism_crypt._sealed_constant()`, which returns its
+//! argument. The planner removes the call, but PostgreSQL remembers that the statement depends on the function. See
+//! `plan_cache::forget_constants`.
 
 use super::eq_support::call_to_simplify;
 use super::view_definition;
@@ -14,17 +15,17 @@ use pgrx::prelude::*;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::null_mut;
 
-/// `prism_crypt._sealed_constant(anyelement) → anyelement`: what it is given.
+/// `prism_crypt._sealed_constant(anyelement) → anyelement`: returns its argument.
 #[pg_extern(sql = false)]
 fn sealed_constant(value: pgrx::AnyElement) -> pgrx::AnyElement {
     value
 }
 
-/// `prism_crypt._sealed_constant_support(internal) → internal`: planner support: the argument instead of the call. PostgreSQL
-/// would compute the call of an immutable function as well, but ask whether the role may execute it.
+/// `prism_crypt._sealed_constant_support(internal) → internal`: planner support: replaces the call with its argument.
+/// PostgreSQL would also fold a call of an immutable function, but it would check whether the role may execute it.
 #[pg_extern(sql = false)]
 fn sealed_constant_support(request: Internal) -> SqlResult<Node> {
-    // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with one argument.
+    // SAFETY: PostgreSQL passes a support request; a call to simplify has one argument.
     unsafe {
         Ok(match call_to_simplify(&request, 1)? {
             Some(call) => Node::of(pg_sys::list_nth(call.args, 0).cast()),
@@ -33,7 +34,7 @@ fn sealed_constant_support(request: Internal) -> SqlResult<Node> {
     }
 }
 
-/// A plan holds constants that were sealed while it was made.
+/// Marks a plan that holds constants sealed while it was made.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn mark_plan(plan: *mut pg_sys::PlannedStmt) {
     let mark = hash_of(function());
@@ -49,16 +50,16 @@ pub unsafe extern "C-unwind" fn mark_plan(plan: *mut pg_sys::PlannedStmt) {
     }
 }
 
-/// The function that marks, if the installed version of the extension has it. Inside a transaction.
+/// The marking function, if the installed version of the extension has it. Inside a transaction.
 fn function() -> pg_sys::Oid {
-    // SAFETY: catalog look-ups. Nobody else makes functions in this schema.
+    // SAFETY: catalog look-ups. Nobody else creates functions in this schema.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true);
         find_function(schema, c"_sealed_constant", &[pg_sys::ANYELEMENTOID])
     }
 }
 
-/// What PostgreSQL knows a function by in what depends on it.
+/// The hash that identifies a function in what depends on it.
 fn hash_of(function: pg_sys::Oid) -> Option<u32> {
     let cache = pg_sys::SysCacheIdentifier::PROCOID as c_int;
     let none = pg_sys::Datum::null();
@@ -71,7 +72,7 @@ fn hash_of(function: pg_sys::Oid) -> Option<u32> {
 type Mutator = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
 
 unsafe extern "C-unwind" {
-    // pgrx has them for some versions only, and with an error boundary at each node.
+    // pgrx binds these for some versions only, and with an error boundary at each node.
     #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "expression_tree_mutator_impl")]
     fn expression_tree_mutator(
         node: *mut pg_sys::Node,
@@ -88,10 +89,10 @@ unsafe extern "C-unwind" {
 }
 
 /// Marks the sealed literals of a statement that was just analysed, if it may have any; `text` is its source. Not guarded, and
-/// without anything to drop, as all of the walk: errors pass through as PostgreSQL raised them.
+/// holds nothing to drop, like the whole walk: errors pass through as PostgreSQL raised them.
 ///
 /// # Safety
-/// What PostgreSQL passed to the hook, which may change the query.
+/// The arguments are what PostgreSQL passed to the hook, which may change the query.
 pub unsafe fn mark_literals(query: *mut pg_sys::Query, text: *const c_char) {
     if !plan_cache::may_have_sealed_literals() || view_definition::is_running(text) {
         return;
@@ -104,10 +105,10 @@ pub unsafe fn mark_literals(query: *mut pg_sys::Query, text: *const c_char) {
     }
 }
 
-/// Marks the literals of a query, or of that in a utility statement.
+/// Marks the literals of a query, or of the one in a utility statement.
 ///
 /// # Safety
-/// A query that was just analysed.
+/// `query` was just analysed.
 unsafe fn mark_query(query: *mut pg_sys::Query) {
     // SAFETY: the nodes' tags say what they are.
     unsafe {
@@ -139,7 +140,7 @@ unsafe fn mark_query(query: *mut pg_sys::Query) {
     }
 }
 
-/// Whether there is a constant that may hold a sealed value. That of any user's type may: a composite, a range, an array.
+/// Whether there is a constant that may hold a sealed value. Any of a user-defined type may: a composite, a range, an array.
 unsafe extern "C-unwind" fn holds_literal(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: the node's tag says what it is.
     unsafe {
@@ -158,13 +159,13 @@ unsafe extern "C-unwind" fn holds_literal(node: *mut pg_sys::Node, context: *mut
 }
 
 fn is_marked(constant: &pg_sys::Const) -> bool {
-    // A call would lose the modifier. Those of literals of such types are applied by a cast.
+    // A call would lose the type modifier. Literals of types with one get it from a cast.
     constant.consttype.to_u32() >= pg_sys::FirstNormalObjectId
         && !constant.constisnull
         && constant.consttypmod == -1
 }
 
-/// A copy with every such constant wrapped into a call of the function that `context` is the oid of.
+/// A copy with every such constant wrapped in a call of the function whose oid is `context`.
 unsafe extern "C-unwind" fn wrap(node: *mut pg_sys::Node, context: *mut c_void) -> *mut pg_sys::Node {
     // SAFETY: the node's tag says what it is.
     unsafe {
@@ -182,7 +183,7 @@ unsafe extern "C-unwind" fn wrap(node: *mut pg_sys::Node, context: *mut c_void) 
     }
 }
 
-/// Looks the function up, and has plans that depend on it remembered. The oid is the result's address: 0 where there is none.
+/// Looks up the function, and records that plans depend on it. Returns its oid as an address: 0 if there is none.
 #[pg_guard]
 extern "C-unwind" fn found_mark() -> *mut c_void {
     let function = function();
@@ -196,7 +197,7 @@ unsafe extern "C-unwind" fn marked(constant: *mut pg_sys::Const, context: *mut c
     if function == 0 {
         return constant.cast();
     }
-    // SAFETY: the constant is one of the query, and the call has its type and collation.
+    // SAFETY: the constant belongs to the query, and the call has its type and collation.
     unsafe {
         let (result, collation) = ((*constant).consttype, (*constant).constcollid);
         let argument = pg_sys::ListCell { ptr_value: constant.cast() };

@@ -1,4 +1,4 @@
-//! Tells when a view is being defined: its query is analysed like any other one, but stored.
+//! Tells whether a view is being defined: its query is analysed like any other, but stored.
 
 use crate::plan_cache;
 use pgrx::pg_sys;
@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::ffi::c_char;
 use std::ptr::null;
 
-/// The text of a `CREATE VIEW` that is running, and the subtransaction that runs it. An error leaves it behind, and ends that
-/// subtransaction: the numbers of them are given once in a transaction.
+/// The text of a running `CREATE VIEW`, and the subtransaction that runs it. An error leaves this behind but ends that
+/// subtransaction, and subtransaction ids are not reused within a transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Definition {
     text: *const c_char,
@@ -33,28 +33,27 @@ pub fn init() {
     LOADED_AT.set(plan_cache::statement_start());
 }
 
-/// A utility statement with this text begins. Gives what [`end`] is to be given when it has been run.
+/// A utility statement with this text begins. Pass the result to [`end`] after it has run.
 ///
 /// # Safety
-/// PostgreSQL's planned utility statement.
+/// `statement` is PostgreSQL's planned utility statement.
 pub unsafe fn begin(statement: *const pg_sys::PlannedStmt, text: *const c_char) -> Definition {
     // SAFETY: as promised by the caller: a node, whose tag says what it is.
     let is_view = unsafe { (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_ViewStmt };
     if is_view { RUNNING.replace(running(text)) } else { RUNNING.get() }
 }
 
-/// It has been run.
+/// The statement has run.
 pub fn end(outer: Definition) {
     RUNNING.set(outer);
 }
 
-/// Whether a query with this text is that of a view which is being defined. What its analysis runs has another text.
+/// Whether a query with this text is that of the view being defined. Queries that its analysis runs have another text.
 pub fn is_running(text: *const c_char) -> bool {
     !text.is_null() && RUNNING.get() == running(text)
 }
 
-/// Whether the library was loaded while the message of the client that is being answered was: a view may be defined
-/// without our having seen it begin.
+/// Whether the library was loaded during the current client message: the start of a view definition may have been missed.
 pub fn are_unknown() -> bool {
     LOADED_AT.get() == plan_cache::statement_start()
 }

@@ -11,17 +11,17 @@ use pgrx::{FromDatum, pg_sys};
 use prism_envelope::Attributes;
 use std::ffi::CStr;
 
-/// An operator between `encrypted_text` and text, in whatever order.
+/// An operator between `encrypted_text` and text, in either order.
 pub struct WithText {
     pub is_text_left: bool,
     pub encrypted: pg_sys::Oid,
-    /// That of the same name between two values.
+    /// The operator of the same name between two encrypted values.
     pub sealed: pg_sys::Oid,
 }
 
 impl WithText {
-    /// If it is one of this extension, and the current role may encrypt: what is sealed in a plan can be had from it. Inside a
-    /// transaction.
+    /// `None` unless it is one of this extension, and the current role may encrypt: what is sealed in a plan can be read from
+    /// it. Inside a transaction.
     pub fn of(operator: pg_sys::Oid) -> Option<Self> {
         if operator.to_u32() < pg_sys::FirstNormalObjectId {
             return None;
@@ -60,7 +60,7 @@ pub fn may_seal(function: pg_sys::Oid) -> bool {
 /// # Safety
 /// Inside a transaction.
 pub unsafe fn operator_of(function: pg_sys::Oid, name: &CStr, operands: [pg_sys::Oid; 2]) -> pg_sys::Oid {
-    // SAFETY: the keys are of the types that this cache has: name, oid, oid, oid.
+    // SAFETY: the keys have the types of this cache: name, oid, oid, oid.
     unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::OPERNAMENSP as i32,
@@ -83,10 +83,10 @@ pub unsafe fn seal_unsearchable(text: pg_sys::Datum) -> Result<Varlena, Error> {
     encoding::with_utf8(text.bytes(), |text| keyring::seal(None, &Attributes::default(), text))
 }
 
-/// A constant made of a key, for a plan, which is to be made again when keys change.
+/// A constant derived from a key, for a plan that is made again when keys change.
 ///
 /// # Safety
-/// The value is of the type, a varlena.
+/// `value` is of this type, a varlena.
 pub unsafe fn constant(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> *mut pg_sys::Const {
     plan_cache::note_constant();
     // SAFETY: as promised by the caller.
@@ -96,7 +96,7 @@ pub unsafe fn constant(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> *mut pg_s
 /// Two arguments, one of them replaced by a constant.
 ///
 /// # Safety
-/// The list has two nodes; the value is of the type.
+/// The list has two nodes; `value` is of type `type_oid`.
 pub unsafe fn with_constant(
     arguments: *mut pg_sys::List,
     place: i32,

@@ -1,9 +1,9 @@
-//! What a rotation asks of values. Which rows are due and what is done with them is in `sql/rotation/`; the engine that does it is
-//! that of all jobs.
+//! What a rotation asks about values. Which rows are due, and what is done with them, is in `sql/rotation/`; it runs on
+//! the engine of all jobs.
 //!
-//! `target` says how the values of a column are rotated. For each row SQL asks `any_value`, or `values` in the usual case of an
-//! `encrypted_text` of whatever version: whether it is in the [`Scope`] and under an old key, whether it opens, and then for the
-//! new value. `sample` copies the rows that a plan of a rotation is tried on.
+//! `target` says how the values of a column are rotated. For each row SQL asks `any_value` (or `values`, in the usual
+//! case of an `encrypted_text` of any version) whether it is in the [`Scope`] and under an old key, whether it can be
+//! opened, and then for the new value. `sample` copies rows on which a plan tries the rotation.
 
 mod any_value;
 mod sample;
@@ -14,26 +14,26 @@ use crate::error::Error;
 use crate::keyring::{self, KeyState};
 use prism_envelope::{KeyVersion, SearchTag};
 
-/// Which values a rotation is about: those of one version, of one keyset, or all.
+/// Which values a rotation covers: those of one version, of one keyset, or all.
 #[derive(Clone, Copy, Default)]
 struct Scope<'a> {
     from_version: Option<i32>,
     keyset: Option<&'a str>,
 }
 
-/// What a rotation does with a value, as far as its key version tells.
+/// What a rotation does with a value, as far as its key version and search tag tell.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It is under the active key, or not in the scope, or gone with its key.
+    /// Its key is active or destroyed, or it is out of scope.
     Leave,
-    /// It is under an old key that may be read, or has an outdated search tag.
+    /// Its key is old but readable, or its search tag is outdated.
     Rotate,
     /// Its key is disabled or not known.
     Unreadable,
 }
 
 impl Scope<'_> {
-    /// Whether it names a version or a keyset: then values whose version can't be told don't belong to it.
+    /// Whether it names a version or a keyset. Then values whose version is unknown don't belong to it.
     fn is_narrow(self) -> bool {
         self.from_version.is_some() || self.keyset.is_some()
     }

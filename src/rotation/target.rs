@@ -1,11 +1,11 @@
-//! What of a table a rotation is about.
+//! What a rotation covers in a table.
 
 use crate::datatype::nested;
 use pgrx::prelude::*;
 
-/// `prism_crypt._rotatable_kind(type oid) → text`: how values of a type are rotated: `plain`, `nested` (arrays, composite
-/// types) or, where they are named, `bytes`; null where they are not. Looks at what the type is made of, and so at no more
-/// types than that.
+/// `prism_crypt._rotatable_kind(type oid) → text`: how values of a type are rotated: `plain`, `nested` (arrays,
+/// composite types), or `bytes`, which are rotated only in a column that is named; null if they are not. Looks only at
+/// the types that this type is made of.
 #[pg_extern(sql = false)]
 fn _rotatable_kind(type_oid: pg_sys::Oid) -> Option<&'static str> {
     let holds = nested::holds(type_oid);

@@ -1,4 +1,4 @@
-//! What a rotation asks of one `encrypted_text`, and the rules that are the same for every value.
+//! What a rotation asks about one `encrypted_text`, and the rules that are the same for every value.
 
 use super::{Scope, Verdict};
 use crate::datum::{Encrypted, EncryptedResult, Front};
@@ -9,17 +9,17 @@ use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 
-/// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: whether a value is under an old key that may be read, or has an
-/// outdated search tag, of whatever version and keyset. That is the usual question, and asked of every value. Looks at the front
-/// only.
+/// `prism_crypt._is_rotatable(value encrypted_text) → boolean`: whether a value of any version and keyset is under an
+/// old but readable key, or has an outdated search tag. This is the usual question, asked for every value, so it looks
+/// only at the front.
 #[pg_extern(sql = false)]
 fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
     Ok(is_rotatable(front.key_version(), front.search_tag(), Scope::default())?)
 }
 
-/// `prism_crypt._reencrypt(value encrypted_text, keep boolean) → encrypted_text`: the value under the active key of its keyset. One
-/// that can't be opened is an error, or kept: a key may be disabled between the choice of a row and its update. Such a value stays
-/// as it is, and the rest of the batch goes on.
+/// `prism_crypt._reencrypt(value encrypted_text, keep boolean) → encrypted_text`: the value under the active key of its
+/// keyset. One that can't be opened is kept if `keep` is true, and an error otherwise. A key may be disabled between
+/// the choice of a row and its update; the rest of the batch should go on then.
 #[pg_extern(sql = false)]
 fn _reencrypt_value(value: Encrypted<'_>, keep: bool) -> SqlResult<EncryptedResult> {
     if keep {
@@ -29,7 +29,7 @@ fn _reencrypt_value(value: Encrypted<'_>, keep: bool) -> SqlResult<EncryptedResu
     Ok(EncryptedResult(keyring::reseal(&envelope, envelope.attributes())?))
 }
 
-/// By key version and search tag alone.
+/// Decides by key version and search tag alone.
 pub fn is_rotatable(
     version: Result<KeyVersion, FormatError>,
     tag: Option<SearchTag>,
@@ -46,7 +46,7 @@ pub fn is_rotatable(
     Ok(verdict == Verdict::Rotate)
 }
 
-/// The value under the active key of its keyset, or as it is where it can't be opened.
+/// The value under the active key of its keyset, or unchanged if it can't be opened.
 pub fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) -> Result<Varlena, Error> {
     match envelope.and_then(|envelope| keyring::reseal(&envelope, envelope.attributes())) {
         Err(error) if error.is_about_the_value() => Varlena::copy_of(bytes),
@@ -54,8 +54,7 @@ pub fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) ->
     }
 }
 
-/// What is wrong with one value: nothing is empty, and `None` is a value that need not be rotated. What is wrong with the
-/// set-up is an error.
+/// What is wrong with one value: empty if nothing is, `None` if it need not be rotated. A problem with the set-up is an error.
 pub fn rotation_error(
     envelope: Result<Envelope<'_>, Error>,
     scope: Scope<'_>,

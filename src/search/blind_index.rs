@@ -1,4 +1,4 @@
-//! `blind_index`: a keyed hash for a column of its own.
+//! `blind_index`: a keyed hash for a separate column.
 
 use crate::datatype::encoding;
 use crate::datum::{Node, Payload, Text};
@@ -12,7 +12,7 @@ use pgrx::datum::{FromDatum, Internal};
 use pgrx::prelude::*;
 
 /// `blind_index(value text, context text, bits integer) → bytea`: the first bits of a keyed hash of value and context under
-/// the index key of the session's keyset. A null value gives null; no context is none, and an empty one is a context.
+/// the index key of the session's keyset. A null value gives null. A null context means none; an empty one is a context.
 #[pg_extern(sql = false)]
 fn blind_index(
     value: Option<Text<'_>>,
@@ -40,11 +40,11 @@ fn index_of(
     Ok(Some(index))
 }
 
-/// `blind_index_support(internal) → internal`: planner support. Constants are hashed once, so that EXPLAIN shows the result, not
-/// the value. Only for a role that may: a constant is not asked for EXECUTE any more.
+/// `blind_index_support(internal) → internal`: planner support. Constants are hashed once, so that EXPLAIN shows the result,
+/// not the value. Only for a role with the right: EXECUTE is not checked for a constant.
 #[pg_extern(sql = false)]
 fn blind_index_support(request: Internal, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<Node> {
-    // SAFETY: PostgreSQL passes a node that says what is asked for, and in this case what it calls: with three arguments.
+    // SAFETY: PostgreSQL passes a support request; a call to simplify has three arguments.
     unsafe {
         let Some(call) = call_to_simplify(&request, 3)? else { return Ok(Node::NONE) };
         let arguments = call.args;

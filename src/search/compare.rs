@@ -1,4 +1,4 @@
-//! The one comparison that operators, hashes and indexes are made of: two values are equal where keyset and plaintext are.
+//! The one comparison behind operators, hashes and indexes: two values are equal if their keysets and plaintexts are.
 
 use crate::datatype::encoding;
 use crate::datum::{Stored, Text};
@@ -9,9 +9,9 @@ use pgrx::pg_sys;
 use prism_envelope::SearchTag;
 use std::ffi::{CStr, c_char};
 
-/// Whether two values are equal. The same bytes are, for everybody: that tells no more than they show, as two tags do. Opens
-/// only what has no search tag, which takes the right to search, or one of an earlier index key. `fcinfo` is the running
-/// call.
+/// Whether two values are equal. Identical ciphertexts are, for everybody: that reveals no more than they show, and neither do
+/// two tags. Opens a value only if it has no search tag, which requires the right to search, or one of an earlier index key.
+/// `fcinfo` is the running call.
 #[inline]
 pub fn are_equal(
     left: &Stored<'_>,
@@ -25,15 +25,15 @@ pub fn are_equal(
         (Some(_), Some(_)) => are_equal_otherwise(left, right),
         _ => match require_search(fcinfo) {
             Ok(()) => are_equal_otherwise(left, right),
-            // Replication looks for a copy of what another server sealed.
+            // Replication looks for a copy of a value that another server sealed.
             Err(_) if privilege::is_logical_worker() => Ok(false),
             Err(denied) => Err(denied),
         },
     }
 }
 
-/// Whether two tags tell if their values are equal. Those of one generation do: they were made with one key, or with those
-/// of two keysets, which never give equal tags.
+/// Whether two tags show if their values are equal. Tags of the same generation do: they were made with one key, or with the
+/// keys of two keysets, which never produce equal tags.
 #[inline]
 pub fn are_comparable(one: SearchTag, other: SearchTag) -> bool {
     one.generation() == other.generation()
@@ -59,17 +59,17 @@ pub fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
         && left.value().bytes() == right.value().bytes()
 }
 
-/// Where ANALYZE computes the statistics of a column, also of an index, and of an expression of extended statistics. Functions
-/// of users that it calls run in the memory of the executor, of SPI or of a language.
+/// Memory contexts in which ANALYZE computes the statistics of columns, including those of indexes, and of expressions of
+/// extended statistics. User-defined functions that it calls run in a context of the executor, SPI or their language.
 const MEMORY_OF_ANALYZE: [&CStr; 2] = [c"Analyze Column", c"Analyze Expression"];
 
 /// Whether ANALYZE itself compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would
-/// fail for ever; and nothing that it calls may tell more than the search tags do. Statements of functions that it calls are
-/// answered as any others: an exclusion constraint compares in them, too.
+/// fail forever; and nothing that it calls may reveal more than the search tags do. Statements inside functions that it calls
+/// are answered like any others, because an exclusion constraint compares in them, too.
 fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: PostgreSQL passes a valid call. What this process is doing is null or shown in its own entry, unless
-    // track_activities is off; PostgreSQL keeps that right also where the command fails. There always is a current memory
-    // context, and its name is null or a constant.
+    // SAFETY: PostgreSQL passes a valid call. `MyBEEntry` is null or this process's own entry. It shows the running command
+    // unless track_activities is off, and stays correct when a command fails. There is always a current memory context, and
+    // its name is null or a constant.
     unsafe {
         let function = (*fcinfo).flinfo;
         let is_element = !function.is_null() && (*function).fn_expr.is_null();
@@ -92,7 +92,7 @@ unsafe fn is_memory_of_analyze(name: *const c_char) -> bool {
 /// The tags of two values under the last index keys of their keysets.
 ///
 /// # Errors
-/// [`Error::IndexKeyUnknown`] for tags of two generations, where it is not known which is the last.
+/// [`Error::IndexKeyUnknown`] for tags of two generations, if it is not known which is the last.
 pub fn last_tags(left: &Stored<'_>, right: &Stored<'_>) -> Result<(SearchTag, SearchTag), Error> {
     let tags = (last_tag(left)?, last_tag(right)?);
     if tags.0.generation() != tags.1.generation() && !privilege::is_logical_worker() {
@@ -106,7 +106,7 @@ pub fn last_tags(left: &Stored<'_>, right: &Stored<'_>) -> Result<(SearchTag, Se
     Ok(tags)
 }
 
-/// Whether a value is the text, in the session's keyset.
+/// Whether a value equals the text, in the session's keyset.
 #[inline]
 pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
     let wanted = tag_of_text(text)?;
@@ -116,7 +116,7 @@ pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
     }
 }
 
-/// The tag of a value under the last index key of its keyset: the one that it carries, or the one that it would.
+/// The tag of a value under the last index key of its keyset: the one it carries, or the one it would carry.
 #[inline]
 pub fn last_tag(value: &Stored<'_>) -> Result<SearchTag, Error> {
     if let Some(tag) = value.search_tag()
@@ -131,7 +131,7 @@ pub fn last_tag(value: &Stored<'_>) -> Result<SearchTag, Error> {
     }
 }
 
-/// The tag of a text: that of the value that it would be in the session's keyset.
+/// The tag of a text: the one its encrypted value would have in the session's keyset.
 #[inline]
 pub fn tag_of_text(text: Text<'_>) -> Result<SearchTag, Error> {
     encoding::with_utf8(text.0.bytes(), search_tags::tag_of_text)

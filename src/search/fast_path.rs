@@ -1,10 +1,9 @@
-//! The usual cases of `=`, of hashing and of the order of indexes: values that lie in their rows, carry search tags, or are a
-//! constant that was opened before for a role that was found to have the right. They are most of what a large scan or join
-//! does, so they go without the frame that pgrx sets up around each call; whatever else there is goes to the functions that
-//! have it.
+//! The usual cases of `=`, of hashing and of index order: inline values that carry search tags, and constants that were opened
+//! before for a role known to have the right. They make up most of a large scan or join, so they skip the frame that pgrx sets
+//! up around each call. Everything else goes to the functions that have it.
 //!
-//! No call here can panic, raises an error itself, or holds anything that has to be dropped. Only when PostgreSQL looks up a
-//! function that indexes are ordered by may what is fetched then raise an error (`readiness`).
+//! No call here can panic, raises an error itself, or holds anything that must be dropped. The exception is when PostgreSQL
+//! looks up a function that orders indexes: fetching what it needs may raise an error (`readiness`).
 
 use super::compare::are_comparable;
 use super::hashing::hash;
@@ -16,7 +15,7 @@ use pgrx::prelude::*;
 use prism_envelope::{Envelope, SearchTag};
 
 unsafe extern "C-unwind" {
-    // What pgrx makes of our own functions.
+    // The wrappers that pgrx generates for our own functions.
     fn encrypted_text_eq_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_ne_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn encrypted_text_hash_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
@@ -26,8 +25,9 @@ unsafe extern "C-unwind" {
     fn text_cmp_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
 }
 
-/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or else `$otherwise`. `$looked_up` is called
-/// when PostgreSQL looks the function up, once a session: before index code calls it, and before a page is locked.
+/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or `$otherwise` if that returns `None`.
+/// `$looked_up` is called when PostgreSQL looks the function up, once per session: before index code calls it, and before a
+/// page is locked.
 macro_rules! sql_function {
     ($name:ident, $info:ident, $usual:expr, $otherwise:ident) => {
         sql_function!($name, $info, $usual, $otherwise, || {});
@@ -44,7 +44,7 @@ macro_rules! sql_function {
         #[unsafe(no_mangle)]
         #[doc(hidden)]
         pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            // SAFETY: PostgreSQL passes a call of a strict function, with arguments of the types of the install script.
+            // SAFETY: PostgreSQL passes a call of a strict function, with the argument types of the install script.
             unsafe {
                 match $usual(fcinfo) {
                     Some(datum) => datum,
@@ -74,7 +74,7 @@ sql_function!(
     encrypted_text_hash_wrapper
 );
 
-// What btree indexes are ordered by.
+// Functions that order btree indexes.
 sql_function!(
     encrypted_text_cmp_usual,
     pg_finfo_encrypted_text_cmp_usual,
@@ -129,7 +129,7 @@ unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     let (left, right) = unsafe { (argument(fcinfo, 0)?, argument(fcinfo, 1)?) };
     let (left, right) = match (Envelope::peek_search_tag(left), Envelope::peek_search_tag(right)) {
         (Some(left), Some(right)) => (left, right),
-        // The constant of a query has no tag.
+        // A constant in a query has no tag.
         (Some(tag), None) if privilege::is_known_to_search() => (tag, search_tags::known_tag(right).ok()??),
         (None, Some(tag)) if privilege::is_known_to_search() => (search_tags::known_tag(left).ok()??, tag),
         _ => return None,
@@ -146,10 +146,10 @@ unsafe fn hashed(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
     last_tag(value).map(|tag| pg_sys::Datum::from(hash(&tag)))
 }
 
-/// The payload of an argument that lies where its datum points to: neither compressed nor stored elsewhere.
+/// The payload of an inline argument: neither compressed nor stored out of line.
 ///
 /// # Safety
-/// The call has such an argument, a varlena that is not null.
+/// The call has this argument, a non-null varlena.
 #[inline(always)]
 unsafe fn argument<'a>(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<&'a [u8]> {
     // SAFETY: as promised by the caller.

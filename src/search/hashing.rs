@@ -1,4 +1,5 @@
-//! The hashes of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash alike.
+//! The hash functions of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash
+//! alike.
 
 use super::compare::{last_tag, tag_of_text};
 use crate::datum::{Stored, Text};
@@ -8,7 +9,7 @@ use pgrx::prelude::*;
 use prism_envelope::SearchTag;
 
 unsafe extern "C" {
-    // common/hashfn.h: pure functions, which pgrx has no bindings of.
+    // common/hashfn.h: pure functions that pgrx does not bind.
     fn hash_bytes(bytes: *const u8, length: i32) -> u32;
     fn hash_bytes_extended(bytes: *const u8, length: i32, seed: u64) -> u64;
 }
@@ -51,19 +52,19 @@ fn encrypted_text_hash_text_extended(
 
 /// The hash of a tag.
 pub fn hash(tag: &SearchTag) -> i32 {
-    // SAFETY: reads that many bytes.
+    // SAFETY: reads as many bytes as the hash has.
     unsafe { hash_bytes(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32) }.cast_signed()
 }
 
-/// With a seed of 0, the low 32 bits are those of [`hash`], as PostgreSQL demands.
+/// With a seed of 0, the low 32 bits are those of [`hash`], as PostgreSQL requires.
 fn hash_extended(tag: &SearchTag, seed: i64) -> i64 {
-    // SAFETY: reads that many bytes.
+    // SAFETY: reads as many bytes as the hash has.
     unsafe { hash_bytes_extended(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32, seed.cast_unsigned()) }
         .cast_signed()
 }
 
-/// Only those who may search have a value opened to be hashed, which is how a guess would be told: `hash_array()` and
-/// `hash_record()` are for everybody. A tag tells no more than the ciphertext shows.
+/// Opening a value to hash it requires the right to search, because the hash would confirm a guess: anybody may call
+/// `hash_array()` and `hash_record()`. A tag reveals no more than the ciphertext shows.
 #[inline]
 fn require_right(value: &Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     if value.search_tag().is_some() { Ok(()) } else { require_search(fcinfo) }

@@ -1,4 +1,4 @@
-//! The order of unique indexes: that of the search tags, which tells nothing of the plaintexts. There is no other one.
+//! The order of unique indexes: that of the search tags, which reveals nothing about the plaintexts. There is no other order.
 
 use super::compare::{is_copy, last_tag, last_tags, tag_of_text};
 use crate::datum::{Node, Stored, Text, simplify_request};
@@ -8,8 +8,8 @@ use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use prism_envelope::SearchTag;
 
-/// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1. A unique index compares whatever is written to
-/// its table, by whomever; but only those who may search have a value opened for it, which is how a guess would be told.
+/// `encrypted_text_cmp(encrypted_text, encrypted_text) → integer`: -1, 0 or 1. A unique index compares whatever anybody writes
+/// to its table. But opening a value for that requires the right to search, because the result would confirm a guess.
 #[pg_extern(sql = false)]
 fn encrypted_text_cmp(
     left: Stored<'_>,
@@ -55,23 +55,23 @@ fn text_cmp_text(left: Text<'_>, right: Text<'_>, fcinfo: pg_sys::FunctionCallIn
     Ok(number(&tag_of_text(left)?, &tag_of_text(right)?))
 }
 
-/// By the keyed hashes alone: the generation only tells which index key made them.
+/// By the keyed hashes alone: the generation only says which index key made them.
 #[inline]
 pub fn number(left: &SearchTag, right: &SearchTag) -> i32 {
     left.hash().cmp(right.hash()) as i32
 }
 
-/// `<`, `<=`, `>` and `>=`: errors that say what to write instead. Without them the implicit cast to text would make these
-/// compare plaintexts, but not in indexes.
+/// `<`, `<=`, `>` and `>=`: errors that say what to write instead. Without them, the implicit cast to text would make these
+/// compare plaintexts, without any index.
 #[pg_extern(sql = false)]
 fn encrypted_text_no_order() -> SqlResult<bool> {
     Err(Error::NoOrder.into())
 }
 
-/// Planner support of the same: an error also where there is no row to compare.
+/// Planner support for these: an error even if there is no row to compare.
 #[pg_extern(sql = false)]
 fn encrypted_text_no_order_support(request: Internal) -> SqlResult<Node> {
-    // SAFETY: PostgreSQL passes a node that says what is asked for.
+    // SAFETY: PostgreSQL passes a support request.
     if unsafe { simplify_request(&request) }?.is_some() {
         return Err(Error::NoOrder.into());
     }

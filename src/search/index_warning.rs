@@ -1,4 +1,4 @@
-//! Warns of an index on a column that is not searchable: it works, but opens values at every step.
+//! Warns about an index on a column that is not searchable: it works, but opens values at every step.
 
 use crate::datatype::typmod::Modifier;
 use crate::datatype::{nested, type_lookup};
@@ -8,19 +8,19 @@ use pgrx::pg_sys;
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
-/// What a table had before a statement that may make indexes.
+/// The indexes of a table before a statement that may create some.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Before {
-    /// Invalid where there is no such statement.
+    /// Invalid if there is no such statement.
     relation: pg_sys::Oid,
-    /// Oids; null where there were none.
+    /// Oids; null if there were none.
     indexes: *mut pg_sys::List,
 }
 
 const NOTHING: Before = Before { relation: pg_sys::InvalidOid, indexes: null_mut() };
 
-/// Looks at the table of a statement that may make indexes.
+/// Notes the indexes of a table before a statement that may create some.
 ///
 /// # Safety
 /// `node` is null or a utility statement that is about to be run.
@@ -45,7 +45,7 @@ pub unsafe fn before(node: *mut pg_sys::Node) -> Before {
     }
 }
 
-/// Warns of the indexes that the statement made.
+/// Warns about the indexes that the statement created on columns that are not searchable.
 ///
 /// # Safety
 /// Inside a transaction, after the statement that [`before`] looked at.
@@ -65,13 +65,13 @@ pub unsafe fn after(before: Before) {
     }
 }
 
-/// The indexes of a relation; null where it has none, or is gone.
+/// The indexes of a relation; null if it has none, or no longer exists.
 ///
 /// # Safety
 /// Inside a transaction.
 unsafe fn indexes_of(relation: pg_sys::Oid) -> *mut pg_sys::List {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: the relation is open while it is looked at.
+    // SAFETY: the relation is open while it is read.
     unsafe {
         let relation = pg_sys::try_relation_open(relation, lock);
         if relation.is_null() {
@@ -93,8 +93,8 @@ unsafe fn indexes_of(relation: pg_sys::Oid) -> *mut pg_sys::List {
 /// Inside a transaction.
 unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
     let lock = pg_sys::AccessShareLock as i32;
-    // SAFETY: the index is open while it is looked at. It has a table column, or 0 for an expression, and the operator
-    // family for each key column.
+    // SAFETY: the index is open while it is read. For each key column it has a table column, or 0 for an expression, and an
+    // operator family.
     unsafe {
         let index = pg_sys::try_relation_open(index, lock);
         if index.is_null() {
@@ -113,7 +113,7 @@ unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
     }
 }
 
-/// Whether a column has a type modifier, maybe by its domain, that makes it searchable. An expression has none.
+/// Whether the type modifier of a column, possibly from its domain, makes it searchable. An expression has none.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -133,7 +133,7 @@ unsafe fn is_searchable(relation: pg_sys::Oid, column: pg_sys::AttrNumber) -> bo
 /// # Safety
 /// Inside a transaction.
 unsafe fn warn_of(index: pg_sys::Oid) {
-    // SAFETY: a catalog look-up, which gives null or a terminated string.
+    // SAFETY: a catalog look-up, which returns null or a terminated string.
     let name = unsafe {
         let name = pg_sys::get_rel_name(index);
         if name.is_null() { return } else { CStr::from_ptr(name).to_string_lossy() }

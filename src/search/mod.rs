@@ -1,13 +1,14 @@
-//! Searching by encrypted values. `docs/searching.md` says what each way reveals; `sql/search/operators.sql` declares them.
+//! Searching encrypted values. `docs/searching.md` says what each way reveals; `sql/search/operators.sql` declares the
+//! operators.
 //!
-//! - A comparison begins in `fast_path`, which answers for values that carry search tags. Whatever else there is goes to `operators`
-//!   (`=`, `<>`), `hashing` or `index_order`, and these are made of the one comparison in `compare`.
-//! - `readiness` has the keys there before an index may need them: with a page locked nothing can be fetched.
-//! - `blind_index` is the keyed hash for a column of its own.
-//! - Around indexes: `index_build` builds them anew when their key changes, `table_locks` locks their tables for that,
-//!   `index_warning` tells of those that open values, and `statistics` keeps common values from the planner.
+//! - A comparison starts in `fast_path`, which handles values that carry search tags. Everything else goes to `operators`
+//!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`.
+//! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
+//! - `blind_index` is the keyed hash for a separate column.
+//! - Around indexes: `index_build` rebuilds them when their key changes, `table_locks` locks their tables for that,
+//!   `index_warning` warns about those that open values, and `statistics` hides common values from the planner.
 //!
-//! The constants that values are compared with were sealed before: see `query_constants`.
+//! The constants that values are compared with are sealed earlier: see `query_constants`.
 
 mod blind_index;
 mod compare;

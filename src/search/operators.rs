@@ -1,4 +1,4 @@
-//! `=` and `<>`. All are strict and stable: they need keys and the right to search where a value has no search tag.
+//! `=` and `<>`. All are strict, and stable because they need keys and the right to search if a side has no search tag.
 
 use super::compare::{are_equal, is_text};
 use crate::datum::{Stored, Text};
@@ -70,8 +70,8 @@ fn text_ne_encrypted_text(
     Ok(!is_text(&value, text)?)
 }
 
-/// `prism_crypt._same_text(text, text) → boolean`: the same bytes. `=` of text depends on collations, and must not be in an
-/// operator family of ours.
+/// `prism_crypt._same_text(text, text) → boolean`: the same bytes. The `=` of text depends on collations, and must not be in
+/// one of our operator families.
 #[pg_extern(sql = false)]
 fn _same_text(left: Text<'_>, right: Text<'_>) -> bool {
     left.0.bytes() == right.0.bytes()

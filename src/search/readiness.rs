@@ -1,10 +1,10 @@
-//! Has everything there that comparisons may need while a page of an index is locked. There they can't fetch it: see
+//! Fetches everything that comparisons may need while an index page is locked. Then they can't fetch it themselves: see
 //! [`crate::interrupts`].
 //!
-//! PostgreSQL looks a comparison function up before it first locks a page for it, in every kind of process and on every way
-//! that leads to an index ([`looked_up`]). What was fetched then may be outdated later; so it is looked after again when a
-//! statement begins whose tables have encrypted columns (a query of a foreign key and a parallel worker's share are such
-//! statements, too), before the utility statements that compare in indexes, and when an apply worker takes a value in.
+//! PostgreSQL looks up a comparison function before it first locks a page for it, in every kind of process and on every path
+//! to an index ([`looked_up`]). What was fetched then may become outdated. So it is checked again when a statement starts
+//! whose tables have encrypted columns (including foreign key queries and a parallel worker's share), before the utility
+//! statements that compare in indexes, and when an apply worker reads a value in.
 
 use crate::datatype::{encoding, nested};
 use crate::keyring;
@@ -16,14 +16,14 @@ use std::ffi::c_int;
 
 thread_local! {
     static IS_LOOKED_UP: Cell<bool> = const { Cell::new(false) };
-    /// Whether relations have columns that hold encrypted values, and as of when that is known.
+    /// Whether relations have columns that hold encrypted values, and the `relations_as_of` that this is valid for.
     static RELATIONS: RefCell<(u32, Option<HashMap<pg_sys::Oid, bool>>)> = const { RefCell::new((0, None)) };
 }
 
-/// PostgreSQL looks up a function that indexes are ordered by. It does so once a session.
+/// PostgreSQL looks up a function that orders indexes. It does so once per session.
 pub fn looked_up() {
     IS_LOOKED_UP.set(true);
-    // SAFETY: a global that only this process writes. CREATE EXTENSION looks at functions that are not called yet.
+    // SAFETY: reads a global that only this process writes. CREATE EXTENSION looks up functions that are not called yet.
     unsafe {
         if !pg_sys::creating_extension && pg_sys::IsTransactionState() {
             prepare();
@@ -31,7 +31,8 @@ pub fn looked_up() {
     }
 }
 
-/// Looks after what is needed, before a utility statement that compares in indexes: others sort without a page locked.
+/// Before a utility statement: notes that it may build indexes, and fetches what is needed if it compares in indexes with a
+/// page locked. Other statements only sort.
 ///
 /// # Safety
 /// `node` is null or a utility statement that is about to be run.
@@ -73,8 +74,8 @@ fn builds_indexes(tag: pg_sys::NodeTag) -> bool {
     )
 }
 
-/// A query is about to be run: it was made ready with these flags. Not guarded, and without anything to drop: errors pass through as
-/// PostgreSQL raised them.
+/// A query is about to run; `flags` are those of its `ExecutorStart`. Not guarded, and holds nothing to drop: errors pass
+/// through as PostgreSQL raised them.
 ///
 /// # Safety
 /// PostgreSQL's own query, after `ExecutorStart`.
@@ -90,7 +91,7 @@ pub unsafe fn before_query(query: *const pg_sys::QueryDesc, flags: c_int) {
     }
 }
 
-/// Whether indexes are used in this session at all, and something is not there, or outdated.
+/// Whether this session uses indexes at all, and something needed is missing or outdated.
 #[inline]
 fn is_needed() -> bool {
     IS_LOOKED_UP.get() && !(keyring::is_ready() && privilege::is_search_prepared())
@@ -117,7 +118,7 @@ fn prepare_now() {
     encoding::prepare();
 }
 
-/// Whether a relation has a column that holds encrypted values. Kept until a relation changes.
+/// Whether a relation has a column that holds encrypted values. Cached until any relation changes.
 fn holds_values(relation: pg_sys::Oid) -> bool {
     let as_of = keyring::relations_as_of();
     let known = RELATIONS.with_borrow_mut(|(known_as_of, relations)| {

@@ -1,5 +1,6 @@
-//! Statistics of arrays and rows that hold encrypted values. ANALYZE keeps the most common ones, and to estimate `=` the planner
-//! would compare a constant with each of them: open it, years later maybe, when its key is gone. So these are not shown to it.
+//! Statistics of arrays and rows that hold encrypted values. ANALYZE keeps the most common ones, and to estimate `=` the
+//! planner would compare a constant with each of them. That would open them, perhaps years later, when their key is gone. So
+//! the planner does not see them.
 
 use crate::datatype::nested;
 use pgrx::prelude::*;
@@ -42,7 +43,7 @@ unsafe extern "C-unwind" fn relation_stats(
     }
 }
 
-/// Of an expression that an index is on.
+/// The same for an index expression.
 #[pg_guard]
 unsafe extern "C-unwind" fn index_stats(
     root: *mut pg_sys::PlannerInfo,
@@ -57,7 +58,7 @@ unsafe extern "C-unwind" fn index_stats(
     }
 }
 
-/// Whether a type is made of parts that hold encrypted values. PostgreSQL's own types are not. Inside a transaction.
+/// Whether a type has parts that hold encrypted values. PostgreSQL's own types have none. Inside a transaction.
 fn holds_values(type_oid: pg_sys::Oid) -> bool {
     type_oid.to_u32() >= pg_sys::FirstNormalObjectId
         && !nested::is_leaf(type_oid)
@@ -65,7 +66,7 @@ fn holds_values(type_oid: pg_sys::Oid) -> bool {
 }
 
 /// # Safety
-/// What PostgreSQL passed to a hook.
+/// The arguments are what PostgreSQL passed to a hook.
 unsafe fn hide_values(
     table: pg_sys::Oid,
     column: pg_sys::AttrNumber,
@@ -80,8 +81,7 @@ unsafe fn hide_values(
     true
 }
 
-/// The statistics of a column without values: the share of nulls, the width, the number of different values. Null where there
-/// are none.
+/// The statistics of a column without values: null fraction, width, number of distinct values. Null if there are none.
 ///
 /// # Safety
 /// Inside a transaction.
@@ -90,7 +90,7 @@ unsafe fn without_values(
     column: pg_sys::AttrNumber,
     inherited: bool,
 ) -> pg_sys::HeapTuple {
-    // SAFETY: a catalog look-up by table, column and whether children count; the copy is ours.
+    // SAFETY: a catalog look-up by table, column and inheritance; the copy is ours.
     unsafe {
         let found = pg_sys::SearchSysCache3(
             pg_sys::SysCacheIdentifier::STATRELATTINH as i32,
@@ -115,6 +115,6 @@ unsafe fn without_values(
 
 #[pg_guard]
 unsafe extern "C-unwind" fn free(tuple: pg_sys::HeapTuple) {
-    // SAFETY: the copy that was made above.
+    // SAFETY: the copy made above.
     unsafe { pg_sys::heap_freetuple(tuple) }
 }

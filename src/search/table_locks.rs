@@ -1,10 +1,10 @@
-//! Locks on tables of others that functions on keys need, and who is in the way.
+//! Locks that key functions need on tables of other users, and which session is in the way.
 
 use pgrx::prelude::*;
 use std::ffi::c_int;
 
 unsafe extern "C-unwind" {
-    // pgrx has no binding of the one that this version of PostgreSQL has.
+    // pgrx does not bind the function that this version of PostgreSQL has.
     #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     fn BackendIdGetProc(backend: c_int) -> *mut pg_sys::PGPROC;
     #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
@@ -12,11 +12,11 @@ unsafe extern "C-unwind" {
 }
 
 /// `prism_crypt._lock_relation(relation oid, exclusively boolean)`: ACCESS EXCLUSIVE or ROW EXCLUSIVE, until the end of the
-/// transaction. `LOCK TABLE` takes no materialized views.
+/// transaction. `LOCK TABLE` does not accept materialized views.
 #[pg_extern(sql = false)]
 fn _lock_relation(relation: pg_sys::Oid, exclusively: bool) {
     let mode = if exclusively { pg_sys::AccessExclusiveLock } else { pg_sys::RowExclusiveLock };
-    // SAFETY: waits for the lock as `LOCK TABLE` does; a relation that is gone is no matter.
+    // SAFETY: waits for the lock as `LOCK TABLE` does; a dropped relation does no harm.
     unsafe { pg_sys::LockRelationOid(relation, mode as pg_sys::LOCKMODE) }
 }
 
@@ -31,16 +31,16 @@ fn _lock_for_reading(relation: pg_sys::Oid) {
 #[pg_extern(sql = false)]
 fn _try_to_lock_relation(relation: pg_sys::Oid, exclusively: bool) -> bool {
     let mode = if exclusively { pg_sys::AccessExclusiveLock } else { pg_sys::RowExclusiveLock };
-    // SAFETY: takes the lock or not; a relation that is gone is no matter.
+    // SAFETY: takes the lock or not; a dropped relation does no harm.
     unsafe { pg_sys::ConditionalLockRelationOid(relation, mode as pg_sys::LOCKMODE) }
 }
 
-/// `prism_crypt._hold_for_reading(relation oid, hold boolean)`: ACCESS SHARE, or the end of one that was taken so.
+/// `prism_crypt._hold_for_reading(relation oid, hold boolean)`: takes ACCESS SHARE, or releases one such lock.
 #[pg_extern(sql = false)]
 fn _hold_for_reading(relation: pg_sys::Oid, hold: bool) {
     let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-    // SAFETY: waits for the lock as a query does. PostgreSQL counts how often a lock was taken, and only warns about one too many
-    // that is let go of.
+    // SAFETY: waits for the lock as a query does. PostgreSQL counts how often a lock is held, and only warns about one release
+    // too many.
     unsafe {
         if hold {
             pg_sys::LockRelationOid(relation, mode);
@@ -50,11 +50,11 @@ fn _hold_for_reading(relation: pg_sys::Oid, hold: bool) {
     }
 }
 
-/// `prism_crypt._session_of(temporary_schema oid) → integer`: the process whose temporary tables are in a schema; null where
+/// `prism_crypt._session_of(temporary_schema oid) → integer`: the process whose temporary tables are in a schema; null if
 /// there is none.
 #[pg_extern(sql = false)]
 fn _session_of(temporary_schema: pg_sys::Oid) -> Option<i32> {
-    // SAFETY: looks at the name of the schema, and at an entry of the array of all processes, which is never freed.
+    // SAFETY: reads the name of the schema, and an entry of the array of all processes, which is never freed.
     unsafe {
         #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
         let process = BackendIdGetProc(pg_sys::GetTempNamespaceBackendId(temporary_schema));

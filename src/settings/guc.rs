@@ -16,12 +16,12 @@ thread_local! {
     static KEY_OBSERVER: Cell<Option<fn(&CStr)>> = const { Cell::new(None) };
 }
 
-/// Has a function called with each value that a session is about to give to the key setting, which may yet be refused.
+/// Registers a function to call with each value that a session is about to give the key setting, which may still refuse it.
 pub fn observe_keys(observer: fn(&CStr)) {
     KEY_OBSERVER.set(Some(observer));
 }
 
-/// What PostgreSQL calls of ours when a string setting is checked, assigned and shown.
+/// Our functions that PostgreSQL calls when a string setting is checked, assigned and shown.
 struct Hooks {
     check: pg_sys::GucStringCheckHook,
     assign: pg_sys::GucStringAssignHook,
@@ -30,7 +30,7 @@ struct Hooks {
 
 /// The setting that holds keys themselves: masked, kept out of catalogs and files, never echoed.
 pub fn define_secret(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
-    // RESET ALL does reset it: a pool must not hand one client's key to the next.
+    // RESET ALL must reset it: a pool must not hand one client's key to the next.
     let flags = GucFlags::NO_SHOW_ALL | GucFlags::DISALLOW_IN_AUTO_FILE;
     let long =
         c"Any session may set its own. Not stored by ALTER SYSTEM, ALTER ROLE, ALTER DATABASE or CREATE FUNCTION.";
@@ -49,7 +49,7 @@ pub fn define_key_source(name: &'static CStr, description: &'static CStr, settin
 pub fn define_keyset(name: &'static CStr, description: &'static CStr, setting: &'static Text) {
     let long = c"Keysets are made by prism_crypt.create_keyset().";
     let hooks = Hooks { check: Some(keyset::check), assign: Some(keyset::assign), show: None };
-    // Poolers that follow what is reported hand a client's keyset on to each connection that it is given.
+    // Poolers that track reported settings pass a client's keyset on to each connection they give it.
     define(name, description, long, setting, GucContext::Userset, GucFlags::REPORT, hooks);
 }
 
@@ -78,9 +78,9 @@ fn define(
     }
 }
 
-/// Makes any other name under `prism_crypt.` an error.
+/// Makes any other name under `prism_crypt.` an error. PostgreSQL 14 only warns about those that are set already.
 pub fn reserve_prefix() {
-    // SAFETY: plain calls with a string constant, after every setting was defined.
+    // SAFETY: plain calls with a string constant, after every setting is defined.
     unsafe {
         #[cfg(feature = "pg14")]
         pg_sys::EmitWarningsOnPlaceholders(c"prism_crypt".as_ptr());
@@ -89,7 +89,7 @@ pub fn reserve_prefix() {
     }
 }
 
-/// Changes whenever the server configuration was reloaded.
+/// Changes whenever the server configuration is reloaded.
 pub fn config_generation() -> i64 {
     // SAFETY: a global that only this process writes.
     unsafe { pg_sys::PgReloadTime }
@@ -129,7 +129,7 @@ unsafe extern "C-unwind" fn check_secret(
 
 /// Refuses a value with a message of our own: the default one would print the value.
 fn refuse(message: &str, detail: &str) -> bool {
-    // SAFETY: PostgreSQL takes these strings over; they are allocated where it looks for them.
+    // SAFETY: PostgreSQL takes over these strings; they are allocated where it expects them.
     unsafe {
         pg_sys::GUC_check_errcode(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE as c_int);
         pg_sys::GUC_check_errmsg_string = postgres_string(message);

@@ -7,19 +7,19 @@ use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_void};
 
-/// Where nobody has configured another one.
+/// The keyset where nobody has configured another.
 pub const DEFAULT: &CStr = c"default";
 
-/// Sources of a setting that no session chooses: up to ALTER DATABASE.
+/// How many sources of a setting no session chooses: those up to ALTER DATABASE.
 const CONFIGURED_SOURCES: usize = pg_sys::GucSource::PGC_S_DATABASE as usize + 1;
 
 thread_local! {
-    /// By source, the last value that was checked from there.
+    /// The last value checked from each source.
     static CONFIGURED: [Cell<Option<&'static CStr>>; CONFIGURED_SOURCES] =
         const { [const { Cell::new(None) }; CONFIGURED_SOURCES] };
-    /// Grows whenever one of the two may have changed.
+    /// Grows whenever the session's or the configured keyset may have changed.
     static GENERATION: Cell<u64> = const { Cell::new(0) };
-    /// Whether the session's keyset is the configured one: then it does not matter which of them counts.
+    /// Whether the session's keyset is the configured one, so that it doesn't matter which of them counts.
     static IS_CONFIGURED: Cell<bool> = const { Cell::new(true) };
     static NEXT: Cell<pg_sys::fmgr_hook_type> = const { Cell::new(None) };
 }
@@ -33,12 +33,12 @@ pub fn init() {
     }
 }
 
-/// The keyset that counts under the current role, in the encoding of the server.
+/// The keyset that counts under the current role, in the server encoding.
 pub fn keyset() -> &'static CStr {
     if is_session_keyset() { session_keyset() } else { configured() }
 }
 
-/// Changes whenever [`keyset`] may give another one.
+/// Changes whenever [`keyset`] may return another one.
 #[inline]
 pub fn keyset_generation() -> u64 {
     let generation = GENERATION.get() << 1;
@@ -63,14 +63,14 @@ fn changes(session_keyset: &CStr) {
     IS_CONFIGURED.set(session_keyset == configured());
 }
 
-/// Notes what is configured, whether or not the session has another one.
+/// Notes the configured keyset, whether or not the session has another one.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn check(
     new_value: *mut *mut c_char,
     _extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
-    // A parallel worker is given its leader's session, over what it found configured itself.
+    // A parallel worker restores its leader's settings, over what it found configured itself.
     // SAFETY: a global; PostgreSQL passes a valid pointer to a null or terminated string.
     let value = unsafe {
         if pg_sys::InitializingParallelWorker {
@@ -78,14 +78,14 @@ pub unsafe extern "C-unwind" fn check(
         }
         if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) }
     };
-    // What was removed from the configuration file goes back to the default.
+    // A setting that was removed from the configuration file goes back to the default.
     let (source, value) = match source {
         pg_sys::GucSource::PGC_S_DEFAULT => (pg_sys::GucSource::PGC_S_FILE, None),
         source => (source, Some(value).filter(|value| !value.is_empty())),
     };
     CONFIGURED.with(|sources| {
         if let Some(known) = sources.get(source as usize).filter(|known| known.get() != value) {
-            // Not freed: a handful in the life of a process.
+            // Never freed: there are only a handful in the life of a process.
             known.set(value.map(|value| &*Box::leak(CString::from(value).into_boxed_c_str())));
             changes(session_keyset());
             plan_cache::forget_constants();
@@ -106,8 +106,8 @@ pub unsafe extern "C-unwind" fn assign(new_value: *const c_char, _extra: *mut c_
     }
 }
 
-/// PostgreSQL calls it where a SECURITY DEFINER function, or one with a SET clause, begins and ends. Plans of what it calls may
-/// be used inside and outside, where another keyset counts. Not guarded: nothing in it can panic or raise an error.
+/// PostgreSQL calls this when a SECURITY DEFINER function, or one with a SET clause, begins and ends. Plans of what the function
+/// calls may be used inside and outside it, where another keyset counts. Not guarded: nothing in it can panic or raise an error.
 unsafe extern "C-unwind" fn role_changes(
     event: pg_sys::FmgrHookEventType::Type,
     function: *mut pg_sys::FmgrInfo,

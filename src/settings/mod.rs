@@ -1,10 +1,10 @@
-//! The settings (`prism_crypt.*`): declared, watched and read here only. `docs/settings.md` describes them.
+//! The settings (`prism_crypt.*`): declared, watched and read only here. `docs/settings.md` describes them.
 //!
-//! [`init`] declares them; `guc` has what PostgreSQL calls when one is checked, assigned or shown. A key is shown to nobody and
-//! stored nowhere, and a check tells an observer of it (`hygiene`, which stands above and so can't be called). Whoever reads a
-//! setting asks a function here, and `setter` says whether the value counts: what a session sets must not change what runs with
-//! the rights of another role. `keyset` gives the one that values are sealed under just now. What is kept by a setting compares
-//! its generation.
+//! [`init`] declares them; `guc` has the hooks that PostgreSQL calls when one is checked, assigned or shown. A key is shown to
+//! nobody and stored nowhere, and its check hook tells an observer (`hygiene`, a higher layer, which can't be called from here).
+//! Other modules read a setting through a function here, and `setter` decides whether the value counts: what a session sets must
+//! not change what runs with the rights of another role. `keyset` gives the keyset that values are sealed under now. Whatever is
+//! cached by a setting compares its generation.
 
 mod guc;
 mod keyset;
@@ -45,7 +45,7 @@ static MASTER_KEY_RECORD: Record = Record::new();
 static KEYSET_RECORD: Record = Record::new();
 static OUTPUT_RECORD: Record = Record::new();
 
-/// What the output functions of `encrypted_text` give.
+/// What the output functions of `encrypted_text` return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 #[allow(missing_docs, reason = "the variants are the values of the setting")]
 pub enum Output {
@@ -61,7 +61,7 @@ pub enum Output {
 static MASTER_GENERATION: AtomicU64 = AtomicU64::new(0);
 
 /// The value of a setting where PostgreSQL keeps it; unset and empty are `None`. No copy is made: a copy of a key would
-/// not be wiped. The value stays valid until the setting is assigned again, so callers use it up at once.
+/// not be wiped. The value stays valid until the setting is assigned again, so callers must not hold on to it.
 fn borrow(setting: &'static Text) -> Option<&'static CStr> {
     // SAFETY: the variable of a string setting is null or a string that PostgreSQL terminated.
     let value = unsafe {
@@ -127,7 +127,7 @@ pub fn init() {
     keyset::init();
 }
 
-/// What the output functions give, as far as the setting counts under the current role.
+/// What the output functions return: ciphertext, unless the setting counts under the current role.
 #[inline]
 pub fn output() -> Output {
     match OUTPUT.get() {
@@ -137,29 +137,29 @@ pub fn output() -> Output {
     }
 }
 
-/// Whether the session may have been shown anything but ciphertext.
+/// Whether the session may be shown anything but ciphertext.
 pub fn may_show_plaintext() -> bool {
     OUTPUT.get() != Output::Ciphertext
 }
 
-/// Whether a key that has reached its limit seals nothing more.
+/// Whether a data key that has reached its seal limit must seal nothing more.
 pub fn enforces_seal_limit() -> bool {
     ENFORCE_SEAL_LIMIT.get()
 }
 
-/// The first master-key source that is set: its setting and its value.
+/// The first master-key source that is set: the name of its setting, and its value.
 pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
     [(MASTER_KEY, &INLINE), (MASTER_KEY_COMMAND, &COMMAND), (MASTER_KEY_FILE, &FILE), (MASTER_KEY_ENV, &ENV)]
         .into_iter()
         .find_map(|(name, setting)| Some((name, borrow(setting)?)))
 }
 
-/// The role that chose the master key which is in use, where a session chose it.
+/// The role that chose the master key in use, if a session chose it.
 pub fn master_key_chosen_by() -> Option<pg_sys::Oid> {
     borrow(&INLINE).and_then(|_| MASTER_KEY_RECORD.chosen_by())
 }
 
-/// How long the command that gives the master keys may take; `None` is no limit.
+/// How long the command that prints the master keys may take; `None` means no limit.
 pub fn master_key_timeout() -> Option<Duration> {
     u64::try_from(MASTER_KEY_TIMEOUT.get()).ok().filter(|limit| *limit > 0).map(Duration::from_millis)
 }
@@ -169,7 +169,7 @@ pub fn inline_master_key() -> Option<&'static CStr> {
     borrow(&INLINE)
 }
 
-/// Changes whenever a master-key setting was assigned.
+/// Changes whenever a master-key setting is assigned.
 pub fn master_generation() -> u64 {
     MASTER_GENERATION.load(Relaxed)
 }

@@ -1,6 +1,6 @@
-//! Whose setting counts. A session may set what it likes, but what it sets must not change what runs with the rights of
-//! another role: inside SECURITY DEFINER functions, or in work for the owner of a table, a setting counts only where that role
-//! set it, in the SET clause of its function or in the function's body.
+//! Whose setting counts. A session may set what it likes, but that must not change what runs with the rights of another role.
+//! Inside a SECURITY DEFINER function, a setting counts only if the function's owner set it, in its SET clause or in its body.
+//! In restricted work for the owner of a table, such as ANALYZE or CREATE INDEX, it never counts.
 
 use crate::identity::{Identity, outer_role};
 use pgrx::pg_sys;
@@ -9,7 +9,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What PostgreSQL knows of a setting: who set it, and how.
+/// PostgreSQL's record of a setting: who set it, and how.
 pub struct Record(AtomicPtr<pg_sys::config_generic>);
 
 impl Record {
@@ -17,22 +17,22 @@ impl Record {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    /// Finds the record, once the setting is declared.
+    /// Finds the record of a setting that is already declared.
     pub fn find(&self, name: &CStr) {
         self.0.store(find(name), Relaxed);
     }
 
-    /// Whether the setting, as it is now, counts under the current role.
+    /// Whether the setting's current value counts under the current role.
     #[inline]
     pub fn counts(&self) -> bool {
         let identity = Identity::current();
         !identity.is_lent() || self.was_set_by(identity)
     }
 
-    /// The role that chose the value, where a session chose it: by SET, or when it connected.
+    /// The role that chose the value, if a session chose it: by SET, or when it connected.
     pub fn chosen_by(&self) -> Option<pg_sys::Oid> {
         use pg_sys::GucSource::{PGC_S_CLIENT, PGC_S_INTERACTIVE};
-        // SAFETY: as below.
+        // SAFETY: as in `was_set_by`.
         let record = unsafe { self.0.load(Relaxed).as_ref() }?;
         let is_chosen = record.source >= PGC_S_INTERACTIVE || record.source == PGC_S_CLIENT;
         is_chosen.then(|| setter(record).unwrap_or_else(outer_role))
@@ -41,14 +41,14 @@ impl Record {
     fn was_set_by(&self, identity: Identity) -> bool {
         // SAFETY: null, or a record that PostgreSQL keeps for as long as the process lives.
         let Some(record) = (unsafe { self.0.load(Relaxed).as_ref() }) else { return false };
-        // What comes from the catalogs or the client's connection is in nobody's name.
+        // Values from the catalogs or the client's connection are set in nobody's name.
         !identity.is_restricted()
             && record.source >= pg_sys::GucSource::PGC_S_INTERACTIVE
             && setter(record) == Some(identity.role)
     }
 }
 
-/// PostgreSQL 14 does not know it.
+/// PostgreSQL 14 doesn't record who set it.
 #[cfg(feature = "pg14")]
 fn setter(_record: &pg_sys::config_generic) -> Option<pg_sys::Oid> {
     None
@@ -73,6 +73,6 @@ fn find(name: &CStr) -> *mut pg_sys::config_generic {
 
 #[cfg(not(any(feature = "pg14", feature = "pg15")))]
 fn find(name: &CStr) -> *mut pg_sys::config_generic {
-    // SAFETY: a look-up that makes nothing and raises nothing; null where there is no such setting.
+    // SAFETY: a look-up that creates nothing and raises no error; null if there is no such setting.
     unsafe { pg_sys::find_option(name.as_ptr(), false, true, 0) }
 }

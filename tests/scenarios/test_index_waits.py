@@ -151,7 +151,7 @@ class IndexWaits(Scenario):
         # What an index can't fetch is an error that says why.
         session.run(GENERIC + "PREPARE p(text) AS SELECT id FROM u WHERE email = $1;")
         error = session.error("EXECUTE p('user7');")
-        self.assertEqual((error.sqlstate, error.message), ("55000", "an index needs a key that is not at hand"))
+        self.assertEqual((error.sqlstate, error.message), ("55000", "an index needs a key that is not loaded"))
         self.assertIn("took longer", error.detail)
         # It is not run again for every statement.
         count = len(self.started.read_text())

@@ -178,7 +178,7 @@ class KeysLogical(Scenario):
         self.caught_up()
         self.assertEqual(self.there(TODO), "; ".join(f"REINDEX INDEX public.{name}" for name in (
             "by_all_and_key_hash", "by_all_email", "by_all_hash", "by_index_email", "by_key_email")))
-        self.assertIn("They could not be built anew: no master key is set.", self.other.log())
+        self.assertIn("They could not be rebuilt: no master key is set.", self.other.log())
         for table in ("by_all_and_key", "by_key", "by_all"):
             self.query(f"DELETE FROM {table} WHERE id % 7 = 1")
         self.caught_up()

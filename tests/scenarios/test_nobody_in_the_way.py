@@ -291,7 +291,7 @@ class NobodyInTheWay(Scenario):
             "public.shop.email|locked by another session: can't be read\npublic.shop.note|locked by another session: can't be read")
         self.query("SELECT prism_crypt.rotate_key('tenant')")
         error = self.cluster.error(LIMIT + "SELECT prism_crypt.destroy_key(2)", db=self.db)
-        self.assertEqual((error.sqlstate, error.message), ("55006", "key version 2 may be in use where it can't be looked for"))
+        self.assertEqual((error.sqlstate, error.message), ("55006", "key version 2 may be in use in places that can't be checked"))
         self.assertIn("public.shop.email", error.detail)
         self.warned("SELECT prism_crypt.destroy_key(2, 'test', true)")
         error = self.cluster.error(LIMIT + "SET lock_timeout = '1s'; CALL prism_crypt.rotate_index_key()", db=self.db)

@@ -1,4 +1,4 @@
-//! Values that are made of others of one type: arrays, ranges and multiranges.
+//! Values whose parts all have one type: arrays, ranges and multiranges.
 
 use super::layout::ranges::{BOUNDS_AT, Bounds, Ranges, multirange_entry, multirange_entry_at};
 use super::layout::{Damaged, Elements, Layout};
@@ -9,11 +9,11 @@ use crate::varlena::Varlena;
 use pgrx::{check_for_interrupts, pg_sys};
 use std::ops::Range;
 
-/// What becomes of a part: another one, or `None` for the same.
+/// Gives the replacement of a part, or `None` to keep it.
 type Replace<'a> = &'a mut dyn FnMut(pg_sys::Datum) -> Result<Option<pg_sys::Datum>, Error>;
 
-/// An array, a range or a multirange, detoasted. Its parts lie in it, and are pointed at: they are varlenas. Holds nothing to
-/// be dropped.
+/// An array, a range or a multirange, detoasted. Its parts are varlenas, and are passed on as pointers into it. Holds nothing
+/// that needs dropping.
 pub struct Packed<'a> {
     bytes: &'a [u8],
     kind: Kind,
@@ -22,13 +22,13 @@ pub struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// Detoasts where it has to be.
+    /// Detoasts the value if needed.
     ///
     /// # Safety
-    /// `datum` is of this kind, which is one of the three. It, and the current memory context, outlive what is given.
+    /// `datum` is of this kind, which is one of the three. It and the current memory context outlive the result.
     pub unsafe fn of(datum: pg_sys::Datum, kind: Kind) -> Result<Self, Error> {
-        // SAFETY: as promised by the caller. The type stands behind the length word in ranges and multiranges, and in the
-        // header of an array; the look-ups give an invalid oid where the bytes name no such type.
+        // SAFETY: as promised by the caller. The type follows the length word in ranges and multiranges, and is in the header
+        // of an array; the look-ups return an invalid OID if the bytes name no such type.
         unsafe {
             let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             let header_len = if kind == Kind::Array { size_of::<pg_sys::ArrayType>() } else { BOUNDS_AT };
@@ -46,18 +46,18 @@ impl<'a> Packed<'a> {
             }
             let (mut length, mut by_value, mut alignment) = (0, false, 0);
             pg_sys::get_typlenbyvalalign(part_type, &mut length, &mut by_value, &mut alignment);
-            // Whoever asks for the parts of others finds them damaged.
+            // Parts that are not varlenas get no layout: asking for them is an error.
             let layout = if length == -1 { Layout::new(length, alignment) } else { None };
             Ok(Self { bytes, kind, part_type, layout })
         }
     }
 
-    /// The type of the parts, as the value itself names it.
+    /// The type of the parts, according to the value itself.
     pub fn part_type(&self) -> pg_sys::Oid {
         self.part_type
     }
 
-    /// Shows each part that is not null to `see`.
+    /// Calls `see` with each part that is not null.
     pub fn each(&self, see: &mut dyn FnMut(pg_sys::Datum) -> Result<(), Error>) -> Result<(), Error> {
         let error = |_: Damaged| damaged(self.kind);
         let mut see = |place: Range<usize>| see(pg_sys::Datum::from(self.bytes[place].as_ptr()));
@@ -84,8 +84,8 @@ impl<'a> Packed<'a> {
         Ok(())
     }
 
-    /// The same value, in the current memory context, with parts replaced; `None` where none is. The order of a range's bounds
-    /// is not looked at.
+    /// A copy in the current memory context with parts replaced; `None` if none is. The order of a range's bounds is not
+    /// checked.
     pub fn map(&self, replace: Replace<'_>) -> Result<Option<pg_sys::Datum>, Error> {
         let Some(layout) = self.layout else { return Err(damaged(self.kind)) };
         let error = |_: Damaged| damaged(self.kind);
@@ -119,11 +119,11 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// An array of another type, in the current memory context, that has the same dimensions and what `convert` makes of each
-/// element; `None` where it would be longer than `limit` bytes.
+/// An array of another type, in the current memory context, with the same dimensions and the result of `convert` for each
+/// element; `None` if it would be longer than `limit` bytes.
 ///
 /// # Safety
-/// `array` is an array. Values of the new type are varlenas that are aligned as its own are.
+/// `array` is an array. Values of the new type are varlenas with the alignment of the old elements.
 pub unsafe fn convert_array(
     array: pg_sys::Datum,
     element_type: pg_sys::Oid,
@@ -160,20 +160,20 @@ pub unsafe fn convert_array(
     Ok(new.finish())
 }
 
-/// A value that is put together from an old one and new parts. Holds nothing to be dropped: errors of PostgreSQL's may leave
-/// it without unwinding.
+/// A value built from an old one and new parts. Holds nothing that needs dropping: PostgreSQL's errors may leave without
+/// unwinding.
 struct Rebuilt<'a> {
     old: &'a [u8],
-    /// The length word, yet to be written, and what follows.
+    /// The new value. Its length word is written last.
     bytes: Buffer,
     layout: Layout,
     is_changed: bool,
-    /// Whether a new part is an allocation of its own.
+    /// Whether each new part is its own allocation.
     parts_are_own: bool,
 }
 
 impl Rebuilt<'_> {
-    /// Takes over what stands before the parts. The padding of a value without parts may be missing.
+    /// Copies what precedes the parts. A value without parts may lack the padding.
     fn begin(&mut self, data_at: usize) {
         self.bytes.push(&self.old[..data_at.min(self.old.len())]);
     }
@@ -189,7 +189,7 @@ impl Rebuilt<'_> {
             None => self.bytes.push(old),
             Some(part) => {
                 self.is_changed = true;
-                // SAFETY: a new part is a whole varlena with a long header, which nothing else refers to.
+                // SAFETY: a new part is a complete varlena with a long header, and nothing else refers to it.
                 unsafe {
                     let new = bytes_of(part.cast_mut_ptr(), pg_sys::VARHDRSZ);
                     self.bytes.push(new.ok_or(Error::Internal("a part without a length"))?);
@@ -233,10 +233,10 @@ impl Rebuilt<'_> {
     }
 }
 
-/// `MaxAllocSize`: as much as PostgreSQL allocates at once.
+/// `MaxAllocSize` (`utils/memutils.h`): the largest allocation, in bytes.
 const MAX_ALLOC: usize = 0x3fff_ffff;
 
-/// Bytes in the current memory context, more and more of them. More than [`MAX_ALLOC`] are PostgreSQL's error.
+/// A growing buffer in the current memory context. PostgreSQL raises an error for more than [`MAX_ALLOC`] bytes.
 struct Buffer {
     start: *mut u8,
     length: usize,
@@ -245,14 +245,14 @@ struct Buffer {
 
 impl Buffer {
     fn new(capacity: usize) -> Self {
-        // SAFETY: gives so many bytes, or raises an error.
+        // SAFETY: returns this many bytes or raises an error.
         let start = unsafe { pg_sys::palloc(capacity).cast() };
         Self { start, length: 0, capacity }
     }
 
     fn push(&mut self, bytes: &[u8]) {
         let length = self.length + bytes.len();
-        // SAFETY: enough bytes are there when they are written, or an error was raised; `bytes` lie elsewhere.
+        // SAFETY: the buffer is large enough before it is written, or an error was raised; `bytes` do not overlap it.
         unsafe {
             if length > self.capacity {
                 self.capacity = length.max((2 * self.capacity).min(MAX_ALLOC));
@@ -264,19 +264,19 @@ impl Buffer {
     }
 
     fn written(&mut self) -> &mut [u8] {
-        // SAFETY: so many were written.
+        // SAFETY: this many bytes were written.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.length) }
     }
 
-    /// Writes the length word that they begin with.
+    /// Writes the length word at the start.
     fn into_varlena(self) -> pg_sys::Datum {
-        // SAFETY: a whole header was written, and an allocation is no longer than a length word can say.
+        // SAFETY: the buffer holds a whole header, and the length of any allocation fits a length word.
         unsafe { pgrx::set_varsize_4b(self.start.cast(), self.length as i32) }
         pg_sys::Datum::from(self.start)
     }
 
     fn free(self) -> Option<pg_sys::Datum> {
-        // SAFETY: allocated by palloc, and nothing refers to it any more.
+        // SAFETY: allocated by palloc, and no longer referred to.
         unsafe { pg_sys::pfree(self.start.cast()) }
         None
     }

@@ -1,4 +1,5 @@
-//! Composite values taken apart and put together again, as PostgreSQL does it. What is not laid out as it says is an error.
+//! Takes composite values apart and puts them together again, as PostgreSQL does. A value that contradicts its own header is an
+//! error.
 
 use super::layout::{Layout, is_tuple};
 use super::shape::shape;
@@ -7,7 +8,7 @@ use pgrx::{PgTupleDesc, pg_sys};
 
 const DAMAGED_COMPOSITE: Error = Error::DamagedNested("composite value");
 
-/// The bytes of a detoasted value, its length word among them; `None` where they are not even a whole header.
+/// The bytes of a detoasted value, including its length word; `None` if they are shorter than `header_len`.
 ///
 /// # Safety
 /// `pointer` is a varlena with a long header, and lives as long as `'a`.
@@ -17,20 +18,20 @@ pub unsafe fn bytes_of<'a>(pointer: *const pg_sys::varlena, header_len: usize) -
     (bytes.len() >= header_len).then_some(bytes)
 }
 
-/// A composite value, detoasted. Holds nothing to be dropped, as whoever seals wants it: the reference to the
-/// descriptor is given back by [`Composite::release`], or by PostgreSQL after an error.
+/// A composite value, detoasted. Holds nothing that needs dropping, which sealing requires: [`Composite::release`] gives the
+/// reference to the descriptor back, or PostgreSQL does after an error.
 pub struct Composite {
     header: pg_sys::HeapTupleHeader,
     descriptor: pg_sys::TupleDesc,
 }
 
 impl Composite {
-    /// Detoasts where it has to be.
+    /// Detoasts the value if needed.
     ///
     /// # Safety
     /// `datum` is of the composite type `expected`, or of a domain over it.
     pub unsafe fn of(datum: pg_sys::Datum, expected: pg_sys::Oid) -> Result<Self, Error> {
-        // SAFETY: as promised by the caller. Every composite datum names its type, also where a domain is over it.
+        // SAFETY: as promised by the caller. Every composite datum names its type, even if its declared type is a domain.
         unsafe {
             let pointer = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
             bytes_of(pointer, size_of::<pg_sys::HeapTupleHeaderData>()).ok_or(DAMAGED_COMPOSITE)?;
@@ -50,19 +51,19 @@ impl Composite {
 
     /// The type of a field; `None` for one that was dropped.
     pub fn field_type(&self, index: usize) -> Option<pg_sys::Oid> {
-        // SAFETY: the descriptor is kept until the release.
+        // SAFETY: the descriptor is valid until `release`.
         let descriptor = unsafe { PgTupleDesc::from_pg_unchecked(self.descriptor) };
         descriptor.get(index).filter(|field| !field.attisdropped).map(|field| field.atttypid)
     }
 
-    /// The fields, and which of them are null: palloc'd. Fields that the type got after the value was made are as for a
-    /// table.
+    /// The fields, and which of them are null; both palloc'd. Fields that were added to the type after the value was made are
+    /// filled in as for a table.
     ///
     /// # Safety
     /// The current memory context outlives the slices.
     pub unsafe fn fields<'a>(&self) -> Result<(&'a mut [pg_sys::Datum], &'a mut [bool]), Error> {
-        // SAFETY: the length of a datum tuple is that of its varlena header, and its fields were found to lie within. Both
-        // arrays get one member for each attribute.
+        // SAFETY: the varlena header gives the length of the tuple, and its fields were found to lie within it. Both arrays
+        // have one element for each attribute.
         unsafe {
             let descriptor = PgTupleDesc::from_pg_unchecked(self.descriptor);
             let layouts = (0..descriptor.len()).map(|index| {
@@ -87,14 +88,14 @@ impl Composite {
 
     /// A value of the same type with these fields.
     pub fn with(&self, values: &mut [pg_sys::Datum], nulls: &mut [bool]) -> pg_sys::Datum {
-        // SAFETY: both have one member for each attribute.
+        // SAFETY: both slices have one element for each attribute.
         unsafe {
             let tuple = pg_sys::heap_form_tuple(self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
             pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
         }
     }
 
-    /// Ends the use of the descriptor.
+    /// Releases the descriptor.
     pub fn release(self) {
         // SAFETY: gives back the reference that `of` took.
         unsafe { drop(PgTupleDesc::from_pg(self.descriptor)) }

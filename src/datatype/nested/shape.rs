@@ -1,5 +1,5 @@
-//! What a type is made of. Types may be nested as deeply, and used as often, as their owner likes: each is looked at once,
-//! without recursion, and a cancel ends it.
+//! What a type is made of. Users may nest types to any depth and use them any number of times: each is looked at once, without
+//! recursion, and can be cancelled.
 
 use crate::datatype::type_lookup::{self, Makeup};
 use crate::keyring;
@@ -7,7 +7,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 
-/// What values of a type are made of, domains looked through.
+/// What values of a type are made of. A domain counts as its base type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `encrypted_text`.
@@ -20,14 +20,14 @@ pub enum Kind {
     Range,
     /// A multirange of anything but `Other`.
     Multirange,
-    /// Has fields, of whatever kinds.
+    /// Has fields of any kind.
     Composite,
-    /// Holds neither.
+    /// Holds neither `encrypted_text` nor `bytea`.
     Other,
 }
 
 impl Kind {
-    /// Whether values of this kind are to be taken apart.
+    /// Whether values of this kind have to be taken apart.
     pub fn has_parts(self) -> bool {
         !matches!(self, Self::Encrypted | Self::Bytes | Self::Other)
     }
@@ -37,11 +37,11 @@ impl Kind {
 #[derive(Clone, Copy)]
 pub struct Shape {
     pub kind: Kind,
-    /// Whether a domain was looked through.
+    /// Whether the type is a domain.
     pub is_domain: bool,
     /// The type without its domains.
     pub base: pg_sys::Oid,
-    /// The type inside of all domains, arrays, ranges and multiranges.
+    /// The type inside all domains, arrays, ranges and multiranges.
     core: pg_sys::Oid,
 }
 
@@ -54,12 +54,12 @@ pub struct Holds {
     pub bytes: bool,
 }
 
-/// Whether the values of a type are `encrypted_text` or `bytea`, and not made of parts. Inside a transaction.
+/// Whether the values of a type are `encrypted_text` or `bytea` themselves. Needs a transaction.
 pub fn is_leaf(type_oid: pg_sys::Oid) -> bool {
     matches!(shape(type_oid).kind, Kind::Encrypted | Kind::Bytes)
 }
 
-/// What the values of a type can hold. Inside a transaction.
+/// What the values of a type can hold. Needs a transaction.
 pub fn holds(type_oid: pg_sys::Oid) -> Holds {
     let core = shape(type_oid).core;
     match shape(core).kind {
@@ -68,10 +68,10 @@ pub fn holds(type_oid: pg_sys::Oid) -> Holds {
     }
 }
 
-/// Whether a relation has a column whose values can hold the type, in any depth of arrays, composites, domains, ranges and
-/// multiranges. Partitions have the columns of their table, so they are not looked at. Inside a transaction.
+/// Whether a relation has a column whose values can hold `encrypted_text`, at any depth of arrays, composites, domains, ranges
+/// and multiranges. Partitions are not looked at: they have the columns of their table. Needs a transaction.
 pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
-    // What initdb made holds nothing of ours.
+    // Types that initdb created hold no `encrypted_text`.
     type_lookup::column_types(relation)
         .into_iter()
         .any(|one| one.to_u32() >= pg_sys::FirstNormalObjectId && holds(one).encrypted)
@@ -79,17 +79,17 @@ pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
 
 thread_local! {
     static SHAPES: RefCell<HashMap<pg_sys::Oid, Shape>> = RefCell::new(HashMap::new());
-    /// Of composite types, and as of when: of which generation of types and of relations.
+    /// What composite types hold, as of these generations of types and of relations.
     static HOLDS: RefCell<((u64, u32), HashMap<pg_sys::Oid, Holds>)> = RefCell::new(((0, 0), HashMap::new()));
-    /// Changes with each type that changed.
+    /// Changes whenever a type changes.
     static GENERATION: Cell<u64> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
 fn composite_holds(composite: pg_sys::Oid) -> Holds {
     listen();
-    // SAFETY: as whenever PostgreSQL locks a relation. Types of composites are changed without that tables which use them are
-    // locked.
+    // SAFETY: PostgreSQL does the same whenever it locks a relation. A composite type can change without a lock on the tables
+    // that use it.
     unsafe { pg_sys::AcceptInvalidationMessages() }
     let as_of = || (GENERATION.get(), keyring::relations_as_of());
     let before = as_of();
@@ -131,14 +131,15 @@ fn look_into(composite: pg_sys::Oid) -> Holds {
     holds
 }
 
-/// Kept until a type changes. What a composite type is made of is not part of it: that may change without notice here.
+/// The shape of a type, cached until a type changes. It leaves out what a composite type is made of, which may change without
+/// notice to this cache.
 pub fn shape(type_oid: pg_sys::Oid) -> Shape {
     if let Some(known) = known_shape(type_oid) {
         return known;
     }
     listen();
     let generation = GENERATION.get();
-    // A look-up may itself hear of a change, and what was looked up before it is not to be kept then.
+    // A look-up may itself process an invalidation. What was looked up before that must not be kept.
     let keep = |type_oid, shape| {
         if GENERATION.get() == generation {
             SHAPES.with_borrow_mut(|shapes| shapes.insert(type_oid, shape));
@@ -168,7 +169,7 @@ pub fn shape(type_oid: pg_sys::Oid) -> Shape {
 }
 
 impl Shape {
-    /// That of a type which is made of this one.
+    /// The shape of a type that is made of this one.
     fn inside_of(self, type_oid: pg_sys::Oid, makeup: Makeup) -> Self {
         let kind = match makeup {
             Makeup::Array(_) => Kind::Array,
@@ -185,11 +186,11 @@ fn known_shape(type_oid: pg_sys::Oid) -> Option<Shape> {
     SHAPES.with_borrow(|shapes| shapes.get(&type_oid).copied())
 }
 
-/// That of a type which is not made of one other.
+/// The kind of a type that is not made of a single other type.
 fn kind_of(type_oid: pg_sys::Oid, makeup: Makeup) -> Kind {
     match makeup {
         Makeup::Row(_) => Kind::Composite,
-        // Arrays in the catalogs (pg_attribute.attmissingval) are of the type `anyarray`, and tell what of themselves.
+        // Arrays of type `anyarray` in the catalogs (pg_attribute.attmissingval) name their element type themselves.
         _ if type_oid == pg_sys::ANYARRAYOID => Kind::Array,
         _ if type_oid == pg_sys::BYTEAOID => Kind::Bytes,
         _ if type_lookup::is_encrypted_text(type_oid) => Kind::Encrypted,
@@ -200,12 +201,12 @@ fn kind_of(type_oid: pg_sys::Oid, makeup: Makeup) -> Kind {
 fn listen() {
     if !LISTENING.replace(true) {
         let cache = pg_sys::SysCacheIdentifier::TYPEOID as i32;
-        // SAFETY: registered once a backend, and the callback lives as long as the library.
+        // SAFETY: registered once per backend; the callback lives as long as the library.
         unsafe { pg_sys::CacheRegisterSyscacheCallback(cache, Some(forget), pg_sys::Datum::null()) }
     }
 }
 
-/// Not guarded: it calls nothing that can panic.
+/// Needs no guard: it calls nothing that can panic.
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     GENERATION.set(GENERATION.get().wrapping_add(1));
     SHAPES.with(|shapes| {

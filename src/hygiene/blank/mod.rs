@@ -1,10 +1,11 @@
-//! What is taken out of a statement that names the key setting, and what stays. Taken out are: strings after the name, a value
-//! that a SET gives it without quotes, and wherever they stand, words that may be a key. All else can be read, and so can the
-//! other statements of the text.
+//! What is blanked in a statement that names the key setting, and what stays. Blanked are strings after the name, an unquoted
+//! value that a SET gives it and, anywhere, words that may be a key. Everything else stays readable, and so do the other
+//! statements of the text.
 //!
-//! `naming` finds such a [`Statement`] and calls [`statement`], which goes over its tokens once more: in each string that stays it
-//! looks for a statement of its own, down to [`DEEPEST`] quotes in quotes. [`all_literals`] is for those whose name only the parse
-//! tree tells. Texts keep their length: a byte is overwritten where it stands.
+//! `naming` finds such a [`Statement`] and calls [`statement`], which goes over its tokens once more. In quotes that stay it
+//! blanks strings after the name, and what may be a key once escapes are read, down to [`DEEPEST`] quotes in quotes.
+//! [`all_literals`] is for statements in which only the parse tree shows the name. Texts keep their length: bytes are
+//! overwritten in place.
 
 use super::lexer::{Dialect, Kind, Lexer, Token, is_blank};
 use super::redact::key_like_words;
@@ -14,18 +15,18 @@ use std::ops::Range;
 
 /// The first half of the setting's name.
 pub const SCHEMA: &[u8] = b"prism_crypt";
-/// How deep quotes in quotes are looked through.
+/// How deep quotes in quotes are read.
 pub const DEEPEST: usize = 8;
 
-/// A statement of a text.
+/// A statement in a text.
 #[derive(Clone, Default)]
 pub struct Statement {
     pub start: usize,
-    /// Whether it is what a string begins with: then it may go on from another one.
+    /// Whether a string begins with it: then it may continue what another string began.
     pub is_beginning_of_string: bool,
-    /// Where it has named the setting.
+    /// Where the first name of the setting in it ends.
     pub first: Option<usize>,
-    /// The tokens that complete the name, by their beginning.
+    /// Where the tokens that complete the name begin, in ascending order.
     pub names: Vec<usize>,
 }
 
@@ -59,7 +60,7 @@ pub fn statement(
         match token.kind {
             Kind::Quoted { quote, open, close } => {
                 let is_value = matches!(value, Value::Next | Value::NextQuoted);
-                // In a message an open quote may be an apostrophe.
+                // In a message an unclosed quote may be an apostrophe.
                 let is_quote = !dialect.prose || close < view.bytes().len();
                 if is_quote && !is_name && (is_value || (is_after && !quote.is_identifier())) {
                     view.blank_content(token, target);
@@ -100,7 +101,7 @@ pub fn statement(
     }
 }
 
-/// Whether a value without quotes is expected, as in `SET prism_crypt.master_key TO abc, def`.
+/// Whether an unquoted value is expected, as in `SET prism_crypt.master_key TO abc, def`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
     No,
@@ -108,9 +109,9 @@ enum Value {
     Next,
     Here,
     Given,
-    /// The name, of what only a colon gives a value.
+    /// After a name that only a colon can give a value.
     Key,
-    /// A value with quotes.
+    /// A quoted value is expected.
     NextQuoted,
 }
 
@@ -132,27 +133,27 @@ impl Value {
     }
 }
 
-/// Whether a colon and a value may follow the name that begins here, as in JSON and in messages. In SQL it is a bound of an
-/// array.
+/// Whether a colon and a value may follow the name that begins here, as in JSON and in messages. In SQL a colon separates
+/// array bounds.
 fn may_have_colon(text: &[u8], start: usize, dialect: Dialect, depth: usize) -> bool {
     let before = text[..start].iter().rfind(|byte| !is_blank(**byte));
     dialect.prose || dialect.json || depth > 0 && matches!(before, None | Some(b'{' | b','))
 }
 
-/// What stands before the name: whether it is that of a SET, whose value may be without quotes. That of an UPDATE sets columns.
+/// What stands before the name: whether it is the name in a SET, whose value may be unquoted. The SET of an UPDATE sets columns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     No,
-    /// A string begins, and may go on from another one, in which there was a SET.
+    /// A string begins that may continue another one with a SET in it.
     Start,
     Set,
     /// `SET SESSION`, `SET LOCAL`.
     Scope,
     Schema,
     Point,
-    /// Of `-c`, as in the options of a connection.
+    /// The dash of `-c`, as in connection options.
     Dash,
-    /// All of the statement: it updates.
+    /// For the rest of the statement: it is an UPDATE.
     Never,
 }
 
@@ -185,7 +186,7 @@ impl Lead {
         }
     }
 
-    /// A word that may be the first part of the name; of a string that goes on, the end of it.
+    /// Reads a word that may be the first part of the name or, in a string that continues another, the end of that part.
     fn after_word(self, word: &[u8]) -> Self {
         let is_end = || {
             SCHEMA.len().checked_sub(word.len()).is_some_and(|at| word.eq_ignore_ascii_case(&SCHEMA[at..]))
@@ -208,14 +209,14 @@ fn value_end(text: &[u8], start: usize) -> usize {
     (start + 1..text.len()).find(|at| ends(*at)).unwrap_or(text.len())
 }
 
-/// Blanks every literal of a statement in a copy of it.
+/// Blanks every string of a statement, and words that may be a key, in a copy of it.
 pub fn all_literals(text: &[u8], target: &mut [u8], dialect: Dialect) {
     let view = View::of(text);
     words(&view, 0..text.len(), target);
     literals(&view, dialect, 0, target);
 }
 
-/// Blanks each string.
+/// Blanks every string.
 fn literals(view: &View<'_>, dialect: Dialect, depth: usize, target: &mut [u8]) {
     for token in Lexer::new(view.bytes(), dialect) {
         match token.kind {
@@ -229,14 +230,14 @@ fn literals(view: &View<'_>, dialect: Dialect, depth: usize, target: &mut [u8]) 
     }
 }
 
-/// Blanks what may be a key.
+/// Blanks words that may be a key.
 fn words(view: &View<'_>, part: Range<usize>, target: &mut [u8]) {
     for word in key_like_words(&view.bytes()[part.clone()]) {
         view.blank(part.start + word.start..part.start + word.end, target);
     }
 }
 
-/// Blanks what may be a key once escapes are read, in quotes of any depth.
+/// Blanks what may be a key once escapes are read, in nested quotes too.
 fn encoded_words(view: &View<'_>, dialect: Dialect, depth: usize, target: &mut [u8]) {
     if view.is_decoded() {
         words(view, 0..view.bytes().len(), target);

@@ -10,7 +10,7 @@ fn blanked(text: &str, dialect: Dialect) -> String {
     String::from_utf8_lossy(&target).into_owned()
 }
 
-/// `#` stands for a key, and in the second text for as many asterisks; `~` for one asterisk.
+/// `#` stands for a key, or in the second text for as many asterisks; `~` stands for one asterisk.
 fn check(dialect: Dialect, cases: &[(&str, &str)]) {
     for (text, expected) in cases {
         let expected = expected.replace('#', &"*".repeat(KEY.len())).replace('~', "*");
@@ -209,7 +209,7 @@ fn reads_messages() {
     );
 }
 
-/// Numbers that look random, from a seed.
+/// Pseudo-random numbers from a seed.
 struct Random(u64);
 
 impl Random {
@@ -222,7 +222,7 @@ impl Random {
         of[self.below(of.len())]
     }
 
-    /// A blank, or what stands for one.
+    /// A blank, or an equivalent.
     fn blank(&mut self) -> &'static str {
         self.one(&[" ", "\n", "/* ' \" $$ */", " -- it's\n", "/*/**/;*/", "\t"])
     }
@@ -316,7 +316,7 @@ impl Random {
     }
 }
 
-/// Reads every escape, so that what is shown in one is found.
+/// Decodes every escape, so that what one shows is found.
 fn decoded(text: &[u8], depth: usize) -> Vec<u8> {
     let view = View::of(text);
     let mut all = text.to_vec();

@@ -1,4 +1,4 @@
-//! Data keys of a backend's keyring: unlocked when the first value asks for one, and counted for each value that is sealed.
+//! Data keys of a backend's keyring: unlocked when the first value needs one. Each sealed value is counted.
 
 use super::{Keyring, session_keyset};
 use crate::error::{Error, KeyName};
@@ -8,7 +8,7 @@ use prism_envelope::{DataKey, KeyBytes, KeyIdentity, KeyVersion, NoncePool, Unwr
 use std::ops::Deref;
 use std::rc::Rc;
 
-/// A data key that was unlocked, and what may be sealed with it.
+/// An unlocked data key, and how much may be sealed with it.
 pub struct UnlockedKey {
     key: DataKey,
     budget: Rc<Budget>,
@@ -23,7 +23,7 @@ impl Deref for UnlockedKey {
 }
 
 impl Keyring {
-    /// The active key of a keyset (`None`: of the session's), and the nonces to seal with. One value is counted.
+    /// The active key of a keyset (`None`: the session's), and the nonces to seal with. Counts one value.
     pub fn sealing_key(&mut self, keyset: Option<&str>) -> Result<(Rc<UnlockedKey>, &mut NoncePool), Error> {
         let key = match (keyset, &self.current) {
             (None, Some(key)) => Rc::clone(key),
@@ -46,7 +46,7 @@ impl Keyring {
         self.last_opened.as_ref().ok_or(Error::UnknownVersion(version))
     }
 
-    /// The key of a version, the active key of the same keyset, and the nonces to seal with. One value is counted.
+    /// The key of a version, the active key of the same keyset, and the nonces to seal with. Counts one value.
     pub fn resealing_keys(
         &mut self,
         version: KeyVersion,

@@ -1,4 +1,4 @@
-//! The part of a backend's keyring that searching needs: index keys, and which of them a value's tag is under.
+//! The part of a backend's keyring for searching: index keys, and the generation that a value's tag should have.
 
 use super::{Keyring, session_keyset};
 use crate::error::{Error, KeyName};
@@ -51,14 +51,14 @@ impl Keyring {
         Ok(self.rows()?.get(version).is_none_or(|row| row.keyset == keyset))
     }
 
-    /// As [`Self::index_generation`], if it was asked for the same version before.
+    /// [`Self::index_generation`], if it was last asked for the same version.
     #[inline]
     pub fn last_generation(&self, version: KeyVersion) -> Option<Option<u8>> {
         let (_, generation) = self.last_generation.filter(|(known, _)| *known == version)?;
         replaced::check().ok().map(|()| generation)
     }
 
-    /// The generation of the index key of the keyset that a version belongs to; `None` where that is not known.
+    /// The generation of the index key of the keyset that a version belongs to; `None` if that is not known.
     pub fn index_generation(&mut self, version: KeyVersion) -> Result<Option<u8>, Error> {
         let generation = match self.last_generation {
             Some((known, generation)) if known == version => generation,
@@ -69,7 +69,7 @@ impl Keyring {
         Ok(generation)
     }
 
-    /// The index key to make a tag anew with, in the keyset of a version; `None` where the tag can stay.
+    /// The index key of a version's keyset, to make a new tag with; `None` if the tag can stay.
     pub fn retagging_key(
         &mut self,
         version: KeyVersion,

@@ -1,9 +1,9 @@
-//! What a backend keeps unlocked, and when it lets go of it.
+//! What a backend keeps unlocked, and when it drops it.
 //!
-//! A call begins with `refresh`, which drops what is outdated: rows after a change of the tables of keys, master keys after one of
-//! the settings, and with either all that was unlocked by them. Then it asks for a key, and whatever that takes is fetched:
-//! the rows, the master keys (`sources`), and by them a data key (`data_keys`) or an index key (`index_keys`). What was
-//! fetched stays for the next call. For index code, which can fetch nothing, `prepare` does so beforehand.
+//! A call begins with `refresh`, which drops what is outdated: rows after a change to the key tables, master keys after
+//! a change to the settings, and either way everything that was unlocked with them. Then it asks for a key, and loads
+//! whatever that takes: the rows, the master keys (`sources`), and with them a data key (`data_keys`) or an index key
+//! (`index_keys`). What was loaded stays for the next call. Index code can't load anything, so `prepare` does that beforehand.
 
 mod data_keys;
 mod index_keys;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long a key command that failed is not run again for indexes that may not even need it.
+/// How long a failed key command is not run again for indexes, which may not even need it.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The unlocked keys of this backend. Dropping them wipes them.
@@ -32,23 +32,23 @@ pub struct Keyring {
     /// As read from their source; dropped when a setting changes or the configuration is reloaded.
     masters: Option<Vec<MasterKey>>,
     masters_as_of: (u64, i64),
-    /// Why they could not be had when an index was about to need them, and since when.
+    /// Why they could not be loaded before an index was used, and since when.
     no_masters: Option<(String, Instant)>,
     /// The rows of `prism_crypt.data_key`.
     rows: Option<KeyTable>,
-    /// Whether a session changed them since.
+    /// Whether a session has changed them since.
     rows_are_outdated: bool,
     unlocked: BTreeMap<KeyVersion, Rc<UnlockedKey>>,
     budgets: Budgets,
-    /// The session's sealing key: found anew for each value, it would take 5 % of the time to seal a short one.
+    /// The session's sealing key. Looking it up would take 5 % of the time to seal a short value.
     current: Option<Rc<UnlockedKey>>,
     current_as_of: u64,
-    /// The key of the last value that was opened: 3 % of an opening.
+    /// The key of the last opened value. Looking it up would take 3 % of an opening.
     last_opened: Option<Rc<UnlockedKey>>,
-    /// The old and the new key of the last value that was resealed, likewise.
+    /// The old and the new key of the last resealed value, likewise.
     last_resealed: Option<(Rc<UnlockedKey>, Rc<UnlockedKey>)>,
     index_keys: BTreeMap<String, Rc<IndexKey>>,
-    /// The generation of the index key that the last compared value is under: joins and indexes ask of every value.
+    /// The generation of the index key for the last compared value: joins and indexes ask for every value.
     last_generation: Option<(KeyVersion, Option<u8>)>,
     /// Search tags of values that carry none.
     pub opened: TagCache,
@@ -79,8 +79,8 @@ impl Keyring {
         }
     }
 
-    /// Drops what is outdated. Called before every value, so it only compares counters. While interrupts are held off what
-    /// was there when the statement came to the index has to do, as nothing could take its place.
+    /// Drops what is outdated. Called before every value, so it only compares counters. While interrupts are held off,
+    /// what is loaded stays in use, because it could not be loaded again.
     pub fn refresh(&mut self) {
         if !interrupts::are_held_off() {
             if invalidation::take_stale() {
@@ -107,7 +107,7 @@ impl Keyring {
         self.nonces.wipe();
     }
 
-    /// Whether everything is here, and up to date, that index code may need.
+    /// Whether everything that index code may need is loaded and up to date.
     pub fn is_ready(&self) -> bool {
         self.masters.is_some()
             && self.masters_as_of == masters_as_of()
@@ -116,8 +116,8 @@ impl Keyring {
             && !invalidation::is_stale()
     }
 
-    /// Fetches what index code can't fetch itself: the tables, and the master keys. What can't be had is no error here, for it
-    /// may not be needed.
+    /// Loads what index code can't load itself: the tables and the master keys. It is no error if something can't be
+    /// loaded, as it may not be needed.
     pub fn prepare(&mut self) {
         if self.rows().is_ok() && self.masters.is_none() && self.may_ask_again() {
             let failure = self.masters().err().map(|error| (error.to_string(), Instant::now()));
@@ -125,7 +125,7 @@ impl Keyring {
         }
     }
 
-    /// A command that fails may take long to do so, and is not run for every statement.
+    /// A failing command may be slow, so it is not run for every statement.
     fn may_ask_again(&self) -> bool {
         let is_command =
             settings::master_key_source().is_some_and(|(name, _)| name == settings::MASTER_KEY_COMMAND);
@@ -133,7 +133,7 @@ impl Keyring {
         !(is_command && failed_lately)
     }
 
-    /// The error of index code that needs what is not here.
+    /// The error for index code that needs what is not loaded.
     fn not_ready(&self) -> Error {
         Error::KeysNotReady { cause: self.no_masters.as_ref().map(|(cause, _)| cause.clone()) }
     }
@@ -162,7 +162,7 @@ impl Keyring {
         Ok(())
     }
 
-    /// The master keys, the one that wraps first; never empty.
+    /// The master keys, never empty; the first one wraps.
     pub fn masters(&mut self) -> Result<&[MasterKey], Error> {
         if self.masters.is_none() {
             if interrupts::are_held_off() {
@@ -185,7 +185,7 @@ impl Keyring {
         self.rows()?.get(version).ok_or(Error::UnknownVersion(version))
     }
 
-    /// The master key with a fingerprint; `key` is what it is to unwrap.
+    /// The master key with a fingerprint; `key` is what it should unwrap.
     fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
         let masters = self.masters()?;
         masters.iter().find(|master| master.fingerprint().to_string() == fingerprint).ok_or_else(|| {
@@ -207,7 +207,7 @@ impl Keyring {
     }
 }
 
-/// Changes whenever a setting of the master keys does, or the configuration is reloaded.
+/// Changes whenever a master-key setting changes, or the configuration is reloaded.
 fn masters_as_of() -> (u64, i64) {
     (settings::master_generation(), settings::config_generation())
 }

@@ -1,4 +1,4 @@
-//! Master keys from a command (a Vault or cloud client, say), as `ssl_passphrase_command` does it.
+//! Master keys from a command (such as a Vault or cloud client), like PostgreSQL's `ssl_passphrase_command`.
 
 use super::{MAX_SOURCE_LEN, buffer, read_limited};
 use crate::error::Error;
@@ -18,10 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// How often a waiting session looks whether it was cancelled, in nanoseconds.
+/// How often a waiting session checks for a cancel: every 20 ms.
 const INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// Why the output of a command could not be had.
+/// Why a command's output could not be read, or its end not be waited for.
 enum Failure {
     Io(io::Error),
     Timeout(Duration),
@@ -33,7 +33,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// When the command is given up; `None` is never.
+/// When to give up on the command; `None` is never.
 struct Deadline(Option<(Instant, Duration)>);
 
 impl Deadline {
@@ -49,8 +49,8 @@ impl Deadline {
     }
 }
 
-/// Runs the command with the server's shell and gives what it prints. `prism_crypt.master_key_timeout`,
-/// `statement_timeout` and a cancel end it, with everything that it started in its process group.
+/// Runs the command with `/bin/sh` and returns what it prints. `prism_crypt.master_key_timeout`, `statement_timeout`
+/// and a cancel end it, with everything that it started in its process group.
 pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
     let fail = |detail: String| Error::KeyCommand { detail };
     let failed = |what: &str, failure| match failure {
@@ -84,13 +84,13 @@ pub fn output(command: &CStr) -> Result<Zeroizing<Vec<u8>>, Error> {
     Ok(printed)
 }
 
-/// Marks every open file to be closed in programs that are started. PostgreSQL does so itself only from version 16 on, and
-/// the client's connection and the files of tables are no business of a key client.
+/// Marks every open file as close-on-exec. PostgreSQL does so itself only since version 16, and the client's connection
+/// and the files of tables are no business of a key client.
 fn keep_open_files_to_ourselves() -> io::Result<()> {
     for entry in std::fs::read_dir("/dev/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
         if let Some(number) = number.filter(|number| *number > 2) {
-            // SAFETY: only for the next call, which fails where the file was closed meanwhile (that of the listing).
+            // SAFETY: borrowed only for the next call, which fails if the file has been closed meanwhile.
             let file = unsafe { BorrowedFd::borrow_raw(number) };
             let _ = fcntl_setfd(file, FdFlags::CLOEXEC);
         }
@@ -117,7 +117,7 @@ fn read_all(mut stdout: ChildStdout, printed: &mut Vec<u8>, deadline: &Deadline)
     Ok(())
 }
 
-/// A child and its process group. Ended when dropped before the child did its work: also when a cancelled statement
+/// A child and its process group. Killed when dropped before the child has ended, as when a cancelled statement
 /// unwinds, and when the session ends.
 struct Group {
     child: Child,
@@ -135,7 +135,7 @@ impl Group {
         Self { child, done: false }
     }
 
-    /// Waits until it ends, and stays open to a cancel: it may close its output and go on.
+    /// Waits until it ends, or for a cancel: it may close its output and go on.
     fn wait(&mut self, deadline: &Deadline) -> Result<ExitStatus, Failure> {
         loop {
             check_for_interrupts!();
@@ -144,7 +144,7 @@ impl Group {
                 self.done = true;
                 return Ok(status);
             }
-            // Interrupted or not, the loop looks again.
+            // Interrupted or not, the loop checks again.
             let _ = poll(&mut [], Some(&INTERVAL));
         }
     }
@@ -153,8 +153,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.done {
-            // Before the child is waited for: until then nothing else can get its id. What it started in the background
-            // goes too.
+            // Before waiting for the child: until then nothing else can get its id. This also ends what it started in
+            // the background.
             end_running();
             let _ = self.child.wait();
         }
@@ -172,7 +172,7 @@ fn end_running() {
     }
 }
 
-/// A session that is terminated leaves without unwinding. Not guarded: nothing in it can panic.
+/// A terminated session exits without unwinding. Not guarded: nothing in it can panic.
 unsafe extern "C-unwind" fn session_ends(_code: i32, _argument: pg_sys::Datum) {
     end_running();
 }

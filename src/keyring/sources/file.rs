@@ -1,4 +1,4 @@
-//! Master keys from a file, under the rule of PostgreSQL's `ssl_key_file`.
+//! Master keys from a file, under the same rules as PostgreSQL's `ssl_key_file`.
 
 use super::{MAX_SOURCE_LEN, buffer, read_limited};
 use crate::error::{Error, warn};
@@ -10,12 +10,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Reads the file. It must belong to the server's user and be closed to everybody else, or belong to root and be closed
-/// to all but root's group, and be a regular file.
+/// Reads the file. It must be a regular file. It must belong to the server's user and be closed to everybody else, or
+/// belong to root and be closed to all but its group, which may read it.
 pub fn contents(path: &OsStr) -> Result<Zeroizing<Vec<u8>>, Error> {
     let fail = |detail: String| Error::KeyFile { detail };
     let failed = |error: std::io::Error| fail(format!("{error}."));
-    // Not blocking, or a named pipe would hang the session. Checked through the open file, so nobody can swap it.
+    // Non-blocking, or a named pipe would hang the session. The checks use the open file, so nobody can swap it.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -43,7 +43,7 @@ pub fn contents(path: &OsStr) -> Result<Zeroizing<Vec<u8>>, Error> {
 
 /// A key inside the data directory is in every base backup, next to what it protects.
 fn warn_inside_data_directory(path: &Path) {
-    // SAFETY: a global that is set before any session begins, and terminated.
+    // SAFETY: a NUL-terminated global that is set before any session begins.
     let data_directory = unsafe { std::ffi::CStr::from_ptr(pg_sys::DataDir) };
     let inside = data_directory.to_str().is_ok_and(|directory| {
         let (path, directory) = (path.canonicalize(), Path::new(directory).canonicalize());

@@ -1,8 +1,8 @@
-//! Where master keys come from: the first setting that is set wins, and its keys are taken in their order.
+//! Where master keys come from: the first source that is set wins, and its keys keep their order.
 //!
-//! [`load`] reads the source: the setting itself, the output of a command (`command`), a `file`, or a variable of the server's
-//! environment. The text is parsed into keys, and what was read of it from elsewhere is wiped. A backend reads no more than a
-//! limit from any of them, whatever a path or a command gives. Who may choose the source is for the settings to say.
+//! [`load`] reads the source: the setting itself, the output of a command (`command`), a file (`file`), or a variable
+//! of the server's environment. The text is parsed into keys; unless it is the setting itself, it is wiped. A backend
+//! reads only a limited amount from a command or a file, whatever they give. The settings decide who may choose the source.
 
 mod command;
 mod file;
@@ -15,7 +15,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use zeroize::Zeroizing;
 
-/// The most that a source may hold, in bytes: far more keys than anybody rotates at once.
+/// The largest file or output, in bytes: far more keys than anybody rotates at once.
 const MAX_SOURCE_LEN: usize = 64 * 1024;
 
 /// Reads the master keys; the first one wraps. Never empty.
@@ -54,7 +54,7 @@ fn path(value: &CStr) -> &OsStr {
     OsStr::from_bytes(value.to_bytes())
 }
 
-/// A buffer that is wiped when dropped, and that never moves its bytes while it is filled.
+/// A buffer that is wiped when dropped, and never moves its bytes while it is filled.
 fn buffer() -> Zeroizing<Vec<u8>> {
     Zeroizing::new(Vec::with_capacity(MAX_SOURCE_LEN + 1))
 }

@@ -1,10 +1,10 @@
 //! Copies a sample of a table's rows.
 //!
-//! Not through SQL: planning a query on a table computes the constants in its index expressions and predicates, and so runs
-//! functions of its owner, with the rights of whoever asks. Here PostgreSQL only reads rows and writes them.
+//! Not through SQL: planning a query on a table evaluates the constants in its index expressions and predicates, and so
+//! runs its owner's functions with the caller's rights. Here PostgreSQL only reads rows and writes them.
 //!
-//! Both relations are locked and looked at (`open`): the source must be readable for the caller, the copy a plain temporary table
-//! of his own. Then `copying` reads rows at some places of the heap and writes them to the copy.
+//! Both relations are locked and checked (`open`): the caller must be able to read the source, and own the copy, a
+//! plain temporary table. Then `copying` reads rows at several places of the heap and writes them to the copy.
 
 mod copying;
 mod open;
@@ -15,8 +15,9 @@ use open::Open;
 use pgrx::datum::Array;
 use pgrx::prelude::*;
 
-/// `prism_crypt._copy_sample(source oid, copy oid, columns smallint[], most integer) → bigint`: copies some rows of a table to
-/// a temporary table, whose columns are those of the source that have these numbers, in this order. Gives the number of rows.
+/// `prism_crypt._copy_sample(source oid, copy oid, columns smallint[], most integer) → bigint`: copies some rows of a
+/// table to a temporary table, whose columns are the columns of the source with these numbers, in this order. Returns
+/// the number of rows.
 #[pg_extern(sql = false)]
 fn _copy_sample(
     source: pg_sys::Oid,
@@ -28,7 +29,7 @@ fn _copy_sample(
     let columns: Vec<i16> = columns.iter().map(Option::unwrap_or_default).collect();
     require_right(source)?;
     let source = Open::new(source, pg_sys::AccessShareLock).ok_or(Error::SampleSource)?;
-    // It may have changed while the lock was waited for.
+    // The right may have changed while the lock was waited for.
     require_right(source.oid())?;
     if !(source.is_heap() && (source.is_permanent() || source.is_own_temporary())) {
         return Err(Error::SampleSource.into());
@@ -37,16 +38,16 @@ fn _copy_sample(
     if !(is_own_and_plain(&copy) && is_like(&copy, &source, &columns)) {
         return Err(Error::SampleCopy.into());
     }
-    // SAFETY: what is asked of both was seen to.
+    // SAFETY: the requirements on both were checked above.
     let copied = unsafe { Copying::new(&source, &copy, &columns).sample(most) };
-    // SAFETY: the rows are there for the next statement, as after one that inserts.
+    // SAFETY: makes the rows visible to the next statement, as after an INSERT.
     unsafe { pg_sys::CommandCounterIncrement() };
     Ok(copied.into())
 }
 
-/// The caller's right to all rows of the source.
+/// Fails unless the caller may read all rows of the source.
 fn require_right(source: pg_sys::Oid) -> Result<(), Error> {
-    // SAFETY: catalog look-ups inside a transaction. Of a table that does not exist PostgreSQL says so itself.
+    // SAFETY: catalog look-ups inside a transaction. PostgreSQL raises its own error for a table that does not exist.
     let may_read = unsafe {
         let select = pg_sys::AclMode::from(pg_sys::ACL_SELECT);
         pg_sys::pg_class_aclcheck(source, pg_sys::GetUserId(), select) == pg_sys::AclResult::ACLCHECK_OK
@@ -56,7 +57,7 @@ fn require_right(source: pg_sys::Oid) -> Result<(), Error> {
     if may_read { Ok(()) } else { Err(Error::SampleDenied) }
 }
 
-/// Whether it is the caller's, and asks nothing of a row that comes by `INSERT`, none of which is done here: constraints,
+/// Whether it belongs to the caller, and has nothing that an `INSERT` would heed but this code does not: constraints,
 /// indexes, triggers.
 fn is_own_and_plain(copy: &Open) -> bool {
     let form = copy.form();
@@ -70,8 +71,8 @@ fn is_own_and_plain(copy: &Open) -> bool {
         && !copy.has_constraints()
 }
 
-/// Whether a value of each of these columns is one of the copy's column, as it is stored: the same type and modifier, or the
-/// type that a domain is over.
+/// Whether the stored values of these columns fit the columns of the copy: the same type and modifier, or the base type
+/// of a domain.
 fn is_like(copy: &Open, source: &Open, columns: &[i16]) -> bool {
     let (from, to) = (source.descriptor(), copy.descriptor());
     to.len() == columns.len()

@@ -2,11 +2,11 @@
 
 use pgrx::{PgTupleDesc, pg_sys};
 
-/// Open as long as this lives; the lock stays until the transaction ends.
+/// Open as long as this lives. The lock stays until the transaction ends.
 pub struct Open(pg_sys::Relation);
 
 impl Open {
-    /// Waits for the lock. `None` where there is no such relation.
+    /// Waits for the lock. `None` if there is no such relation.
     pub fn new(relation: pg_sys::Oid, lock: u32) -> Option<Self> {
         // SAFETY: inside a transaction. After an error PostgreSQL closes what is open.
         let relation = unsafe { pg_sys::try_relation_open(relation, lock.cast_signed()) };
@@ -32,9 +32,9 @@ impl Open {
         unsafe { PgTupleDesc::from_pg_unchecked((*self.0).rd_att) }
     }
 
-    /// Whether it is a table whose rows are stored as those of heaps.
+    /// Whether it is a table with the heap access method.
     pub fn is_heap(&self) -> bool {
-        // SAFETY: it is open; PostgreSQL tells where the methods of heaps are, and asks the same before it reads one.
+        // SAFETY: it is open. PostgreSQL makes the same comparison before it reads a heap.
         let is_heap = unsafe { (*self.0).rd_tableam == pg_sys::GetHeapamTableAmRoutine() };
         is_heap && self.form().relkind as u8 == pg_sys::RELKIND_RELATION
     }
@@ -55,7 +55,7 @@ impl Open {
         self.form().relpersistence as u8 == pg_sys::RELPERSISTENCE_TEMP && unsafe { (*self.0).rd_islocaltemp }
     }
 
-    /// Whether a column is NOT NULL, generated, or has a default, or the table a CHECK.
+    /// Whether a column is NOT NULL, generated, or has a default, or the table has a CHECK.
     pub fn has_constraints(&self) -> bool {
         // SAFETY: it is open and keeps its descriptor.
         unsafe { !(*(*self.0).rd_att).constr.is_null() }
@@ -64,15 +64,15 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // After an error of PostgreSQL it is PostgreSQL that closes.
+        // After an error PostgreSQL closes it.
         if !std::thread::panicking() {
-            // SAFETY: it is open, and used no more.
+            // SAFETY: it is open, and not used again.
             unsafe { pg_sys::relation_close(self.0, pg_sys::NoLock.cast_signed()) }
         }
     }
 }
 
-/// Where a column of this number is in a descriptor.
+/// The index in a descriptor of the column with this number.
 pub fn place(number: i16) -> Option<usize> {
     usize::try_from(number).ok()?.checked_sub(1)
 }

@@ -1,9 +1,9 @@
-//! Where the parts of arrays, ranges, multiranges and composite values lie, and whether they are laid out as they say: PostgreSQL
-//! believes them. Pure reckoning, and nothing allocated.
+//! Finds the parts of arrays, ranges, multiranges and composite values, and checks what the bytes say about them: PostgreSQL
+//! trusts it. Pure arithmetic; allocates nothing.
 //!
 //! [`Layout`] is how values of a type lie in memory: length and alignment. [`is_tuple`] follows the fields of a composite value
 //! to its end, [`Elements`] the elements of an array, and `ranges` the bounds of ranges and multiranges. Each stops at the first
-//! part that would not lie inside of the whole.
+//! part that would extend past the whole.
 
 pub mod ranges;
 
@@ -21,7 +21,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// From `typlen` and `typalign`; `None` where they are nothing that PostgreSQL has.
+    /// From `typlen` and `typalign`; `None` if PostgreSQL has no such values.
     pub fn new(length: i16, alignment: std::ffi::c_char) -> Option<Self> {
         let alignment = match alignment as u8 {
             pg_sys::TYPALIGN_CHAR => 1,
@@ -38,7 +38,7 @@ const MAXALIGN: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
 const TUPLE_BITS_AT: usize = offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
 const ARRAY_DIMENSIONS_AT: usize = size_of::<pg_sys::ArrayType>();
 
-/// Whether `datum`, from its length word to its end, is a tuple whose fields all lie inside of it. It may have fewer fields
+/// Whether `datum`, given from its length word to its end, is a tuple whose fields all lie inside it. It may have fewer fields
 /// than its type, never more.
 pub fn is_tuple(datum: &[u8], fields: impl ExactSizeIterator<Item = Option<Layout>>) -> bool {
     tuple_end(datum, fields).is_some()
@@ -64,14 +64,14 @@ fn tuple_end(datum: &[u8], fields: impl ExactSizeIterator<Item = Option<Layout>>
     Some(end)
 }
 
-/// The bytes are not laid out as they say.
+/// The bytes contradict themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damaged;
 
-/// Where the parts of a value lie in it; `None` for a null one.
+/// Where a part of a value lies in it; `None` for a null.
 pub type Place = Result<Option<Range<usize>>, Damaged>;
 
-/// The elements of an array of any dimensions, in their order.
+/// The elements of an array of any dimensions, in order.
 #[derive(Debug)]
 pub struct Elements<'a> {
     datum: &'a [u8],
@@ -79,12 +79,12 @@ pub struct Elements<'a> {
     layout: Layout,
     count: usize,
     index: usize,
-    /// Where the next one begins.
+    /// Where the next element begins.
     at: usize,
 }
 
 impl<'a> Elements<'a> {
-    /// Of an array, from its length word to its end.
+    /// The elements of an array, given from its length word to its end.
     pub fn of(datum: &'a [u8], layout: Option<Layout>) -> Result<Self, Damaged> {
         Self::checked(datum, layout).ok_or(Damaged)
     }
@@ -96,14 +96,14 @@ impl<'a> Elements<'a> {
         if dimensions > pg_sys::MAXDIM as usize {
             return None;
         }
-        // The lengths of the dimensions, and as many lower bounds.
+        // A length and a lower bound for each dimension.
         let header_end = ARRAY_DIMENSIONS_AT + 2 * dimensions * size_of::<i32>();
         datum.get(..header_end)?;
         let mut count = usize::from(dimensions > 0);
         for dimension in 0..dimensions {
             let length = read_i32(datum, ARRAY_DIMENSIONS_AT + dimension * size_of::<i32>())?;
             count = count.checked_mul(usize::try_from(length).ok()?)?;
-            // As many as PostgreSQL counts.
+            // PostgreSQL counts elements in an `int`.
             i32::try_from(count).ok()?;
         }
         let (nulls, at) = match data_at {
@@ -116,12 +116,12 @@ impl<'a> Elements<'a> {
                 (Some(nulls), data_at)
             }
         };
-        // Not even one without elements ends before its data.
+        // Even an array without elements does not end before its data would begin.
         datum.get(at..)?;
         Some(Self { datum, nulls, layout, count, index: 0, at })
     }
 
-    /// Where the next one begins: of a new iterator, where the data begins.
+    /// Where the next element begins; for a new iterator, where the data begins.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -144,20 +144,19 @@ impl Iterator for Elements<'_> {
             return Some(Err(Damaged));
         };
         let place = self.at..end;
-        // The last one may go without its padding.
+        // The last element may lack its padding.
         self.at = end.next_multiple_of(self.layout.alignment).min(self.datum.len());
         Some(Ok(Some(place)))
     }
 }
 
-/// Where a value begins that follows what ends at `end`. A varlena whose first byte is not padding has a short header, which
-/// is not aligned.
+/// Where the value after `end` begins. If a varlena is not preceded by padding, its header is short, or already aligned.
 fn start(data: &[u8], end: usize, layout: Layout) -> usize {
     let is_short = layout.length == -1 && data.get(end).is_some_and(|byte| *byte != 0);
     if is_short { end } else { end.next_multiple_of(layout.alignment) }
 }
 
-/// Where the value that begins at `start` ends, if it ends inside of `data`.
+/// Where the value that begins at `start` ends, if it ends inside `data`.
 fn value_end(data: &[u8], start: usize, layout: Layout) -> Option<usize> {
     let rest = data.get(start..)?;
     let length = match layout.length {
@@ -168,8 +167,8 @@ fn value_end(data: &[u8], start: usize, layout: Layout) -> Option<usize> {
     (length <= rest.len()).then_some(start + length)
 }
 
-/// The length of a varlena, header and all. `None` for a header that can't be, and for a pointer into memory, which nothing
-/// stored has.
+/// The length of a varlena in bytes, including the header. `None` for an impossible header, and for a pointer into memory, which
+/// no stored value has.
 fn varlena_len(varlena: &[u8]) -> Option<usize> {
     const ON_DISK: u8 = pg_sys::vartag_external::VARTAG_ONDISK as u8;
     const POINTER_LEN: usize = size_of::<pg_sys::varatt_external>();
@@ -193,7 +192,7 @@ fn varlena_len(varlena: &[u8]) -> Option<usize> {
         (word >> 2, word & 2 != 0)
     };
     let length = usize::try_from(length).ok()?;
-    // Behind the header of a compressed one stands its raw length.
+    // In a compressed varlena, the raw length follows the header.
     (length >= if is_compressed { 8 } else { pg_sys::VARHDRSZ }).then_some(length)
 }
 

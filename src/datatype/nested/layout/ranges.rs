@@ -1,28 +1,29 @@
-//! Where the bounds of ranges and multiranges lie: PostgreSQL's `rangetypes.c` and `multirangetypes.c`.
+//! Where the bounds of ranges and multiranges lie (PostgreSQL's `rangetypes.c` and `multirangetypes.c`).
 
 use super::{Damaged, Layout, read_i32, start, value_end};
 use std::ops::Range;
 
-/// Where the number of its ranges stands in a multirange: behind its type.
+/// Where a multirange stores the number of its ranges: after its type.
 const COUNT_AT: usize = size_of::<[u32; 2]>();
 const MULTIRANGE_ITEMS_AT: usize = size_of::<[u32; 3]>();
-/// Set in the entry of every fourth range: it counts from the first, the others from the one before (`multirangetypes.c`).
+/// Set in the entry of every fourth range: that entry counts from the first range, others from the previous one
+/// (`multirangetypes.c`).
 const IS_FROM_FIRST: u32 = 0x8000_0000;
 const FROM_FIRST_EVERY: usize = 4;
 
-/// Where the bounds of a range begin: behind its type.
+/// Where the bounds of a range begin: after its type.
 pub const BOUNDS_AT: usize = size_of::<[u32; 2]>();
 
 /// The bounds of one range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
-    /// `None` where there is none, as in an empty range or one without end.
+    /// `None` if there is none: the range is empty, or unbounded on this side.
     pub lower: Option<Range<usize>>,
     pub upper: Option<Range<usize>>,
 }
 
 impl Bounds {
-    /// Those that begin at a place, with the flags of their range; and where they end.
+    /// The bounds that begin at `at`, of a range with these flags; and where they end.
     fn at(datum: &[u8], at: usize, flags: u8, layout: Layout) -> Option<(Self, usize)> {
         const EMPTY: u8 = 0x01;
         const NO_LOWER: u8 = EMPTY | 0x08 | 0x20;
@@ -43,7 +44,7 @@ impl Bounds {
         Some((Self { lower, upper }, end))
     }
 
-    /// Of a range, from its length word to its end: behind its type stand the bounds, and then its flags.
+    /// The bounds of a range, given from its length word to its end. They follow its type; its flags come last.
     pub fn of_range(datum: &[u8], layout: Option<Layout>) -> Result<Self, Damaged> {
         let inside = datum.split_last().zip(layout).filter(|((_, rest), _)| rest.len() >= BOUNDS_AT);
         inside
@@ -53,8 +54,8 @@ impl Bounds {
     }
 }
 
-/// The ranges of a multirange, in their order. Behind their number stand entries that lead to all but the first, then the
-/// flags of each, then the bounds.
+/// The ranges of a multirange, in order. After their number come entries that locate all but the first, then the flags of each,
+/// then the bounds.
 #[derive(Debug)]
 pub struct Ranges<'a> {
     datum: &'a [u8],
@@ -62,12 +63,12 @@ pub struct Ranges<'a> {
     layout: Layout,
     first_at: usize,
     index: usize,
-    /// Where the one before begins, from the first.
+    /// The offset of the previous range from the first.
     from_first: usize,
 }
 
 impl<'a> Ranges<'a> {
-    /// Of a multirange, from its length word to its end.
+    /// The ranges of a multirange, given from its length word to its end.
     pub fn of(datum: &'a [u8], layout: Option<Layout>) -> Result<Self, Damaged> {
         Self::checked(datum, layout).ok_or(Damaged)
     }
@@ -78,14 +79,14 @@ impl<'a> Ranges<'a> {
         let flags_at = MULTIRANGE_ITEMS_AT + count.saturating_sub(1) * size_of::<u32>();
         let flags = datum.get(flags_at..flags_at.checked_add(count)?)?;
         let first_at = (flags_at + count).next_multiple_of(layout.alignment);
-        // One without ranges may go without its padding.
+        // A multirange without ranges may lack the padding.
         if count > 0 {
             datum.get(first_at..)?;
         }
         Some(Self { datum, flags, layout, first_at, index: 0, from_first: 0 })
     }
 
-    /// Where the bounds of the first one begin.
+    /// Where the bounds of the first range begin.
     pub fn first_at(&self) -> usize {
         self.first_at
     }
@@ -114,12 +115,13 @@ impl Iterator for Ranges<'_> {
     }
 }
 
-/// Where the entry of a range stands, which is not the first.
+/// Where the entry of a range is. The first range has none.
 pub fn multirange_entry_at(index: usize) -> usize {
     MULTIRANGE_ITEMS_AT + (index - 1) * size_of::<u32>()
 }
 
-/// The entry of a range that begins so far behind the first one, and so far behind the one before.
+/// The entry of a range that begins `from_first` bytes after the first one and `from_last` bytes after the previous one; `None`
+/// if that does not fit.
 pub fn multirange_entry(index: usize, from_first: usize, from_last: usize) -> Option<u32> {
     let is_from_first = index.is_multiple_of(FROM_FIRST_EVERY);
     let entry = u32::try_from(if is_from_first { from_first } else { from_last }).ok()?;

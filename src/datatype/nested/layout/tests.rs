@@ -1,4 +1,4 @@
-//! Datums made by hand, and what is wrong with them. They run without a server.
+//! Handmade datums, valid and damaged. The tests run without a server.
 
 use super::ranges::{Bounds, Ranges, multirange_entry};
 use super::{Damaged, Elements, Layout, TUPLE_BITS_AT, tuple_end};
@@ -10,7 +10,7 @@ const BYTE: Layout = Layout { length: 1, alignment: 1 };
 const TEXT: Layout = Layout { length: -1, alignment: 4 };
 const CSTRING: Layout = Layout { length: -2, alignment: 1 };
 
-/// A tuple of `count` fields, with these bytes behind its header.
+/// A tuple of `count` fields, with these bytes after its header.
 fn tuple(count: u16, nulls: Option<&[u8]>, data: &[u8]) -> Vec<u8> {
     let data_at = (TUPLE_BITS_AT + nulls.map_or(0, <[u8]>::len)).next_multiple_of(8);
     let mut datum = vec![0; data_at];
@@ -28,7 +28,7 @@ fn end_of(datum: &[u8], fields: &[Layout]) -> Option<usize> {
     tuple_end(datum, fields.iter().copied().map(Some))
 }
 
-/// A varlena with a long header that says this length.
+/// A varlena whose long header claims this length.
 fn long(says: u32, payload: &[u8]) -> Vec<u8> {
     let mut varlena = if cfg!(target_endian = "big") { says } else { says << 2 }.to_ne_bytes().to_vec();
     varlena.extend_from_slice(payload);
@@ -51,12 +51,12 @@ fn pointer(tag: u32, len: usize) -> Vec<u8> {
 fn tuples_as_postgresql_makes_them() {
     assert_eq!(end_of(&tuple(0, None, b""), &[]), Some(0));
     assert_eq!(end_of(&tuple(2, None, &[0; 16]), &[INT, BIGINT]), Some(16));
-    // Fields that the type got later.
+    // Fields that were added to the type later.
     assert_eq!(end_of(&tuple(1, None, &[0; 4]), &[INT, BIGINT]), Some(4));
     // The second of three is null: its bit is 0.
     assert_eq!(end_of(&tuple(3, Some(&[0b101]), &[0; 8]), &[INT, BIGINT, INT]), Some(8));
     assert_eq!(end_of(&tuple(1, None, &long(7, b"abc")), &[TEXT]), Some(7));
-    // A short one is not aligned, a long one is.
+    // Short headers are not aligned, long ones are.
     let data = [&[9][..], &short(4, b"abc")].concat();
     assert_eq!(end_of(&tuple(2, None, &data), &[BYTE, TEXT]), Some(5));
     let data = [&[9, 0, 0, 0][..], &long(7, b"abc")].concat();
@@ -100,7 +100,7 @@ fn tuples_with_a_wrong_header() {
     for length in 0..good.len() {
         assert_eq!(end_of(&good[..length], &[INT, INT]), None, "{length}");
     }
-    // Where the data begins: within the header, within the bitmap, not aligned, behind the end.
+    // Where the data begins: inside the header, inside the bitmap, unaligned, past the end.
     for data_at in [0, 16, 23, 25, 28, 255] {
         let mut datum = good.clone();
         datum[22] = data_at;
@@ -111,7 +111,7 @@ fn tuples_with_a_wrong_header() {
     // No room for two bytes of bitmap.
     datum[22] = 24;
     assert_eq!(end_of(&datum, &[INT; 9]), None);
-    // A field whose layout is nothing that PostgreSQL has.
+    // A field with a layout that PostgreSQL does not have.
     assert_eq!(tuple_end(&good, [Some(INT), None].into_iter()), None);
 }
 
@@ -137,7 +137,7 @@ fn arrays_as_postgresql_makes_them() {
     assert_eq!(array_end(&array(&[], 0, b""), Some(TEXT)), Some(16));
     assert_eq!(array_end(&array(&[2], 0, &[0; 8]), Some(INT)), Some(32));
     assert_eq!(array_end(&array(&[2, 3], 0, &[0; 24]), Some(INT)), Some(56));
-    // Two of three, behind a bitmap; the last one goes without its padding.
+    // Two of three are not null, after a bitmap; the last lacks its padding.
     let rest = [&[0b101, 0, 0, 0, 0, 0, 0, 0][..], &long(5, b"a"), &[0; 3], &long(6, b"bc")].concat();
     assert_eq!(array_end(&array(&[3], 32, &rest), Some(TEXT)), Some(46));
 }
@@ -151,13 +151,13 @@ fn arrays_of_a_wrong_shape() {
         array(&[i32::MAX; 6], 0, &[0; 64]),
         array(&[1; 7], 0, &[0; 64]),
         array(&[17], 0, &[0; 64]),
-        // Where the data begins: in the header, in the bitmap, not aligned, behind the end, before the datum.
+        // Where the data begins: inside the header, inside the bitmap, unaligned, past the end, before the datum.
         array(&[1], 16, &[0xff; 64]),
         array(&[65], 32, &[0xff; 256]),
         array(&[1], 36, &[0; 64]),
         array(&[0], 128, &[0; 64]),
         array(&[1], -8, &[0; 64]),
-        // A bitmap that reaches behind the end.
+        // A bitmap that extends past the end.
         array(&[1024], 32, &[0; 16]),
     ] {
         assert_eq!(array_end(&datum, Some(INT)), None, "{datum:?}");
@@ -196,7 +196,7 @@ fn ranges_as_postgresql_makes_them() {
     assert_eq!(of(&range(b"", WITHOUT_LOWER | WITHOUT_UPPER)), Ok(bounds(None, None)));
     assert_eq!(of(&range(&short(3, b"ab"), WITHOUT_UPPER)), Ok(bounds(Some(8..11), None)));
     assert_eq!(of(&range(&short(3, b"ab"), WITHOUT_LOWER)), Ok(bounds(None, Some(8..11))));
-    // Short ones follow each other, long ones are aligned.
+    // Values with short headers follow directly, those with long ones are aligned.
     let data = [short(3, b"ab"), short(2, b"c")].concat();
     assert_eq!(of(&range(&data, 0x06)), Ok(bounds(Some(8..11), Some(11..13))));
     let data = [&short(3, b"ab")[..], &[0], &long(5, b"c")].concat();
@@ -208,7 +208,7 @@ fn ranges_of_a_wrong_shape() {
     let data = [short(3, b"ab"), short(2, b"c")].concat();
     let good = range(&data, 0x06);
     for length in 0..good.len() - 1 {
-        // What is left is not the flags, but any flags need their bounds.
+        // The flags are cut off with the end; these need both bounds.
         let mut datum = good[..length].to_vec();
         datum.push(0x06);
         assert_eq!(Bounds::of_range(&datum, Some(TEXT)), Err(Damaged), "{length}");
@@ -221,7 +221,7 @@ fn ranges_of_a_wrong_shape() {
     assert_eq!(Bounds::of_range(&good, None), Err(Damaged));
 }
 
-/// With these entries, flags and bounds.
+/// A multirange with these entries, flags and bounds.
 fn multirange(count: u32, entries: &[u32], flags: &[u8], data: &[u8]) -> Vec<u8> {
     let mut datum = vec![0; 8];
     datum.extend_from_slice(&count.to_ne_bytes());
@@ -239,11 +239,11 @@ fn ranges(datum: &[u8]) -> Result<Vec<Bounds>, Damaged> {
 #[test]
 fn multiranges_as_postgresql_makes_them() {
     assert_eq!(ranges(&multirange(0, &[], &[], b"")), Ok(vec![]));
-    // Without the padding behind the header that nothing follows.
+    // Without the padding after the header, since nothing follows.
     assert_eq!(ranges(&multirange(0, &[], &[], b"")[..12]), Ok(vec![]));
     let one = [&short(3, b"ab")[..], &[0]].concat();
     assert_eq!(ranges(&multirange(1, &[], &[WITHOUT_UPPER], &one)), Ok(vec![bounds(Some(16..19), None)]));
-    // The entry of the fifth, index 4, counts from the first.
+    // The entry of the fifth range (index 4) counts from the first.
     let entries: Vec<_> = (1..6).filter_map(|index| multirange_entry(index, 4 * index, 4)).collect();
     assert_eq!(entries, [4, 4, 4, 0x8000_0010, 4]);
     let found = ranges(&multirange(6, &entries, &[WITHOUT_UPPER; 6], &one.repeat(6)));
