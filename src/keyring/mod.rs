@@ -142,17 +142,27 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
 
 /// Whether a value can be opened, whatever its context. Nothing of it is kept, and nothing is sealed.
 pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
-    let mut scratch = Varlena::new(envelope.plaintext_len())?;
-    let checked = with_keyring(|keyring| {
-        let context = envelope.attributes().context.as_ref();
-        keyring
-            .opening_key(envelope.key_version())?
-            .open_into(envelope, context, scratch.bytes_mut())
-            .map_err(|error| Error::open(envelope.key_version(), error))
-    });
+    with_scratch(envelope.plaintext_len(), |scratch| {
+        with_keyring(|keyring| {
+            let context = envelope.attributes().context.as_ref();
+            keyring
+                .opening_key(envelope.key_version())?
+                .open_into(envelope, context, scratch)
+                .map_err(|error| Error::open(envelope.key_version(), error))
+        })
+    })
+}
+
+/// Runs `use_scratch` with room for a plaintext of `length` bytes, which is wiped afterwards.
+fn with_scratch<T>(
+    length: usize,
+    use_scratch: impl FnOnce(&mut [u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut scratch = Varlena::new(length)?;
+    let result = use_scratch(scratch.bytes_mut());
     scratch.bytes_mut().zeroize();
     scratch.free();
-    checked
+    result
 }
 
 /// Gives `judge` the row of a version; `None` if there is no such key. Needs no master key.

@@ -4,12 +4,10 @@
 //! the same keyset and the same plaintext (except with a probability of 2^-128).
 
 use super::table::KeyState;
-use super::{tag_cache, with_keyring};
+use super::{tag_cache, with_keyring, with_scratch};
 use crate::error::Error;
-use crate::varlena::Varlena;
 use prism_envelope::{Envelope, KeyVersion, SearchTag};
 use std::rc::Rc;
-use zeroize::Zeroize;
 
 /// The tag that a value of this version carries, if it was made with the latest index key. Needs no master key.
 ///
@@ -41,20 +39,17 @@ pub fn known_tag(bytes: &[u8]) -> Result<Option<SearchTag>, Error> {
 /// Opens a value, whatever its context, and makes its tag.
 pub fn make_tag(bytes: &[u8], envelope: &Envelope<'_>) -> Result<SearchTag, Error> {
     let version = envelope.key_version();
-    let mut scratch = Varlena::new(envelope.plaintext_len())?;
-    let tag = with_keyring(|keyring| {
-        let keyset = keyring.row(version)?.keyset.clone();
-        let key = Rc::clone(keyring.opening_key(version)?);
-        let index_key = keyring.index_key(&keyset)?;
-        key.open_into(envelope, envelope.attributes().context.as_ref(), scratch.bytes_mut())
-            .map_err(|error| Error::open(version, error))?;
-        let tag = index_key.search_tag(scratch.bytes());
-        keyring.opened.put(bytes, tag);
-        Ok(tag)
-    });
-    scratch.bytes_mut().zeroize();
-    scratch.free();
-    tag
+    with_scratch(envelope.plaintext_len(), |scratch| {
+        with_keyring(|keyring| {
+            let key = Rc::clone(keyring.opening_key(version)?);
+            let index_key = keyring.index_key_of(version)?;
+            key.open_into(envelope, envelope.attributes().context.as_ref(), scratch)
+                .map_err(|error| Error::open(version, error))?;
+            let tag = index_key.search_tag(scratch);
+            keyring.opened.put(bytes, tag);
+            Ok(tag)
+        })
+    })
 }
 
 /// The tag of a UTF-8 text in the session's keyset.

@@ -40,6 +40,19 @@ impl Keyring {
         Ok(key)
     }
 
+    /// The index key of the keyset that a version belongs to.
+    pub fn index_key_of(&mut self, version: KeyVersion) -> Result<Rc<IndexKey>, Error> {
+        self.rows()?;
+        let row =
+            self.rows.as_ref().and_then(|rows| rows.get(version)).ok_or(Error::UnknownVersion(version))?;
+        // Nothing is copied for a key that is known: this is asked for each value.
+        if let Some(key) = self.index_keys.get(&row.keyset) {
+            return replaced::check().map(|()| Rc::clone(key));
+        }
+        let keyset = row.keyset.clone();
+        self.index_key(&keyset)
+    }
+
     /// The index key of the session's keyset.
     pub fn session_index_key(&mut self) -> Result<Rc<IndexKey>, Error> {
         self.index_key(session_keyset()?)
@@ -80,7 +93,6 @@ impl Keyring {
         {
             return Ok(None);
         }
-        let keyset = self.row(version)?.keyset.clone();
-        self.index_key(&keyset).map(Some)
+        self.index_key_of(version).map(Some)
     }
 }
