@@ -6,14 +6,14 @@
 
 use super::client_text::{self, ClientText};
 use super::lexer::Dialect;
-use super::redact::{self, cut_from, edit, overwrite};
-use super::{copy_statement, level, naming, order_by_hint};
+use super::redact::{self, cut_from, edit, overwrite, overwrite_key_values};
+use super::{copy_statement, denied_hint, level, naming};
 use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
 use memchr::memmem;
-use pgrx::{PgLogLevel, pg_sys};
+use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use zeroize::Zeroizing;
 
 /// Error classes and codes in whose detail PostgreSQL describes a row.
@@ -45,9 +45,7 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
         withhold_keys(&mut *error);
         copy_statement::withhold(&mut *error);
         withhold_shown_plaintext(&mut *error);
-        if (*error).elevel >= PgLogLevel::ERROR as i32 {
-            order_by_hint::explain(&mut *error);
-        }
+        denied_hint::explain(&mut *error);
         if level::is_for_the_client_only(&*error) {
             (*error).output_to_server = false;
             return;
@@ -140,6 +138,24 @@ fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
     }
 }
 
+/// The messages of PostgreSQL's source whose details name keys of constraints and their values, and nothing else of a row.
+const ABOUT_KEYS: [&CStr; 7] = [
+    c"duplicate key value violates unique constraint \"%s\"",
+    c"could not create unique index \"%s\"",
+    c"insert or update on table \"%s\" violates foreign key constraint \"%s\"",
+    c"update or delete on table \"%s\" violates foreign key constraint \"%s\" on table \"%s\"",
+    c"removing partition \"%s\" violates foreign key constraint \"%s\"",
+    c"conflicting key value violates exclusion constraint \"%s\"",
+    c"could not create exclusion constraint \"%s\"",
+];
+
+/// # Safety
+/// `message_id` is null or terminated.
+unsafe fn is_about_keys(message_id: *const c_char) -> bool {
+    // SAFETY: as promised by the caller.
+    !message_id.is_null() && ABOUT_KEYS.contains(&unsafe { CStr::from_ptr(message_id) })
+}
+
 /// Withholds plaintext that the session's output shows: PostgreSQL puts rows into constraint errors, and parameters into
 /// the log, through the output functions.
 ///
@@ -154,8 +170,9 @@ unsafe fn withhold_shown_plaintext(error: &mut pg_sys::ErrorData) {
         if is_of_class(error.sqlerrcode, INTEGRITY_CONSTRAINT_VIOLATION)
             || error.sqlerrcode == WITH_CHECK_OPTION_VIOLATION
         {
-            edit(error.detail, overwrite);
-            edit(error.detail_log, overwrite);
+            let withhold = if is_about_keys(error.message_id) { overwrite_key_values } else { overwrite };
+            edit(error.detail, withhold);
+            edit(error.detail_log, withhold);
         }
         for field in [error.detail, error.detail_log, error.context] {
             edit(field, |text| cut_from(text, b"$1 = "));

@@ -6,8 +6,8 @@
 //! - Messages: `log` has the log hook, which withholds keys and shown plaintext with the functions in `redact`.
 //! - COPY into encrypted columns: `copy_statement` catches what leaves it, `copy_message` withholds what quotes the input, and
 //!   `level` lets the hook see what only the client is sent.
-//! - Help against two easy mistakes: `alter_type` refuses to store a column in plaintext unless told to, and `order_by_hint`
-//!   says how to sort.
+//! - Help against two easy mistakes: `alter_type` refuses to store a column in plaintext unless told to, and `denied_hint` says which
+//!   access a role lacks.
 
 mod activity;
 pub mod alter_type;
@@ -15,12 +15,12 @@ mod blank;
 pub mod client_text;
 mod copy_message;
 pub mod copy_statement;
+mod denied_hint;
 pub mod key_statement;
 mod level;
 mod lexer;
 mod log;
 mod naming;
-mod order_by_hint;
 mod redact;
 mod view;
 

@@ -1,6 +1,6 @@
 //! Finds what is secret in a text, and overwrites it in place.
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memmem, memrchr};
 use std::ffi::{CStr, c_char};
 use std::ops::Range;
 
@@ -167,6 +167,20 @@ pub fn overwrite(text: &mut [u8]) {
     cut(text, |_| Some(0));
 }
 
+/// Overwrites the values in `Key (email)=(ada@example.org) already exists.`, in any language: from the first `)=(` to the last
+/// parenthesis. Clients read the columns there. Doing it again changes nothing.
+pub fn overwrite_key_values(text: &mut [u8]) {
+    let start = memmem::find(text, b")=(").map(|at| at + b")=(".len());
+    let values = start.zip(memrchr(b')', text)).filter(|(start, end)| start <= end);
+    let Some((start, end)) = values else { return overwrite(text) };
+    let shown = [&b"withheld"[..], ASTERISKS, b"*", b""].into_iter().find(|word| word.len() <= end - start);
+    let shown = shown.unwrap_or_default();
+    text[start..start + shown.len()].copy_from_slice(shown);
+    text.copy_within(end.., start + shown.len());
+    let length = text.len();
+    text[length - (end - start - shown.len())..].fill(0);
+}
+
 /// Overwrites a text from the first `part` on.
 pub fn cut_from(text: &mut [u8], part: &[u8]) {
     cut(text, |text| memmem::find(text, part));
@@ -217,6 +231,18 @@ mod tests {
             "parameters: $1 = '****', $2 = NULL, $3 = '**' $ $4 = '*"
         );
         assert_eq!(changed("Failing row contains (1, x).", overwrite), "withheld by prism_crypt");
+        for (key, shown) in [
+            ("Key (email)=(ada@example.org) already exists.", "Key (email)=(withheld) already exists."),
+            ("Key (a, \"b)=(c\")=(1, x)=(y) is not there.", "Key (a, \"b)=(withheld) is not there."),
+            ("Key (e)=(one) conflicts with existing key (e)=(two).", "Key (e)=(withheld)."),
+            ("Der Schlüssel »(a)=(abcd)« existiert.", "Der Schlüssel »(a)=(***)« existiert."),
+            ("Key (a)=() already exists.", "Key (a)=() already exists."),
+            ("Key (a)=(ab) is (here", "Key (a)=(*) is (here"),
+            ("no key =(a) here", "***"),
+        ] {
+            assert_eq!(changed(key, overwrite_key_values), shown);
+            assert_eq!(changed(shown, overwrite_key_values), shown);
+        }
         assert_eq!(changed("parameters: $1 = 'x'", |text| cut_from(text, b"$1 = ")), "parameters: ***");
     }
 
