@@ -64,7 +64,7 @@ CREATE CAST (encrypted_text AS text) WITH FUNCTION "text"(encrypted_text) AS IMP
 COMMENT ON CAST (encrypted_text AS text) IS 'Decrypts';
 -- PostgreSQL converts to other types through the output function, which notices that. The types below have modifiers, or
 -- functions of their own.
-CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS ASSIGNMENT;
+CREATE CAST (encrypted_text AS character varying) WITH FUNCTION "varchar"(encrypted_text) AS IMPLICIT;
 COMMENT ON CAST (encrypted_text AS character varying) IS 'Decrypts';
 CREATE CAST (encrypted_text AS character) WITH FUNCTION "bpchar"(encrypted_text) AS ASSIGNMENT;
 COMMENT ON CAST (encrypted_text AS character) IS 'Decrypts';

@@ -81,7 +81,8 @@ fn encrypted_text_typmod_in(modifiers: pgrx::datum::Array<&CStr>) -> SqlResult<i
 fn encrypted_text_typmod_out(typmod: i32) -> CString {
     let class = class_of(typmod).map(class_name);
     let searchable = Modifier::of(typmod).filter(|modifier| modifier.is_searchable).map(|_| SEARCHABLE);
-    let shown: Vec<_> = class.into_iter().chain(searchable).map(|word| format!("'{word}'")).collect();
+    // Without quotes, as PostGIS shows its types: tools take quotes for a part of the words.
+    let shown: Vec<_> = class.into_iter().chain(searchable).collect();
     let shown = if shown.is_empty() { String::new() } else { format!("({})", shown.join(",")) };
     CString::new(shown).unwrap_or_default()
 }

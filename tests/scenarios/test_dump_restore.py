@@ -122,6 +122,16 @@ class DumpRestore(Scenario):
                 self.assertIn(b"visible 3", data)
                 self.assertIn(b"prism:v3:", data)
 
+    def test_the_schema_alone_by_an_application(self):
+        """As frameworks do it to write down a structure."""
+        self.cluster.psql("CREATE ROLE plain LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO plain; SELECT prism_crypt.grant_access('plain', 'search')", db=self.db)
+        dump = self.cluster.run(["pg_dump", "--schema-only"], db=self.db, user="plain").stdout
+        self.assertIn("CREATE TABLE public.person", dump)
+        self.assertNotIn(self.cluster.psql("SELECT encode(wrapped, 'base64') FROM prism_crypt.data_key WHERE version = 1", db=self.db), dump)
+        self.target.create_db("structure")
+        self.target.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null"], input=dump, db="structure")
+        self.assertEqual(self.target.psql("SELECT count(*) FROM prism_crypt.data_key; SELECT count(*) FROM person", db="structure"), "0\n0")
+
     def test_restore_with_the_master_key(self):
         for name in ("plain", "inserts", "column inserts", "custom", "directory", "tar", "no comments"):
             with self.subTest(name):

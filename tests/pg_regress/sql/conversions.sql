@@ -158,3 +158,28 @@ SET ROLE regress_prism_app;
 CALL regress.fails('SELECT * FROM sealed_again');
 CALL regress.fails(format('SELECT encrypted_text_in(%L, 0, -1)', :'form'));
 RESET ROLE;
+
+-- varchar beside a value, as drivers send it: the value is read, as beside text.
+CREATE TABLE mixed (v encrypted_text('searchable') UNIQUE, s varchar(20), a encrypted_text[]);
+INSERT INTO mixed VALUES ('Ada', 'Ada', '{Ada,b}'), (NULL, 'x', '{}');
+SELECT coalesce(v, 'none'::varchar) AS a, coalesce(v, s) AS b, CASE WHEN v IS NULL THEN s ELSE v END AS c, nullif(v, 'Ada'::varchar) IS NULL AS d, v || 'x'::varchar AS e FROM mixed ORDER BY 1;
+PREPARE beside(varchar) AS SELECT coalesce(v, $1), greatest(v::varchar, $1), v IN ($1), v = ANY (ARRAY[$1]) FROM mixed ORDER BY 1;
+EXECUTE beside('none');
+SELECT v::text FROM mixed UNION SELECT s FROM mixed ORDER BY 1;
+SELECT s FROM mixed WHERE v = s;
+SET enable_seqscan = off;
+SELECT regress.plan($$SELECT s FROM mixed WHERE v = 'Ada'::varchar$$);
+RESET enable_seqscan;
+-- Functions of text take a value as they take text; none becomes ambiguous beside varchar.
+DO $$
+DECLARE call text; same boolean;
+BEGIN
+  FOREACH call IN ARRAY ARRAY['upper(v)', 'lower(v)', 'length(v)', 'char_length(v)', 'octet_length(v)', 'bit_length(v)', 'initcap(v)', 'reverse(v)', 'md5(v)',
+    'trim(v)', 'btrim(v)', 'ltrim(v, ''A'')', 'rtrim(v, ''a'')', 'left(v, 2)', 'right(v, 2)', 'lpad(v, 5)', 'rpad(v, 5, ''x'')', 'repeat(v, 2)', 'replace(v, ''A'', ''B'')',
+    'substr(v, 2)', 'substring(v, 2)', 'substring(v FROM ''d.'')', 'strpos(v, ''d'')', 'position(''d'' IN v)', 'split_part(v, ''d'', 1)', 'translate(v, ''A'', ''B'')',
+    'quote_ident(v)', 'ascii(v)', 'starts_with(v, ''A'')', 'regexp_replace(v, ''a$'', ''x'')', 'regexp_match(v, ''d.'')', 'string_to_array(v, ''d'')', 'convert_to(v, ''UTF8'')',
+    'v || v', 'v || 1', 'v LIKE ''A%''', 'v ILIKE ''a%''', 'v ~ ''^A''', 'v SIMILAR TO ''A%''', 'overlay(v PLACING ''x'' FROM 1)', 'to_tsvector(v)'] LOOP
+    EXECUTE format('SELECT (%s)::text = (%s)::text FROM mixed WHERE v IS NOT NULL', call, regexp_replace(call, '\mv\M(?!'')', '(v::text)', 'g')) INTO same;
+    IF same IS NOT TRUE THEN RAISE WARNING '%: %', call, same; END IF;
+  END LOOP;
+END $$;

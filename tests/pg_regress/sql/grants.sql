@@ -16,7 +16,8 @@ SELECT p.oid::regprocedure FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.
   WHERE has_function_privilege('regress_app', p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT c.oid::regclass FROM pg_class AS c WHERE c.relnamespace = 'prism_crypt'::regnamespace AND c.relkind IN ('r', 'v', 'S')
   AND (CASE WHEN c.relkind = 'S' THEN has_sequence_privilege('regress_app', c.oid, 'USAGE, SELECT, UPDATE')
-            ELSE has_table_privilege('regress_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END);
+            ELSE has_table_privilege('regress_app', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') END)
+ORDER BY c.relname COLLATE "C";
 SELECT has_schema_privilege('regress_app', 'prism_crypt', 'USAGE') AS schema, has_type_privilege('regress_app', 'encrypted_text', 'USAGE') AS type;
 SELECT name, unnest(string_to_array(setting, '; ')) AS setting, ok FROM prism_crypt.status() WHERE name IN ('enabled', 'unexpected_grants', 'namesakes');
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM regress_app;
