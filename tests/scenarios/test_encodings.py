@@ -116,7 +116,7 @@ class Encodings(Scenario):
                         conn.execute(statement)
                     self.assertEqual(caught.exception.sqlstate, "22P05", caught.exception.message)
                     self.assertEqual(
-                        caught.exception.message, f'the value has a character that the encoding "{db.upper()}" of this database has not')
+                        caught.exception.message, f'the value has a character with no equivalent in encoding "{db.upper()}"')
                 conn.execute("RESET prism_crypt.output")
                 with self.subTest("the session and the value are as before"):
                     conn.execute("TRUNCATE t")
