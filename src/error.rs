@@ -56,6 +56,8 @@ pub enum Error {
     BlindIndexBits,
     #[error("values of type encrypted_text have no order")]
     NoOrder,
+    #[error("extended statistics can't combine encrypted values with other columns")]
+    Statistics,
     #[error("no active data key in keyset \"{0}\"")]
     NoDataKey(String),
     #[error("keyset \"{0}\" does not exist")]
@@ -263,7 +265,7 @@ impl Error {
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoOrder | Self::PreparedBuild => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoOrder | Self::Statistics | Self::PreparedBuild => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,

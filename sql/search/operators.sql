@@ -159,22 +159,6 @@ CREATE FUNCTION encrypted_text_cmp_text(text, text) RETURNS integer
 COMMENT ON FUNCTION encrypted_text_cmp_text(text, text) IS
   'The same of two texts, for arrays of them';
 
--- For unique indexes, which only btree supports in PostgreSQL. It is not the default class, and has no < and >, because the
--- order of values means nothing.
-CREATE OPERATOR FAMILY encrypted_text_unique_ops USING btree;
-COMMENT ON OPERATOR FAMILY encrypted_text_unique_ops USING btree IS 'Uniqueness of encrypted values';
-CREATE OPERATOR CLASS encrypted_text_unique_ops FOR TYPE encrypted_text USING btree FAMILY encrypted_text_unique_ops AS
-  OPERATOR 3 = (encrypted_text, encrypted_text),
-  FUNCTION 1 encrypted_text_cmp(encrypted_text, encrypted_text);
-COMMENT ON OPERATOR CLASS encrypted_text_unique_ops USING btree IS 'Unique indexes on encrypted values; gives no order';
-ALTER OPERATOR FAMILY encrypted_text_unique_ops USING btree ADD
-  OPERATOR 3 = (encrypted_text, text),
-  OPERATOR 3 = (text, encrypted_text),
-  OPERATOR 3 prism_crypt.=== (text, text),
-  FUNCTION 1 (text, text) encrypted_text_cmp_text(text, text),
-  FUNCTION 1 (encrypted_text, text) encrypted_text_cmp(encrypted_text, text),
-  FUNCTION 1 (text, encrypted_text) encrypted_text_cmp(text, encrypted_text);
-
 -- Without these, < and similar operators would compare the plaintexts through the implicit cast, row by row.
 CREATE FUNCTION encrypted_text_no_order_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'encrypted_text_no_order_support_wrapper';
@@ -215,6 +199,34 @@ CREATE OPERATOR >= (LEFTARG = encrypted_text, RIGHTARG = text, FUNCTION = encryp
 COMMENT ON OPERATOR >= (encrypted_text, text) IS 'An error: values have no order';
 CREATE OPERATOR >= (LEFTARG = text, RIGHTARG = encrypted_text, FUNCTION = encrypted_text_no_order);
 COMMENT ON OPERATOR >= (text, encrypted_text) IS 'An error: values have no order';
+
+-- PostgreSQL sorts for DISTINCT, windows and unique indexes, by the keyed hashes. It needs operators for that, which it never calls:
+-- it calls encrypted_text_cmp(). They have names of their own, because < and > must stay errors wherever a statement uses them.
+CREATE OPERATOR prism_crypt.#<# (
+  LEFTARG = encrypted_text, RIGHTARG = encrypted_text, FUNCTION = encrypted_text_no_order, COMMUTATOR = OPERATOR(prism_crypt.#>#)
+);
+COMMENT ON OPERATOR prism_crypt.#<# (encrypted_text, encrypted_text) IS 'Stands for the order of keyed hashes; an error. Internal';
+CREATE OPERATOR prism_crypt.#># (
+  LEFTARG = encrypted_text, RIGHTARG = encrypted_text, FUNCTION = encrypted_text_no_order, COMMUTATOR = OPERATOR(prism_crypt.#<#)
+);
+COMMENT ON OPERATOR prism_crypt.#># (encrypted_text, encrypted_text) IS 'Stands for the order of keyed hashes; an error. Internal';
+
+-- Unique constraints, primary and foreign keys, and plain CREATE INDEX. What would show its order is refused before it runs.
+CREATE OPERATOR FAMILY encrypted_text_unique_ops USING btree;
+COMMENT ON OPERATOR FAMILY encrypted_text_unique_ops USING btree IS 'Uniqueness of encrypted values';
+CREATE OPERATOR CLASS encrypted_text_unique_ops DEFAULT FOR TYPE encrypted_text USING btree FAMILY encrypted_text_unique_ops AS
+  OPERATOR 1 prism_crypt.#<# (encrypted_text, encrypted_text),
+  OPERATOR 3 = (encrypted_text, encrypted_text),
+  OPERATOR 5 prism_crypt.#># (encrypted_text, encrypted_text),
+  FUNCTION 1 encrypted_text_cmp(encrypted_text, encrypted_text);
+COMMENT ON OPERATOR CLASS encrypted_text_unique_ops USING btree IS 'Indexes on encrypted values, also unique ones; gives no order';
+ALTER OPERATOR FAMILY encrypted_text_unique_ops USING btree ADD
+  OPERATOR 3 = (encrypted_text, text),
+  OPERATOR 3 = (text, encrypted_text),
+  OPERATOR 3 prism_crypt.=== (text, text),
+  FUNCTION 1 (text, text) encrypted_text_cmp_text(text, text),
+  FUNCTION 1 (encrypted_text, text) encrypted_text_cmp(encrypted_text, text),
+  FUNCTION 1 (text, encrypted_text) encrypted_text_cmp(text, encrypted_text);
 
 CREATE FUNCTION blind_index_support(internal) RETURNS internal
   LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'blind_index_support_wrapper';

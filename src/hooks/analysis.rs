@@ -1,6 +1,8 @@
-//! `post_parse_analyze_hook`: marks the sealed literals of a statement that was just analysed.
+//! `post_parse_analyze_hook`: a statement that orders by values is refused as soon as it was analysed, so that no view or function
+//! is made of it; the sealed literals of others are marked.
 
 use crate::query_constants;
+use crate::search::explicit_order;
 use pgrx::pg_sys;
 use std::cell::Cell;
 
@@ -24,6 +26,9 @@ unsafe extern "C-unwind" fn analyzed(
 ) {
     // SAFETY: everything is passed on as PostgreSQL gave it; the hook may change the query.
     unsafe {
+        if (*query).commandType != pg_sys::CmdType::CMD_UTILITY {
+            explicit_order::refuse_in(query);
+        }
         query_constants::mark_literals(query, (*state).p_sourcetext);
         if let Some(next) = NEXT.get() {
             next(state, query, jumble);

@@ -1,8 +1,8 @@
 //! The hooks on a statement's way through PostgreSQL, one of each kind. Each passes the call on, and before and after that calls
 //! the modules that the statement concerns.
 //!
-//! 1. `analysis`: a statement was parsed and analysed; marks its sealed literals.
-//! 2. `planner`: seals its other constants, and marks a plan that holds any.
+//! 1. `analysis`: a statement was parsed and analysed; refuses one that orders by values, and marks its sealed literals.
+//! 2. `planner`: refuses what such an order hides in, seals other constants, and marks a plan that holds any.
 //! 3. `executor`: a query is about to run; fetches keys that its indexes may need.
 //! 4. `utility`: any other statement is about to run, or has run.
 //!

@@ -1,10 +1,13 @@
-//! `planner_hook`: seals the constants of a query before it is planned, and marks its plan if it holds any.
+//! `planner_hook`: refuses a query that orders by values, which may have come from a view or a rule by now, seals its constants before
+//! it is planned, and marks its plan if it holds any.
 
+use crate::nodes::{check_stack_depth, expression_tree_walker, query_tree_walker};
 use crate::plan_cache;
 use crate::query_constants;
+use crate::search::explicit_order;
 use pgrx::pg_sys;
 use std::cell::Cell;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 
 thread_local! {
     static NEXT: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
@@ -38,7 +41,7 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change its query.
     unsafe {
         let before = plan_cache::constants_sealed();
-        query_constants::seal_in(query, params);
+        look_at(query.cast(), params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
@@ -47,5 +50,22 @@ unsafe extern "C-unwind" fn plan(
             query_constants::mark_plan(plan);
         }
         plan
+    }
+}
+
+/// Visits each node of the query, once for all modules.
+unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node, params: *mut c_void) -> bool {
+    // SAFETY: the node's tag says what it is; `plan` passes the parameters.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        explicit_order::refuse(node);
+        if (*node).type_ == pg_sys::NodeTag::T_Query {
+            check_stack_depth();
+            return query_tree_walker(node.cast(), look_at, params, 0);
+        }
+        query_constants::seal_in(node, params.cast());
+        expression_tree_walker(node, look_at, params)
     }
 }

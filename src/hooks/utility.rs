@@ -4,7 +4,7 @@
 use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
 use crate::jobs::deferral;
 use crate::query_constants::view_definition;
-use crate::search::{index_warning, readiness};
+use crate::search::{explicit_order, index_warning, readiness, statistics};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -87,7 +87,7 @@ unsafe extern "C-unwind" fn process_utility(
         } else {
             call_next()
         }
-        indexes_after(before.indexes);
+        after(statement, before.indexes);
         alter_type::after(types);
     }
 }
@@ -139,7 +139,12 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn indexes_after(before: index_warning::Before) {
+unsafe extern "C-unwind" fn after(statement: *mut pg_sys::PlannedStmt, before: index_warning::Before) {
     // SAFETY: the statement has just been run, in this transaction.
-    unsafe { index_warning::after(before) }
+    unsafe {
+        let node = (*statement).utilityStmt;
+        explicit_order::refuse_range_partitions(node);
+        statistics::refuse_combinations(node);
+        index_warning::after(before);
+    }
 }

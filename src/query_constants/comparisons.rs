@@ -6,44 +6,33 @@ use super::arrays::seal_array;
 use super::evaluation::known;
 use super::with_text::{WithText, seal_unsearchable, with_constant};
 use crate::error::Error;
-use crate::nodes::{check_stack_depth, expression_tree_walker, nth, query_tree_walker};
+use crate::nodes::nth;
 use pgrx::prelude::*;
-use std::ffi::c_void;
 
-/// Seals the constants of a query that is about to be planned. Not guarded, and holds nothing to drop: errors pass through as
-/// PostgreSQL raised them.
+/// Seals the constants of a comparison in a query that is about to be planned; other nodes are left alone. Not guarded, and holds
+/// nothing to drop: errors pass through as PostgreSQL raised them.
 ///
 /// # Safety
-/// `query` is PostgreSQL's own, which a planner may change. `params` are what it is planned with, or null.
-pub unsafe fn seal_in(query: *mut pg_sys::Query, params: pg_sys::ParamListInfo) {
+/// `node` is one of PostgreSQL's query, which a planner may change. `params` are what it is planned with, or null.
+#[inline]
+pub unsafe fn seal_in(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
     // SAFETY: as promised by the caller.
-    unsafe { walk(query.cast(), params.cast()) };
-}
-
-/// Finds the comparisons. Not guarded: see [`seal_in`].
-unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, params: *mut c_void) -> bool {
-    // SAFETY: the node's tag says what it is.
     unsafe {
-        if node.is_null() {
-            return false;
-        }
-        match (*node).type_ {
-            pg_sys::NodeTag::T_Query => {
-                check_stack_depth();
-                return query_tree_walker(node.cast(), walk, params, 0);
-            }
+        let is_comparison = matches!(
+            (*node).type_,
             pg_sys::NodeTag::T_ScalarArrayOpExpr
-            | pg_sys::NodeTag::T_DistinctExpr
-            | pg_sys::NodeTag::T_NullIfExpr => seal(node, params.cast()),
-            _ => {}
+                | pg_sys::NodeTag::T_DistinctExpr
+                | pg_sys::NodeTag::T_NullIfExpr
+        );
+        if is_comparison {
+            seal(node, params);
         }
-        expression_tree_walker(node, walk, params)
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
-    // SAFETY: `walk` passes only these kinds of nodes, and the tag says which one it is.
+    // SAFETY: `seal_in` passes only these kinds of nodes, and the tag says which one it is.
     let sealed = unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),

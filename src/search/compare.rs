@@ -66,7 +66,7 @@ const MEMORY_OF_ANALYZE: [&CStr; 2] = [c"Analyze Column", c"Analyze Expression"]
 /// Whether ANALYZE itself compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would
 /// fail forever; and nothing that it calls may reveal more than the search tags do. Statements inside functions that it calls
 /// are answered like any others, because an exclusion constraint compares in them, too.
-fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+pub fn is_analyzed(fcinfo: pg_sys::FunctionCallInfo) -> bool {
     // SAFETY: PostgreSQL passes a valid call. `MyBEEntry` is null or this process's own entry. It shows the running command
     // unless track_activities is off, and stays correct when a command fails. There is always a current memory context, and
     // its name is null or a constant.

@@ -108,8 +108,14 @@ sql_function!(
 /// A call with two arguments of type `encrypted_text`.
 #[inline(always)]
 unsafe fn order(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
-    // SAFETY: as promised by the caller.
-    let (left, right) = unsafe { (argument(fcinfo, 0)?, argument(fcinfo, 1)?) };
+    // SAFETY: as promised by the caller; PostgreSQL looked the function up. An expression calls it for GREATEST and LEAST, where sorts and
+    // indexes don't.
+    let (left, right) = unsafe {
+        if !(*(*fcinfo).flinfo).fn_expr.is_null() {
+            return None;
+        }
+        (argument(fcinfo, 0)?, argument(fcinfo, 1)?)
+    };
     let (left, right) = (last_tag(left)?, last_tag(right)?);
     are_comparable(left, right).then(|| pg_sys::Datum::from(number(&left, &right)))
 }

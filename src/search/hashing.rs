@@ -1,7 +1,7 @@
 //! The hash functions of the operator class, for hash indexes, hash joins, grouping and hash partitions. Values and text hash
 //! alike.
 
-use super::compare::{last_tag, tag_of_text};
+use super::compare::{is_analyzed, last_tag, tag_of_text};
 use crate::datum::{Stored, Text};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
@@ -17,6 +17,9 @@ unsafe extern "C" {
 /// `encrypted_text_hash(encrypted_text) → integer`
 #[pg_extern(sql = false)]
 fn encrypted_text_hash(value: Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
+    if is_analyzed(fcinfo) {
+        return Ok(hash_of(value.front()));
+    }
     require_right(&value, fcinfo)?;
     Ok(hash(&last_tag(&value)?))
 }
@@ -52,8 +55,12 @@ fn encrypted_text_hash_text_extended(
 
 /// The hash of a tag.
 pub fn hash(tag: &SearchTag) -> i32 {
-    // SAFETY: reads as many bytes as the hash has.
-    unsafe { hash_bytes(tag.hash().as_ptr(), SearchTag::HASH_LEN as i32) }.cast_signed()
+    hash_of(tag.hash())
+}
+
+fn hash_of(bytes: &[u8]) -> i32 {
+    // SAFETY: reads as many bytes as there are.
+    unsafe { hash_bytes(bytes.as_ptr(), bytes.len() as i32) }.cast_signed()
 }
 
 /// With a seed of 0, the low 32 bits are those of [`hash`], as PostgreSQL requires.

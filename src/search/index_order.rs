@@ -1,6 +1,6 @@
 //! The order of unique indexes: that of the search tags, which reveals nothing about the plaintexts. There is no other order.
 
-use super::compare::{is_copy, last_tag, last_tags, tag_of_text};
+use super::compare::{is_analyzed, is_copy, last_tag, last_tags, tag_of_text};
 use crate::datum::{Node, Stored, Text, simplify_request};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
@@ -16,8 +16,13 @@ fn encrypted_text_cmp(
     right: Stored<'_>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i32> {
-    if is_copy(&left, &right) {
+    if is_of_ranking(fcinfo) {
+        return Err(Error::NoOrder.into());
+    } else if is_copy(&left, &right) {
         return Ok(0);
+    } else if is_analyzed(fcinfo) {
+        // The parts of arrays and rows: any order will do.
+        return Ok(left.front().cmp(right.front()) as i32);
     }
     if left.search_tag().is_none() || right.search_tag().is_none() {
         require_search(fcinfo)?;
@@ -59,6 +64,17 @@ fn text_cmp_text(left: Text<'_>, right: Text<'_>, fcinfo: pg_sys::FunctionCallIn
 #[inline]
 pub fn number(left: &SearchTag, right: &SearchTag) -> i32 {
     left.hash().cmp(right.hash()) as i32
+}
+
+/// Whether GREATEST or LEAST calls: the check of statements does not see a CHECK constraint, for example.
+fn is_of_ranking(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: PostgreSQL passes a valid call; the expression that calls is null or a node.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        !function.is_null()
+            && !(*function).fn_expr.is_null()
+            && pgrx::is_a((*function).fn_expr, pg_sys::NodeTag::T_MinMaxExpr)
+    }
 }
 
 /// `<`, `<=`, `>` and `>=`: errors that say what to write instead. Without them, the implicit cast to text would make these

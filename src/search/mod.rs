@@ -5,6 +5,7 @@
 //!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`.
 //! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
 //! - `blind_index` is the keyed hash for a separate column.
+//! - `explicit_order` refuses statements that order by values: the order of indexes must not show.
 //! - Around indexes: `index_build` rebuilds them when their key changes, `table_locks` locks their tables for that,
 //!   `index_warning` warns about those that open values, and `statistics` hides common values from the planner.
 //!
@@ -12,6 +13,7 @@
 
 mod blind_index;
 mod compare;
+pub mod explicit_order;
 mod fast_path;
 mod hashing;
 mod index_build;
@@ -19,7 +21,7 @@ mod index_order;
 pub mod index_warning;
 mod operators;
 pub mod readiness;
-mod statistics;
+pub mod statistics;
 mod table_locks;
 
 /// Installs the hooks.

@@ -2,7 +2,9 @@
 //! planner would compare a constant with each of them. That would open them, perhaps years later, when their key is gone. So
 //! the planner does not see them.
 
-use crate::datatype::nested;
+use crate::datatype::{nested, type_lookup};
+use crate::error::Error;
+use crate::nodes::{length, nth};
 use pgrx::prelude::*;
 use std::cell::Cell;
 
@@ -110,6 +112,68 @@ unsafe fn without_values(
         statistics.stakind4 = 0;
         statistics.stakind5 = 0;
         copy
+    }
+}
+
+/// Raises an error if a `CREATE STATISTICS` that was run combines encrypted values with something. ANALYZE would keep the most common
+/// combinations, which these hooks don't hide.
+///
+/// # Safety
+/// Inside a transaction; `node` is a utility statement that was run.
+pub unsafe fn refuse_combinations(node: *mut pg_sys::Node) {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: the node's tag says what it is. The table is open while its list is read.
+    unsafe {
+        if !pgrx::is_a(node, pg_sys::NodeTag::T_CreateStatsStmt) {
+            return;
+        }
+        let name = nth((*node.cast::<pg_sys::CreateStatsStmt>()).relations, 0);
+        let table = pg_sys::try_relation_open(type_lookup::named_relation(name.cast()), lock);
+        if table.is_null() {
+            return;
+        }
+        let objects = pg_sys::RelationGetStatExtList(table);
+        let combines_values = (0..length(objects))
+            .any(|index| combines_values((*table).rd_id, pg_sys::list_nth_oid(objects, index)));
+        pg_sys::relation_close(table, lock);
+        if combines_values {
+            Error::Statistics.raise();
+        }
+    }
+}
+
+/// Whether extended statistics are about several columns or expressions, and one of them holds encrypted values.
+///
+/// # Safety
+/// Statistics of that table, inside a transaction.
+unsafe fn combines_values(table: pg_sys::Oid, statistics: pg_sys::Oid) -> bool {
+    let cache = pg_sys::SysCacheIdentifier::STATEXTOID as i32;
+    let holds =
+        |one: pg_sys::Oid| one.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(one).encrypted;
+    // SAFETY: the row of pg_statistic_ext is released after it was read. Its columns are never null, but its expressions may be.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(statistics));
+        if row.is_null() {
+            return false;
+        }
+        let attribute = |number: u32| {
+            let mut is_null = false;
+            let value = pg_sys::SysCacheGetAttr(cache, row, number as pg_sys::AttrNumber, &mut is_null);
+            (!is_null).then_some(value)
+        };
+        let mut types = Vec::new();
+        if let Some(columns) = attribute(pg_sys::Anum_pg_statistic_ext_stxkeys) {
+            let columns = &*pg_sys::pg_detoast_datum(columns.cast_mut_ptr()).cast::<pg_sys::int2vector>();
+            let columns = columns.values.as_slice(columns.dim1 as usize);
+            types.extend(columns.iter().map(|column| pg_sys::get_atttype(table, *column)));
+        }
+        if let Some(expressions) = attribute(pg_sys::Anum_pg_statistic_ext_stxexprs) {
+            let text = pg_sys::text_to_cstring(expressions.cast_mut_ptr());
+            let expressions = pg_sys::stringToNode(text).cast::<pg_sys::List>();
+            types.extend((0..length(expressions)).map(|index| pg_sys::exprType(nth(expressions, index))));
+        }
+        pg_sys::ReleaseSysCache(row);
+        types.len() > 1 && types.into_iter().any(holds)
     }
 }
 

@@ -29,8 +29,7 @@ TABLES = """
 CREATE TABLE people (id int PRIMARY KEY, email encrypted_text('email', 'searchable'));
 CREATE INDEX people_email ON people USING hash (email);
 INSERT INTO people SELECT id, 'filler ' || id FROM generate_series(1001, 3000) AS id;
-CREATE TABLE accounts (email encrypted_text('email', 'searchable'), visits int NOT NULL);
-CREATE UNIQUE INDEX accounts_email ON accounts (email encrypted_text_unique_ops);
+CREATE TABLE accounts (email encrypted_text('email', 'searchable') CONSTRAINT accounts_email UNIQUE, visits int NOT NULL);
 CREATE TABLE archive (id int PRIMARY KEY, email encrypted_text);
 CREATE TABLE letters (address text, subject text);
 GRANT ALL ON people, accounts, archive, letters TO app, untrusted, loader;

@@ -191,6 +191,15 @@ class Query(Expressions):
         columns, shown = self.one((f"{x}.v", "show(v)"), (f"{x}.v, {x}.n", "show(v), n"), (f"ARRAY[{x}.v] AS a, {x}.n", "show(a[1]), n"))
         return wrapped(f"SELECT {shown} FROM (SELECT DISTINCT {columns} FROM {table} WHERE {self.condition(x, 1)}) AS d")
 
+    def sorted_inside(self):
+        """What PostgreSQL sorts for, without an order of its own."""
+        table, x = self.source()
+        return wrapped(self.one(
+            f"SELECT {x}.id, count(*) OVER (PARTITION BY {x}.v) AS c, rank() OVER (PARTITION BY {x}.v, {x}.n % 2 ORDER BY {x}.id) AS r FROM {table} WHERE {self.condition(x, 1)}",
+            f"SELECT {x}.n % 3 AS n, count(DISTINCT {x}.v) AS c, count(DISTINCT {x}.id % 5) AS d FROM {table} WHERE {self.condition(x, 1)} GROUP BY 1",
+            f"SELECT show({x}.v) AS v, string_agg({x}.id::text, ' ' ORDER BY {x}.id) AS ids, count(DISTINCT {x}.n) AS d FROM {table} WHERE {self.condition(x, 1)} GROUP BY {x}.v",
+            f"SELECT show(v) AS v FROM (SELECT DISTINCT ON ({x}.v) {x}.v FROM {table} WHERE {self.condition(x, 1)}) AS d"))
+
     def part(self):
         table, x = self.table()
         return f"SELECT {x}.v, {x}.n % 2 FROM {table} WHERE {self.condition(x, 0)}"
@@ -269,7 +278,7 @@ class Query(Expressions):
 
 # (form, how often)
 FORMS = [(Query.one_table, 8), (Query.two_tables, 8), (Query.three_tables, 3), (Query.using, 2), (Query.listed, 3), (Query.grouped, 4), (Query.grouped_join, 3),
-         (Query.distinct, 3), (Query.set_operation, 4), (Query.recursive, 1), (Query.lateral, 3), (Query.arrays, 3), (Query.update, 2), (Query.delete, 2),
+         (Query.distinct, 3), (Query.sorted_inside, 4), (Query.set_operation, 4), (Query.recursive, 1), (Query.lateral, 3), (Query.arrays, 3), (Query.update, 2), (Query.delete, 2),
          (Query.upsert, 3), *([(Query.merge, 1)] if paths.PG_MAJOR >= 15 else [])]
 
 

@@ -73,7 +73,7 @@ def schema(dice):
             sql.append(f"SET prism_crypt.keyset = '{keyset}'; INSERT INTO enc.{name} SELECT id, show(v), n FROM plain.{name} "
                        f"WHERE v LIKE '{keyset}/%'{' OR v IS NULL' if keyset == KEYSETS[0] else ''};")
         if name in UNIQUE:
-            sql.append(f"CREATE UNIQUE INDEX ON enc.{name} (v encrypted_text_unique_ops); CREATE UNIQUE INDEX ON plain.{name} (v);")
+            sql.append(f"ALTER TABLE enc.{name} ADD UNIQUE (v); ALTER TABLE plain.{name} ADD UNIQUE (v);")
         elif index:
             sql.append(f"CREATE INDEX ON enc.{name} {index};")
     texts = [f"({row}, {quoted(dice.choice(VALUES[:100]))}, {dice.randrange(8)})" for row in range(1, 151)]

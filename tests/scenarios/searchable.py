@@ -6,7 +6,7 @@ from harness import PgError
 SCHEMA = """
     CREATE TABLE users (id int PRIMARY KEY, email encrypted_text('email', 'searchable'), plain text);
     CREATE INDEX users_hash ON users USING hash (email);
-    CREATE UNIQUE INDEX users_unique ON users (email encrypted_text_unique_ops);
+    ALTER TABLE users ADD CONSTRAINT users_unique UNIQUE (email);
     CREATE TABLE logins (id int PRIMARY KEY, email encrypted_text('email', 'searchable') REFERENCES users (email), plain text);
     CREATE INDEX logins_hash ON logins USING hash (email);
     CREATE TABLE seats (id int PRIMARY KEY, v encrypted_text('searchable'), plain text, CONSTRAINT seats_excl EXCLUDE USING hash (v WITH =));

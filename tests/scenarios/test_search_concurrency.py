@@ -29,7 +29,7 @@ TABLES = f"""
     INSERT INTO t (v) SELECT 'old ' || g FROM generate_series(1, {OLD_ROWS}) AS g;
     INSERT INTO shadow SELECT 'old ' || g FROM generate_series(1, {OLD_ROWS}) AS g;
     CREATE EXTENSION amcheck; """
-UNIQUE = "CREATE UNIQUE INDEX found ON t (v encrypted_text_unique_ops);"
+UNIQUE = "ALTER TABLE t ADD CONSTRAINT found UNIQUE (v);"
 EXCLUDE = "ALTER TABLE t ADD CONSTRAINT found EXCLUDE USING hash (v WITH =);"
 HASH = "CREATE INDEX found ON t USING hash (v);"
 
@@ -207,6 +207,35 @@ class SearchConcurrency(Seeded, Scenario):
         results = self.write(self.move, times=3)
         self.assertGreater(sum(done for _, done in results), len(results) // 10)
         self.assert_right()
+
+    def refer(self, connection, dice, value):
+        """Some change of a row, or of what refers to it; one that the foreign key refuses is undone."""
+        what = dice.choice(("INSERT INTO t (v) VALUES ($1) ON CONFLICT DO NOTHING", "INSERT INTO refers (v) VALUES ($1)", "INSERT INTO refers SELECT v FROM t WHERE v = $1",
+                            "DELETE FROM t WHERE v = $1", "UPDATE t SET v = v || '+' WHERE v = $1", "DELETE FROM refers WHERE v = $1"))
+        connection.execute("BEGIN")
+        try:
+            connection.execute(what, value)
+        except PgError as error:
+            if error.sqlstate not in ("23503", "23505"):
+                raise
+            connection.execute("ROLLBACK")
+            return False
+        connection.execute("COMMIT")
+        return True
+
+    def test_foreign_keys(self):
+        """Rows on both sides come, go and change while both sides are rotated: none that refers is left without what it refers to."""
+        self.query(TABLES + UNIQUE + """
+            CREATE TABLE refers (v encrypted_text('searchable') REFERENCES t (v) ON UPDATE CASCADE ON DELETE CASCADE);
+            CREATE INDEX ON refers (v);
+            INSERT INTO refers SELECT v FROM t WHERE id % 3 = 0""")
+        results = self.write(self.refer, times=3)
+        self.assertGreater(sum(done for _, done in results), len(results) // 3)
+        for settings in ("SET enable_seqscan = off; SET enable_hashjoin = off;", "SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off;"):
+            self.assertEqual(self.query(f"{settings} SELECT count(*) FROM refers AS r WHERE NOT EXISTS (SELECT FROM t WHERE t.v = r.v)"), "0")
+        self.assertEqual(self.query("SELECT count(*) FROM refers AS r LEFT JOIN t ON decrypt_field(t.v) = decrypt_field(r.v) WHERE t.v IS NULL"), "0")
+        self.assertGreater(int(self.query("SELECT count(*) FROM refers")), 100)
+        self.query("ALTER TABLE refers DROP CONSTRAINT refers_v_fkey; ALTER TABLE refers ADD FOREIGN KEY (v) REFERENCES t (v)")
 
     def test_no_unique_index(self):
         """Of rows that sessions add to a hash index at once none is lost."""

@@ -20,7 +20,9 @@ TABLES = f"""
     INSERT INTO t SELECT id, encrypt_field(v, keyset => keyset), encrypt_field(u, keyset => keyset), encrypt_field(u, keyset => keyset),
       ARRAY[encrypt_field(v, keyset => keyset)] FROM shadow;
     CREATE INDEX by_v ON t USING hash (v);
-    CREATE UNIQUE INDEX by_u ON t (u encrypted_text_unique_ops);
+    ALTER TABLE t ADD CONSTRAINT by_u UNIQUE (u);
+    CREATE TABLE refers (u encrypted_text('searchable') PRIMARY KEY REFERENCES t (u) ON UPDATE CASCADE);
+    INSERT INTO refers SELECT u FROM t WHERE id % 7 = 0;
     CREATE INDEX by_w ON t USING hash (w);
     CREATE TABLE other AS SELECT id, v FROM t WHERE id % 5 = 0;
     ALTER TABLE other ALTER v TYPE encrypted_text('searchable');
@@ -63,6 +65,9 @@ class SearchCrash(Scenario):
             for keyset in KEYSETS:
                 self.assertEqual(self.query(f"{settings} SET prism_crypt.keyset = '{keyset}'; {LOOK_UPS}"), "0", settings)
             self.assertEqual(self.query(f"{settings} {JOINS}"), "0", settings)
+        self.assertEqual(self.query("SELECT count(*), count(t.id), bool_and(t.id % 7 = 0) FROM refers AS r LEFT JOIN t ON t.u = r.u"), f"{ROWS // 7}|{ROWS // 7}|t")
+        self.assertEqual(self.cluster.error("DELETE FROM t WHERE id = 7", db=self.db).sqlstate, "23503")
+        self.assertEqual(self.cluster.error("INSERT INTO refers VALUES ('nobody')", db=self.db).sqlstate, "23503")
         for value in ("'only 1'", "'only 1'::text"):
             error = self.cluster.error(f"INSERT INTO t (id, u) VALUES (0, {value})", db=self.db)
             self.assertEqual(error.sqlstate, "23505")

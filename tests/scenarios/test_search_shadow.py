@@ -21,11 +21,11 @@ WRONG_TAGS = """
 # What plans must have been made of, or the settings did not do what they are for.
 NODES = {"Seq Scan", "Index Scan", "Bitmap Heap Scan", "Hash Join", "Hash Left Join", "Hash Full Join", "Hash Semi Join", "Hash Anti Join", "Nested Loop",
          "Nested Loop Left Join", "Nested Loop Semi Join", "Nested Loop Anti Join", "HashAggregate", "Memoize", "Gather", "Parallel Hash", "HashSetOp Except",
-         "HashSetOp Intersect", "Recursive Union", "MixedAggregate"}
+         "HashSetOp Intersect", "Recursive Union", "MixedAggregate", "GroupAggregate", "WindowAgg", "Unique"}
 
 
 class SearchShadow(Seeded, Scenario):
-    fixed_seed = "20261122"
+    fixed_seed = "20261126"
     preload = True
     conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum": "off", "deadlock_timeout": "'50ms'"}
 

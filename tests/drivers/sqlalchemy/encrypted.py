@@ -8,7 +8,7 @@ class Base(DeclarativeBase):
 
 
 # recipe
-from sqlalchemy import Index, Text, cast, func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import UserDefinedType
 
@@ -31,9 +31,7 @@ class Patient(Base):
     __tablename__ = "patients"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(EncryptedText())
-    email: Mapped[str] = mapped_column(EncryptedText("email", "searchable"))
-    __table_args__ = (
-        Index("patients_email", "email", unique=True, postgresql_ops={"email": "encrypted_text_unique_ops"}),)
+    email: Mapped[str] = mapped_column(EncryptedText("email", "searchable"), unique=True)
 # end of recipe
 
 

@@ -144,10 +144,10 @@ CREATE FUNCTION lt(encrypted_text, encrypted_text) RETURNS bool LANGUAGE sql IMM
 CREATE FUNCTION eq(encrypted_text, encrypted_text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT $1::bytea = $2::bytea $$;
 CREATE OPERATOR <<< (FUNCTION = lt, LEFTARG = encrypted_text, RIGHTARG = encrypted_text);
 CREATE OPERATOR === (FUNCTION = eq, LEFTARG = encrypted_text, RIGHTARG = encrypted_text);
-CREATE OPERATOR CLASS own DEFAULT FOR TYPE encrypted_text USING btree AS OPERATOR 1 <<<, OPERATOR 3 ===, FUNCTION 1 cmp(encrypted_text, encrypted_text);
-CREATE TABLE bounded (v encrypted_text) PARTITION BY LIST (v);
+CREATE OPERATOR CLASS own FOR TYPE encrypted_text USING btree AS OPERATOR 1 <<<, OPERATOR 3 ===, FUNCTION 1 cmp(encrypted_text, encrypted_text);
+CREATE TABLE bounded (v encrypted_text) PARTITION BY LIST (v own);
 CREATE TABLE bounded_1 PARTITION OF bounded FOR VALUES IN ('x', 'y');
-CREATE INDEX sorted ON t (v);
+CREATE INDEX sorted ON t (v own);
 DO $$ BEGIN IF current_setting('server_version_num')::int >= 150000 THEN EXECUTE 'CREATE PUBLICATION pub FOR TABLE t WHERE (id > length(''prism:v3:''))'; END IF; END $$;
 SELECT prism_crypt.rotate_key();
 SELECT * FROM prism_crypt.census() WHERE kind <> 'publication';
