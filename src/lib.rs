@@ -1,5 +1,6 @@
 //! prism_crypt: column encryption inside PostgreSQL. See `README.md`, and `docs/` for what each part promises.
 
+mod bare_call;
 mod census;
 mod datatype;
 mod datum;

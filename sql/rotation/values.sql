@@ -7,7 +7,7 @@ COMMENT ON FUNCTION prism_crypt._rotatable_kind(oid) IS
   'How values of a type are rotated: plain, nested or, if the column is named, bytes; null if they are not. Internal';
 
 CREATE FUNCTION prism_crypt._is_rotatable(value encrypted_text) RETURNS boolean
-  LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_at_all_wrapper';
+  LANGUAGE c STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', '_is_rotatable_usual';
 COMMENT ON FUNCTION prism_crypt._is_rotatable(encrypted_text) IS
   'Whether a value is under an old key that may be read, of whatever version and keyset. Internal';
 

@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::interrupts;
 use crate::varlena::Varlena;
 use cache::Keyring;
-use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion};
+use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion, SearchTag};
 use std::cell::RefCell;
 use zeroize::Zeroize;
 
@@ -170,7 +170,14 @@ pub fn with_row<T>(version: KeyVersion, judge: impl FnOnce(Option<&KeyRow>) -> T
     with_keyring(|keyring| Ok(judge(keyring.rows()?.get(version))))
 }
 
-/// The same for callers that may hold something to drop.
+/// Whether a value is known to be under the active key of its keyset, with no outdated search tag, where that takes no look at the
+/// key table.
+#[inline]
+pub fn is_current_if_read(version: KeyVersion, tag: Option<SearchTag>) -> bool {
+    with_keyring(|keyring| Ok(keyring.is_current(version, tag))).unwrap_or(false)
+}
+
+/// As [`with_row`], for callers that may hold something.
 pub fn with_row_unwinding<T>(
     version: KeyVersion,
     judge: impl FnOnce(Option<&KeyRow>) -> T,

@@ -1,6 +1,7 @@
 //! What a rotation asks about one `encrypted_text`, and the rules that are the same for every value.
 
 use super::{Scope, Verdict};
+use crate::bare_call::{argument, sql_function};
 use crate::datum::{Encrypted, EncryptedResult, Front};
 use crate::error::{Error, SqlResult};
 use crate::jobs::note_unreadable;
@@ -15,6 +16,19 @@ use prism_envelope::{Envelope, FormatError, KeyVersion, SearchTag};
 #[pg_extern(sql = false)]
 fn _is_rotatable_at_all(front: Front<'_>) -> SqlResult<bool> {
     Ok(is_rotatable(front.key_version(), front.search_tag(), Scope::default())?)
+}
+
+// Most calls find nothing to do: they look at every value, and every value is under its active key.
+sql_function!(_is_rotatable_usual, pg_finfo__is_rotatable_usual, stays, _is_rotatable_at_all_wrapper);
+
+/// # Safety
+/// A call with an argument of type `encrypted_text`.
+#[inline(always)]
+unsafe fn stays(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller.
+    let value = unsafe { argument(fcinfo, 0)? };
+    let version = Envelope::peek_key_version(value).ok()?;
+    keyring::is_current_if_read(version, Envelope::peek_search_tag(value)).then(|| pg_sys::Datum::from(false))
 }
 
 /// `prism_crypt._reencrypt(value encrypted_text, keep boolean) → encrypted_text`: the value under the active key of its

@@ -9,6 +9,7 @@ use super::compare::are_comparable;
 use super::hashing::hash;
 use super::index_order::number;
 use super::readiness;
+use crate::bare_call::{argument, sql_function};
 use crate::keyring::search_tags;
 use crate::privilege;
 use pgrx::prelude::*;
@@ -23,36 +24,6 @@ unsafe extern "C-unwind" {
     fn encrypted_text_cmp_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn text_cmp_encrypted_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
     fn text_cmp_text_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum;
-}
-
-/// Declares a function to PostgreSQL, as `PG_FUNCTION_INFO_V1` does: `$usual`, or `$otherwise` if that returns `None`.
-/// `$looked_up` is called when PostgreSQL looks the function up, once per session: before index code calls it, and before a
-/// page is locked.
-macro_rules! sql_function {
-    ($name:ident, $info:ident, $usual:expr, $otherwise:ident) => {
-        sql_function!($name, $info, $usual, $otherwise, || {});
-    };
-    ($name:ident, $info:ident, $usual:expr, $otherwise:ident, $looked_up:expr) => {
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        pub extern "C-unwind" fn $info() -> &'static pg_sys::Pg_finfo_record {
-            const V1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-            $looked_up();
-            &V1
-        }
-
-        #[unsafe(no_mangle)]
-        #[doc(hidden)]
-        pub unsafe extern "C-unwind" fn $name(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-            // SAFETY: PostgreSQL passes a call of a strict function, with the argument types of the install script.
-            unsafe {
-                match $usual(fcinfo) {
-                    Some(datum) => datum,
-                    None => $otherwise(fcinfo),
-                }
-            }
-        }
-    };
 }
 
 sql_function!(
@@ -150,18 +121,4 @@ unsafe fn hashed(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
     // SAFETY: as promised by the caller.
     let value = unsafe { argument(fcinfo, 0)? };
     last_tag(value).map(|tag| pg_sys::Datum::from(hash(&tag)))
-}
-
-/// The payload of an inline argument: neither compressed nor stored out of line.
-///
-/// # Safety
-/// The call has this argument, a non-null varlena.
-#[inline(always)]
-unsafe fn argument<'a>(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> Option<&'a [u8]> {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let pointer = (*fcinfo).args.as_ptr().add(index).read().value.cast_mut_ptr::<pg_sys::varlena>();
-        let is_elsewhere = pgrx::varatt_is_1b_e(pointer) || pgrx::varatt_is_4b_c(pointer);
-        (!is_elsewhere).then(|| pgrx::varlena_to_byte_slice(pointer))
-    }
 }

@@ -12,13 +12,13 @@ use super::budget::Budgets;
 use super::invalidation;
 use super::replaced;
 use super::sources;
-use super::table::{KeyRow, KeyTable};
+use super::table::{KeyRow, KeyState, KeyTable};
 use super::tag_cache::{TagCache, scatter_envelopes, scatter_texts};
 use crate::error::{Error, KeyName};
 use crate::interrupts;
 use crate::settings;
 use data_keys::UnlockedKey;
-use prism_envelope::{IndexKey, KeyVersion, MasterKey, NoncePool};
+use prism_envelope::{IndexKey, KeyVersion, MasterKey, NoncePool, SearchTag};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -178,6 +178,14 @@ impl Keyring {
         self.masters()?;
         let first = self.masters.as_ref().and_then(|masters| masters.first()).ok_or(Error::NoMasterKey)?;
         Ok((first, &mut self.nonces))
+    }
+
+    /// Whether a value is under the active key of its keyset, with no outdated search tag; false where the rows were not read.
+    #[inline]
+    pub fn is_current(&self, version: KeyVersion, tag: Option<SearchTag>) -> bool {
+        let rows = self.rows.as_ref().filter(|_| !self.rows_are_outdated);
+        rows.and_then(|rows| rows.get(version))
+            .is_some_and(|row| row.state == KeyState::Active && !tag.is_some_and(|tag| row.is_outdated(tag)))
     }
 
     /// The row of a version.
