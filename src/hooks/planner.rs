@@ -1,10 +1,10 @@
-//! `planner_hook`: refuses a query that orders by values, which may have come from a view or a rule by now, seals its constants before
-//! it is planned, and marks its plan if it holds any.
+//! `planner_hook`: refuses a query that orders by values, which may have come from a view or a rule by now, gives it
+//! back the operators that the search_path hid, seals its constants before it is planned, and marks its plan if it holds any.
 
 use crate::nodes::{check_stack_depth, expression_tree_walker, query_tree_walker};
 use crate::plan_cache;
 use crate::query_constants;
-use crate::search::explicit_order;
+use crate::search::{explicit_order, hidden_equality};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -61,6 +61,7 @@ unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node, params: *mut c_void
             return false;
         }
         explicit_order::refuse(node);
+        hidden_equality::restore(node);
         if (*node).type_ == pg_sys::NodeTag::T_Query {
             check_stack_depth();
             return query_tree_walker(node.cast(), look_at, params, 0);

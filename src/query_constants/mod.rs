@@ -23,4 +23,4 @@ pub use comparisons::seal_in;
 pub use eq_support::call_to_simplify;
 pub use mark::{mark_literals, mark_plan};
 pub use view_definition::init;
-pub use with_text::constant;
+pub use with_text::{constant, operator_of};

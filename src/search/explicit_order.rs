@@ -57,16 +57,6 @@ const ORDERS: &[u32] = &[
     pg_sys::F_ARRAY_SORT_ANYARRAY_BOOL_BOOL,
 ];
 
-/// Raises an error if a query that was just analysed orders by values. Not guarded, and without anything to drop: errors pass
-/// through as they were raised.
-///
-/// # Safety
-/// `query` is PostgreSQL's own.
-pub unsafe fn refuse_in(query: *mut pg_sys::Query) {
-    // SAFETY: as promised by the caller.
-    unsafe { walk(query.cast(), null_mut()) };
-}
-
 unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: the node's tag says what it is.
     unsafe {
@@ -83,7 +73,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
 }
 
 /// Raises an error if a node of a query, without the nodes below it, orders by values. Most nodes take no more than a look at their
-/// tag. Not guarded: see [`refuse_in`].
+/// tag. Not guarded, and without anything to drop: errors pass through as they were raised.
 ///
 /// # Safety
 /// A node of an analysed query.

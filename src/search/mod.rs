@@ -6,6 +6,7 @@
 //! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
 //! - `blind_index` is the keyed hash for a separate column.
 //! - `explicit_order` refuses statements that order by values: the order of indexes must not show.
+//! - `hidden_equality` restores `=` and `<>` where the `search_path` hides them.
 //! - Around indexes: `index_build` rebuilds them when their key changes, `table_locks` locks their tables for that,
 //!   `index_warning` warns about those that open values, and `statistics` hides common values from the planner.
 //!
@@ -16,6 +17,7 @@ mod compare;
 pub mod explicit_order;
 mod fast_path;
 mod hashing;
+pub mod hidden_equality;
 mod index_build;
 mod index_order;
 pub mod index_warning;
