@@ -8,6 +8,7 @@ use crate::search::{explicit_order, index_warning, readiness, statistics};
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::c_char;
+use std::ptr::null_mut;
 
 thread_local! {
     static NEXT: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
@@ -87,7 +88,7 @@ unsafe extern "C-unwind" fn process_utility(
         } else {
             call_next()
         }
-        after(statement, before.indexes);
+        after(before);
         alter_type::after(types);
     }
 }
@@ -116,6 +117,9 @@ struct Before {
     /// Whether it is a COPY into encrypted columns.
     copies: bool,
     indexes: index_warning::Before,
+    /// The statement itself, if it defines something that is looked at afterwards; otherwise null. A procedure that rolls back may free
+    /// the tree of its CALL.
+    definition: *mut pg_sys::Node,
 }
 
 #[pg_guard]
@@ -134,17 +138,29 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
             text: if blanked.is_null() { text } else { blanked },
             copies: copy_statement::is_into_encrypted_column(node),
             indexes: index_warning::before(node),
+            definition: if is_definition(node) { node } else { null_mut() },
         }
     }
 }
 
+/// # Safety
+/// `node` is null or a utility statement.
+unsafe fn is_definition(node: *mut pg_sys::Node) -> bool {
+    use pg_sys::NodeTag::{T_AlterTableStmt, T_CreateStatsStmt, T_CreateStmt};
+    [T_CreateStmt, T_CreateStatsStmt, T_AlterTableStmt].into_iter().any(|tag| {
+        // SAFETY: reads the node's tag.
+        unsafe { pgrx::is_a(node, tag) }
+    })
+}
+
 #[pg_guard]
-unsafe extern "C-unwind" fn after(statement: *mut pg_sys::PlannedStmt, before: index_warning::Before) {
+unsafe extern "C-unwind" fn after(before: Before) {
     // SAFETY: the statement has just been run, in this transaction.
     unsafe {
-        let node = (*statement).utilityStmt;
-        explicit_order::refuse_range_partitions(node);
-        statistics::refuse_combinations(node);
-        index_warning::after(before);
+        if !before.definition.is_null() {
+            explicit_order::refuse_range_partitions(before.definition);
+            statistics::refuse_combinations(before.definition);
+        }
+        index_warning::after(before.indexes);
     }
 }

@@ -11,7 +11,7 @@ use super::{copy_statement, denied_hint, level, naming};
 use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
 use memchr::memmem;
-use pgrx::pg_sys;
+use pgrx::{PgLogLevel, pg_sys};
 use std::cell::Cell;
 use std::ffi::{CStr, c_char};
 use zeroize::Zeroizing;
@@ -45,7 +45,10 @@ unsafe extern "C-unwind" fn withhold(error: *mut pg_sys::ErrorData) {
         withhold_keys(&mut *error);
         copy_statement::withhold(&mut *error);
         withhold_shown_plaintext(&mut *error);
-        denied_hint::explain(&mut *error);
+        // PostgreSQL frees the hint of lesser messages.
+        if (*error).elevel >= PgLogLevel::ERROR as i32 {
+            denied_hint::explain(&mut *error);
+        }
         if level::is_for_the_client_only(&*error) {
             (*error).output_to_server = false;
             return;

@@ -12,7 +12,10 @@ use crate::error::Error;
 use crate::nodes::{check_stack_depth, expression_tree_walker, length, nth, query_tree_walker};
 use pgrx::prelude::*;
 use std::ffi::c_void;
-use std::ptr::null_mut;
+use std::ptr::{null_mut, without_provenance_mut};
+
+/// How many functions are looked into on the way to an order. They may call themselves.
+const MAX_DEPTH: usize = 8;
 
 /// PostgreSQL's own functions that compare, sort or rank values of any type by their order (`pg_proc.dat`).
 const ORDERS: &[u32] = &[
@@ -57,13 +60,14 @@ const ORDERS: &[u32] = &[
     pg_sys::F_ARRAY_SORT_ANYARRAY_BOOL_BOOL,
 ];
 
+/// The context is how many functions were looked into on the way here.
 unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
     // SAFETY: the node's tag says what it is.
     unsafe {
         if node.is_null() {
             return false;
         }
-        refuse(node);
+        refuse_at(node, context.addr());
         if (*node).type_ == pg_sys::NodeTag::T_Query {
             check_stack_depth();
             return query_tree_walker(node.cast(), walk, context, 0);
@@ -79,6 +83,12 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
 /// A node of an analysed query.
 #[inline]
 pub unsafe fn refuse(node: *mut pg_sys::Node) {
+    // SAFETY: as promised by the caller.
+    unsafe { refuse_at(node, 0) }
+}
+
+#[inline]
+unsafe fn refuse_at(node: *mut pg_sys::Node, depth: usize) {
     // SAFETY: the node's tag says what it is.
     unsafe {
         let is_suspect = match (*node).type_ {
@@ -101,7 +111,7 @@ pub unsafe fn refuse(node: *mut pg_sys::Node) {
             _ => false,
         };
         if is_suspect {
-            look_at(node);
+            look_at(node, depth);
         }
     }
 }
@@ -126,7 +136,7 @@ fn orders(function: pg_sys::Oid) -> bool {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node) {
+unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node, depth: usize) {
     // SAFETY: `refuse` passes only these kinds of nodes, and the tag says which one it is.
     let orders_by_values = unsafe {
         match (*node).type_ {
@@ -147,7 +157,9 @@ unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node) {
                         })
             }
             pg_sys::NodeTag::T_RangeTblFunction => {
-                look_into((*written_by_users(node)).funcid);
+                if depth < MAX_DEPTH {
+                    look_into((*written_by_users(node)).funcid, depth + 1);
+                }
                 false
             }
             pg_sys::NodeTag::T_WindowFunc => any_holds_values((*node.cast::<pg_sys::WindowFunc>()).args),
@@ -172,12 +184,18 @@ unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node) {
 ///
 /// # Safety
 /// Inside a transaction.
-unsafe fn look_into(function: pg_sys::Oid) {
+unsafe fn look_into(function: pg_sys::Oid, depth: usize) {
     let cache = pg_sys::SysCacheIdentifier::PROCOID as i32;
     // SAFETY: the row is released after it was read; PostgreSQL reads back the queries that it wrote there.
     unsafe {
         let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(function));
         if row.is_null() {
+            return;
+        }
+        // PostgreSQL puts no volatile function in the place of its call.
+        let form = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>();
+        if form.provolatile as u8 == pg_sys::PROVOLATILE_VOLATILE {
+            pg_sys::ReleaseSysCache(row);
             return;
         }
         let mut is_null = false;
@@ -186,7 +204,7 @@ unsafe fn look_into(function: pg_sys::Oid) {
         let body = if is_null { null_mut() } else { pg_sys::text_to_cstring(body.cast_mut_ptr()) };
         pg_sys::ReleaseSysCache(row);
         if !body.is_null() {
-            walk(pg_sys::stringToNode(body).cast(), null_mut());
+            walk(pg_sys::stringToNode(body).cast(), without_provenance_mut(depth));
         }
     }
 }

@@ -22,6 +22,16 @@ class SearchLocks(Scenario):
     preload = True
     conf = {"lock_timeout": "0", "deadlock_timeout": "'200ms'"}
 
+    def test_calls_that_roll_back(self):
+        """With a parameter, PostgreSQL plans the CALL for this one time, and a ROLLBACK in it frees that plan."""
+        db = self.database("calls")
+        self.cluster.psql("""CREATE PROCEDURE rolls_back(a int) LANGUAGE plpgsql AS $$ BEGIN ROLLBACK;
+            FOR i IN 1..200 LOOP EXECUTE 'SELECT ' || i || ', repeat(''x'', 100)'; END LOOP; END $$""", db=db)
+        with Connection(self.cluster, db) as connection:
+            for number in range(20):
+                connection.execute("CALL rolls_back($1)", str(number))
+            self.assertEqual(connection.execute("SELECT 1"), [["1"]])
+
     def test_a_locked_key_table_hangs_nobody(self):
         """Who waits for a table of keys waits before a page of an index is locked: nobody else has to wait for him, and he can be told to end."""
         db = self.database("locked")

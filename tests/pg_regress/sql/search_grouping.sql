@@ -131,6 +131,13 @@ CALL regress.fails($$CREATE FUNCTION sorted() RETURNS SETOF int LANGUAGE sql AS 
 CREATE FUNCTION sorted() RETURNS SETOF int LANGUAGE sql STABLE BEGIN ATOMIC SELECT id FROM tagged.users ORDER BY email; END;
 CALL regress.fails('SELECT * FROM sorted()');
 CALL regress.fails('SELECT sorted()');
+-- One that calls itself.
+CREATE TABLE tree (id int, parent int);
+INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 1), (4, 3);
+CREATE FUNCTION below(int) RETURNS SETOF int LANGUAGE sql BEGIN ATOMIC SELECT 1; END;
+CREATE OR REPLACE FUNCTION below(int) RETURNS SETOF int LANGUAGE sql BEGIN ATOMIC
+  SELECT id FROM tagged.tree WHERE parent = $1 UNION ALL SELECT x FROM tagged.tree AS t, below(t.id) AS x WHERE t.parent = $1; END;
+SELECT id FROM below(1) AS id ORDER BY id;
 CREATE FUNCTION first_id() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT id FROM tagged.users ORDER BY email LIMIT 1); END';
 CALL regress.fails('SELECT first_id()');
 CREATE TABLE ranked (email encrypted_text CHECK (greatest(email, email) IS NOT NULL));
