@@ -61,7 +61,8 @@ pub fn is_copy(left: &Stored<'_>, right: &Stored<'_>) -> bool {
 
 /// Memory contexts in which ANALYZE computes the statistics of columns, including those of indexes, and of expressions of
 /// extended statistics. User-defined functions that it calls run in a context of the executor, SPI or their language.
-const MEMORY_OF_ANALYZE: [&CStr; 2] = [c"Analyze Column", c"Analyze Expression"];
+const MEMORY_OF_ANALYZE: [&CStr; 3] =
+    [c"Analyze Column", c"Analyze Expression", c"BuildRelationExtStatistics"];
 
 /// Whether ANALYZE itself compares arrays or rows that hold values. It must need neither keys nor rights, or autovacuum would
 /// fail forever; and nothing that it calls may reveal more than the search tags do. Statements inside functions that it calls

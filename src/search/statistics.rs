@@ -115,20 +115,23 @@ unsafe fn without_values(
     }
 }
 
-/// Raises an error if a `CREATE STATISTICS` that was run combines encrypted values with something. ANALYZE would keep the most common
-/// combinations, which these hooks don't hide.
+/// Raises an error if extended statistics of a table combine encrypted values with something, after a statement that may have made them
+/// do so. ANALYZE would keep the most common combinations, which these hooks don't hide.
 ///
 /// # Safety
-/// Inside a transaction; `node` is a utility statement that was run.
+/// Inside a transaction; `node` is `CREATE STATISTICS` or `ALTER TABLE`, and was run.
 pub unsafe fn refuse_combinations(node: *mut pg_sys::Node) {
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: the node's tag says what it is. The table is open while its list is read.
     unsafe {
-        if !pgrx::is_a(node, pg_sys::NodeTag::T_CreateStatsStmt) {
-            return;
-        }
-        let name = nth((*node.cast::<pg_sys::CreateStatsStmt>()).relations, 0);
-        let table = pg_sys::try_relation_open(type_lookup::named_relation(name.cast()), lock);
+        let name = match (*node).type_ {
+            pg_sys::NodeTag::T_CreateStatsStmt => {
+                nth((*node.cast::<pg_sys::CreateStatsStmt>()).relations, 0).cast()
+            }
+            pg_sys::NodeTag::T_AlterTableStmt => (*node.cast::<pg_sys::AlterTableStmt>()).relation,
+            _ => return,
+        };
+        let table = pg_sys::try_relation_open(type_lookup::named_relation(name), lock);
         if table.is_null() {
             return;
         }
@@ -141,6 +144,11 @@ pub unsafe fn refuse_combinations(node: *mut pg_sys::Node) {
         }
     }
 }
+
+/// Columns of `pg_statistic_ext`, `stxkeys` and `stxexprs` (`catalog/pg_statistic_ext.h`): pgrx does not bind them for every version.
+const COLUMNS: pg_sys::AttrNumber =
+    if cfg!(any(feature = "pg14", feature = "pg15", feature = "pg16")) { 7 } else { 6 };
+const EXPRESSIONS: pg_sys::AttrNumber = 9;
 
 /// Whether extended statistics are about several columns or expressions, and one of them holds encrypted values.
 ///
@@ -156,18 +164,18 @@ unsafe fn combines_values(table: pg_sys::Oid, statistics: pg_sys::Oid) -> bool {
         if row.is_null() {
             return false;
         }
-        let attribute = |number: u32| {
+        let attribute = |number| {
             let mut is_null = false;
-            let value = pg_sys::SysCacheGetAttr(cache, row, number as pg_sys::AttrNumber, &mut is_null);
+            let value = pg_sys::SysCacheGetAttr(cache, row, number, &mut is_null);
             (!is_null).then_some(value)
         };
         let mut types = Vec::new();
-        if let Some(columns) = attribute(pg_sys::Anum_pg_statistic_ext_stxkeys) {
+        if let Some(columns) = attribute(COLUMNS) {
             let columns = &*pg_sys::pg_detoast_datum(columns.cast_mut_ptr()).cast::<pg_sys::int2vector>();
             let columns = columns.values.as_slice(columns.dim1 as usize);
             types.extend(columns.iter().map(|column| pg_sys::get_atttype(table, *column)));
         }
-        if let Some(expressions) = attribute(pg_sys::Anum_pg_statistic_ext_stxexprs) {
+        if let Some(expressions) = attribute(EXPRESSIONS) {
             let text = pg_sys::text_to_cstring(expressions.cast_mut_ptr());
             let expressions = pg_sys::stringToNode(text).cast::<pg_sys::List>();
             types.extend((0..length(expressions)).map(|index| pg_sys::exprType(nth(expressions, index))));

@@ -46,6 +46,11 @@ ANALYZE t;
 CALL regress.fails('CREATE STATISTICS pair ON v, id FROM t');
 CALL regress.fails('CREATE STATISTICS pair ON id, (reencrypt_field(v)) FROM t');
 CALL regress.fails('CREATE STATISTICS pair ON a, d FROM t');
+CREATE STATISTICS pair ON d, id FROM t;
+RESET prism_crypt.master_key_env;
+CALL regress.fails('ALTER TABLE t ALTER d TYPE encrypted_text');
+SET prism_crypt.master_key_env = '';
+DROP STATISTICS pair;
 CREATE STATISTICS expression ON key_version(v), (id % 3) FROM t;
 ANALYZE t;
 -- Everything else that reads tables.
