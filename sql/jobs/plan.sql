@@ -58,6 +58,18 @@ CREATE FUNCTION prism_crypt._stripe(place tid, stripes integer) RETURNS integer
   LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', '_stripe_wrapper';
 COMMENT ON FUNCTION prism_crypt._stripe(tid, integer) IS 'Which stripe of its block a row is in. Internal';
 
+-- An UPDATE of a column that a foreign key may refer to locks its row as a DELETE does. A weaker lock would not skip rows that others
+-- have locked for such a key, and the UPDATE would wait for them.
+CREATE FUNCTION prism_crypt._row_lock(relation regclass) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN EXISTS (
+    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    WHERE i.indrelid = $1 AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+      AND (a.atttypid = 'bytea'::regtype OR prism_crypt._holds_encrypted(a.atttypid)))
+    THEN 'UPDATE' ELSE 'NO KEY UPDATE' END
+$$;
+COMMENT ON FUNCTION prism_crypt._row_lock(regclass) IS 'How rows of a table are locked before they are changed. Internal';
+
 -- The table has an alias, and every column is qualified by it: a table, or a column, may have any name.
 CREATE FUNCTION prism_crypt._plan_part(
   kind prism_crypt.job_kind, job bigint, relation regclass, column_name name, scope jsonb
@@ -103,8 +115,8 @@ BEGIN
   plan.lock_range := format(
     'SELECT pg_catalog.array_agg(chosen.place) FROM (SELECT changed.ctid AS place FROM ONLY %s
        WHERE changed.ctid OPERATOR(pg_catalog.>) $1 AND changed.ctid OPERATOR(pg_catalog.<) $2 AND (%s)
-       LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) AS chosen',
-    source, changes.possible);
+       LIMIT $3 FOR %s SKIP LOCKED) AS chosen',
+    source, changes.possible, prism_crypt._row_lock(relation));
   plan.update_locked := format(
     'UPDATE ONLY %s SET %s WHERE changed.ctid OPERATOR(pg_catalog.=) ANY ($5)', source, changes.assignments_or_kept);
   plan.rest := format(

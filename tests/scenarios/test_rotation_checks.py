@@ -33,6 +33,19 @@ class RotationChecks(Scenario):
         session.start(f"CALL rotate_batch('t'{arguments});")
         return session
 
+    def test_a_row_that_a_foreign_key_holds(self):
+        """Its own column is in no foreign key, but could be: PostgreSQL locks the row as if it were deleted."""
+        self.query("""
+            CREATE TABLE users (id int PRIMARY KEY, email encrypted_text('searchable') UNIQUE);
+            INSERT INTO users SELECT g, 'user' || g FROM generate_series(1, 20) AS g;
+            CREATE TABLE orders (user_id int REFERENCES users); SELECT prism_crypt.rotate_key()""")
+        other = self.other("BEGIN; INSERT INTO orders VALUES (2);")
+        self.query("CALL rotate_batch('users')")
+        self.assertEqual(self.progress("state, rows_done, rows_left"), "incomplete|19|1")
+        other.run("COMMIT;")
+        self.query("CALL rotate_batch('users')")
+        self.assertEqual(self.progress("state, rows_done"), "finished|1")
+
     def test_the_job_is_not_locked_by_a_check(self):
         """A check takes as long as reading the table does; this one waits for a lock."""
         other = self.other("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE;")
