@@ -7,7 +7,7 @@
 
 use super::compare::are_comparable;
 use super::hashing::hash;
-use super::index_order::number;
+use super::index_order::{is_ranking, number};
 use super::readiness;
 use crate::bare_call::{argument, sql_function};
 use crate::keyring::search_tags;
@@ -79,10 +79,9 @@ sql_function!(
 /// A call with two arguments of type `encrypted_text`.
 #[inline(always)]
 unsafe fn order(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
-    // SAFETY: as promised by the caller; PostgreSQL looked the function up. An expression calls it for GREATEST and LEAST, where sorts and
-    // indexes don't.
+    // SAFETY: as promised by the caller; PostgreSQL looked the function up.
     let (left, right) = unsafe {
-        if !(*(*fcinfo).flinfo).fn_expr.is_null() {
+        if is_ranking(fcinfo) {
             return None;
         }
         (argument(fcinfo, 0)?, argument(fcinfo, 1)?)

@@ -16,7 +16,8 @@ fn encrypted_text_cmp(
     right: Stored<'_>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SqlResult<i32> {
-    if is_of_ranking(fcinfo) {
+    // SAFETY: PostgreSQL passes a valid call.
+    if unsafe { is_ranking(fcinfo) } {
         return Err(Error::NoOrder.into());
     } else if is_copy(&left, &right) {
         return Ok(0);
@@ -66,14 +67,22 @@ pub fn number(left: &SearchTag, right: &SearchTag) -> i32 {
     left.hash().cmp(right.hash()) as i32
 }
 
-/// Whether GREATEST or LEAST calls: the check of statements does not see a CHECK constraint, for example.
-fn is_of_ranking(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: PostgreSQL passes a valid call; the expression that calls is null or a node.
+/// Whether GREATEST, LEAST or a comparison of rows calls: the check of statements does not see a CHECK constraint, for example. Sorts set
+/// no expression, and indexes one of another kind.
+///
+/// # Safety
+/// A call of a function that PostgreSQL looked up.
+#[inline(always)]
+pub unsafe fn is_ranking(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: as promised by the caller; the expression that calls is null or a node.
     unsafe {
         let function = (*fcinfo).flinfo;
         !function.is_null()
             && !(*function).fn_expr.is_null()
-            && pgrx::is_a((*function).fn_expr, pg_sys::NodeTag::T_MinMaxExpr)
+            && matches!(
+                (*(*function).fn_expr).type_,
+                pg_sys::NodeTag::T_MinMaxExpr | pg_sys::NodeTag::T_RowCompareExpr
+            )
     }
 }
 
