@@ -18,7 +18,7 @@ unsafe extern "C" {
 #[pg_extern(sql = false)]
 fn encrypted_text_hash(value: Stored<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<i32> {
     if is_analyzed(fcinfo) {
-        return Ok(hash_of(value.front()));
+        return Ok(value.search_tag().map_or_else(|| hash_of(value.front()), |tag| hash(&tag)));
     }
     require_right(&value, fcinfo)?;
     Ok(hash(&last_tag(&value)?))

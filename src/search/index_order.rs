@@ -1,6 +1,6 @@
 //! The order of unique indexes: that of the search tags, which reveals nothing about the plaintexts. There is no other order.
 
-use super::compare::{is_analyzed, is_copy, last_tag, last_tags, tag_of_text};
+use super::compare::{are_comparable, is_analyzed, is_copy, last_tag, last_tags, tag_of_text};
 use crate::datum::{Node, Stored, Text, simplify_request};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_search;
@@ -22,8 +22,11 @@ fn encrypted_text_cmp(
     } else if is_copy(&left, &right) {
         return Ok(0);
     } else if is_analyzed(fcinfo) {
-        // The parts of arrays and rows: any order will do.
-        return Ok(left.front().cmp(right.front()) as i32);
+        // The parts of arrays and rows: any order will do in which the same tags are equal.
+        return Ok(match (left.search_tag(), right.search_tag()) {
+            (Some(left), Some(right)) if are_comparable(left, right) => number(&left, &right),
+            _ => left.front().cmp(right.front()) as i32,
+        });
     }
     if left.search_tag().is_none() || right.search_tag().is_none() {
         require_search(fcinfo)?;

@@ -21,7 +21,8 @@ ROLES = {"postgres": True, "reader": True, "nobody": False}
 # PostgreSQL's own "there is no such conversion", where it wants an explicit cast.
 NO_CONVERSION = {"42804", "42846", "42883", "42P13"}
 # Where PostgreSQL does not look at the 3 of varchar(3).
-NO_MODIFIER = ("SQL function", "function argument", "EXECUTE")
+# An expression that PostgreSQL gives the common type has no modifier either.
+NO_MODIFIER = ("SQL function", "function argument", "EXECUTE", "UNION", "UNION, the other way", "CASE", "COALESCE", "ARRAY[]")
 SCHEMA = """
     CREATE EXTENSION citext;
     CREATE TYPE str;
