@@ -24,6 +24,42 @@ unsafe extern "C-unwind" {
     pub fn check_stack_depth();
 }
 
+/// What [`visit_all`] calls for each node.
+pub type Visitor = unsafe fn(*mut pg_sys::Node, *mut c_void);
+
+#[derive(Clone, Copy)]
+struct Visit {
+    visitor: Visitor,
+    context: *mut c_void,
+}
+
+/// Visits a node, and all nodes below it, those of subqueries included: each before its children. Not guarded, and without anything to
+/// drop: errors pass through as they were raised.
+///
+/// # Safety
+/// `node` is a node of an analysed query; the visitor may be called with `context` and each of them.
+pub unsafe fn visit_all(node: *mut pg_sys::Node, visitor: Visitor, context: *mut c_void) {
+    let mut visit = Visit { visitor, context };
+    // SAFETY: as promised by the caller; the walk ends before `visit` does.
+    unsafe { visit_below(node, (&raw mut visit).cast()) };
+}
+
+unsafe extern "C-unwind" fn visit_below(node: *mut pg_sys::Node, visit: *mut c_void) -> bool {
+    // SAFETY: `visit_all` passes what to call; the node's tag says what it is.
+    unsafe {
+        if node.is_null() {
+            return false;
+        }
+        let Visit { visitor, context } = *visit.cast::<Visit>();
+        visitor(node, context);
+        if (*node).type_ == pg_sys::NodeTag::T_Query {
+            check_stack_depth();
+            return query_tree_walker(node.cast(), visit_below, visit, 0);
+        }
+        expression_tree_walker(node, visit_below, visit)
+    }
+}
+
 /// The number of members; a null list has none.
 ///
 /// # Safety

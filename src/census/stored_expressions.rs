@@ -47,9 +47,8 @@ fn versions(tree: &[u8]) -> Result<Vec<Option<i32>>, Error> {
         // A constant has no braces inside.
         let constant = rest.split(|byte| *byte == b'}').next().unwrap_or_default();
         let type_oid = leading_number::<u32>(constant).map(pg_sys::Oid::from_u32).ok_or(UNREADABLE)?;
-        // Types that initdb created hold none. The type `record` does not say what it holds.
-        let is_encrypted =
-            type_oid.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(type_oid).encrypted;
+        // The type `record` does not say what it holds.
+        let is_encrypted = nested::may_hold_encrypted(type_oid);
         if !is_encrypted && !has_text_form {
             continue;
         }

@@ -1,7 +1,7 @@
 //! `post_parse_analyze_hook`: a statement that orders by values is refused as soon as it was analysed, so that no view or function
 //! is made of it; others get back the operators that the search_path hid, and their sealed literals are marked.
 
-use crate::nodes::{check_stack_depth, expression_tree_walker, query_tree_walker};
+use crate::nodes::visit_all;
 use crate::query_constants;
 use crate::search::{explicit_order, hidden_equality};
 use pgrx::pg_sys;
@@ -30,7 +30,7 @@ unsafe extern "C-unwind" fn analyzed(
     // SAFETY: everything is passed on as PostgreSQL gave it; the hook may change the query.
     unsafe {
         if (*query).commandType != pg_sys::CmdType::CMD_UTILITY {
-            look_at(query.cast(), null_mut());
+            visit_all(query.cast(), look_at, null_mut());
         }
         query_constants::mark_literals(query, (*state).p_sourcetext);
         if let Some(next) = NEXT.get() {
@@ -39,19 +39,10 @@ unsafe extern "C-unwind" fn analyzed(
     }
 }
 
-/// Visits each node of the query, once for all modules.
-unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the node's tag says what it is; PostgreSQL lets the hook change the query.
+unsafe fn look_at(node: *mut pg_sys::Node, _context: *mut c_void) {
+    // SAFETY: a node of the query, which PostgreSQL lets the hook change.
     unsafe {
-        if node.is_null() {
-            return false;
-        }
         explicit_order::refuse(node);
         hidden_equality::restore(node);
-        if (*node).type_ == pg_sys::NodeTag::T_Query {
-            check_stack_depth();
-            return query_tree_walker(node.cast(), look_at, context, 0);
-        }
-        expression_tree_walker(node, look_at, context)
     }
 }

@@ -1,7 +1,7 @@
 //! `planner_hook`: refuses a query that orders by values, which may have come from a view or a rule by now, gives it
 //! back the operators that the search_path hid, seals its constants before it is planned, and marks its plan if it holds any.
 
-use crate::nodes::{check_stack_depth, expression_tree_walker, query_tree_walker};
+use crate::nodes::visit_all;
 use crate::plan_cache;
 use crate::query_constants;
 use crate::search::{explicit_order, hidden_equality};
@@ -41,7 +41,7 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change its query.
     unsafe {
         let before = plan_cache::constants_sealed();
-        look_at(query.cast(), params.cast());
+        visit_all(query.cast(), look_at, params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
@@ -53,20 +53,11 @@ unsafe extern "C-unwind" fn plan(
     }
 }
 
-/// Visits each node of the query, once for all modules.
-unsafe extern "C-unwind" fn look_at(node: *mut pg_sys::Node, params: *mut c_void) -> bool {
-    // SAFETY: the node's tag says what it is; `plan` passes the parameters.
+unsafe fn look_at(node: *mut pg_sys::Node, params: *mut c_void) {
+    // SAFETY: a node of the query, which a planner may change; `plan` passes the parameters.
     unsafe {
-        if node.is_null() {
-            return false;
-        }
         explicit_order::refuse(node);
         hidden_equality::restore(node);
-        if (*node).type_ == pg_sys::NodeTag::T_Query {
-            check_stack_depth();
-            return query_tree_walker(node.cast(), look_at, params, 0);
-        }
         query_constants::seal_in(node, params.cast());
-        expression_tree_walker(node, look_at, params)
     }
 }

@@ -9,9 +9,8 @@
 
 use crate::datatype::{nested, type_lookup};
 use crate::error::Error;
-use crate::nodes::{check_stack_depth, expression_tree_walker, length, nth, query_tree_walker};
+use crate::nodes::{length, nth, visit_all};
 use pgrx::prelude::*;
-use std::ffi::c_void;
 use std::ptr::{null_mut, without_provenance_mut};
 
 /// How many functions are looked into on the way to an order. They may call themselves.
@@ -59,22 +58,6 @@ const ORDERS: &[u32] = &[
     #[cfg(feature = "pg18")]
     pg_sys::F_ARRAY_SORT_ANYARRAY_BOOL_BOOL,
 ];
-
-/// The context is how many functions were looked into on the way here.
-unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: the node's tag says what it is.
-    unsafe {
-        if node.is_null() {
-            return false;
-        }
-        refuse_at(node, context.addr());
-        if (*node).type_ == pg_sys::NodeTag::T_Query {
-            check_stack_depth();
-            return query_tree_walker(node.cast(), walk, context, 0);
-        }
-        expression_tree_walker(node, walk, context)
-    }
-}
 
 /// Raises an error if a node of a query, without the nodes below it, orders by values. Most nodes take no more than a look at their
 /// tag. Not guarded, and without anything to drop: errors pass through as they were raised.
@@ -204,7 +187,11 @@ unsafe fn look_into(function: pg_sys::Oid, depth: usize) {
         let body = if is_null { null_mut() } else { pg_sys::text_to_cstring(body.cast_mut_ptr()) };
         pg_sys::ReleaseSysCache(row);
         if !body.is_null() {
-            walk(pg_sys::stringToNode(body).cast(), without_provenance_mut(depth));
+            visit_all(
+                pg_sys::stringToNode(body).cast(),
+                |node, depth| refuse_at(node, depth.addr()),
+                without_provenance_mut(depth),
+            );
         }
     }
 }
@@ -215,6 +202,7 @@ unsafe fn look_into(function: pg_sys::Oid, depth: usize) {
 /// Inside a transaction; `node` is a utility statement that was run.
 pub unsafe fn refuse_range_partitions(node: *mut pg_sys::Node) {
     const STRATEGY: pg_sys::AttrNumber = 2;
+    const COLUMNS: pg_sys::AttrNumber = 5;
     const CLASSES: pg_sys::AttrNumber = 6;
     let cache = pg_sys::SysCacheIdentifier::PARTRELID as i32;
     // SAFETY: the node's tag says what it is. The row of pg_partitioned_table is released after it was read; these columns of it are
@@ -231,14 +219,20 @@ pub unsafe fn refuse_range_partitions(node: *mut pg_sys::Node) {
         }
         let mut is_null = false;
         let strategy = pg_sys::SysCacheGetAttr(cache, row, STRATEGY, &mut is_null);
+        let columns = pg_sys::SysCacheGetAttr(cache, row, COLUMNS, &mut is_null);
         let classes = pg_sys::SysCacheGetAttr(cache, row, CLASSES, &mut is_null);
+        let columns = &*pg_sys::pg_detoast_datum(columns.cast_mut_ptr()).cast::<pg_sys::int2vector>();
         let classes = &*pg_sys::pg_detoast_datum(classes.cast_mut_ptr()).cast::<pg_sys::oidvector>();
+        // PostgreSQL's own classes for arrays and rows order them by what is in them.
+        let orders_parts = |column: &i16| {
+            let one = pg_sys::get_atttype(table, *column);
+            *column > 0 && nested::may_hold_encrypted(one) && !nested::is_leaf(one)
+        };
+        let is_ours =
+            |class: &pg_sys::Oid| type_lookup::is_of_extension(pg_sys::OperatorClassRelationId, *class);
         let by_values = strategy.value() as u8 == b'r'
-            && classes
-                .values
-                .as_slice(classes.dim1 as usize)
-                .iter()
-                .any(|class| type_lookup::is_of_extension(pg_sys::OperatorClassRelationId, *class));
+            && (classes.values.as_slice(classes.dim1 as usize).iter().any(is_ours)
+                || columns.values.as_slice(columns.dim1 as usize).iter().any(orders_parts));
         pg_sys::ReleaseSysCache(row);
         if by_values {
             Error::NoOrder.raise();
@@ -277,7 +271,7 @@ unsafe fn holds_values(expression: *mut pg_sys::Node) -> bool {
         } else if pgrx::is_a(expression, pg_sys::NodeTag::T_ArrayExpr) && type_oid == pg_sys::RECORDARRAYOID {
             any_holds_values((*expression.cast::<pg_sys::ArrayExpr>()).elements)
         } else {
-            type_oid.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(type_oid).encrypted
+            nested::may_hold_encrypted(type_oid)
         }
     }
 }

@@ -48,23 +48,13 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, operator: pg_sys::O
     // SAFETY: `restore` passes only these kinds of nodes, and the tag says which one it is. Both have two arguments.
     unsafe {
         if (*node).type_ == pg_sys::NodeTag::T_ScalarArrayOpExpr {
-            let comparison = &mut *node.cast::<pg_sys::ScalarArrayOpExpr>();
-            let sides = [side_of(nth(comparison.args, 0)), array_of(nth(comparison.args, 1))];
-            if let Some(ours) = ours(&sides, name) {
-                comparison.opno = ours;
-                comparison.opfuncid = pg_sys::get_opcode(ours);
-                comparison.inputcollid = pg_sys::InvalidOid;
-                set_arguments(comparison.args, &sides);
-            }
+            let one = &mut *node.cast::<pg_sys::ScalarArrayOpExpr>();
+            let sides = [side_of(nth(one.args, 0)), array_of(nth(one.args, 1))];
+            put(&sides, name, one.args, [&mut one.opno, &mut one.opfuncid, &mut one.inputcollid]);
         } else {
-            let comparison = &mut *node.cast::<pg_sys::OpExpr>();
-            let sides = [side_of(nth(comparison.args, 0)), side_of(nth(comparison.args, 1))];
-            if let Some(ours) = ours(&sides, name) {
-                comparison.opno = ours;
-                comparison.opfuncid = pg_sys::get_opcode(ours);
-                comparison.inputcollid = pg_sys::InvalidOid;
-                set_arguments(comparison.args, &sides);
-            }
+            let one = &mut *node.cast::<pg_sys::OpExpr>();
+            let sides = [side_of(nth(one.args, 0)), side_of(nth(one.args, 1))];
+            put(&sides, name, one.args, [&mut one.opno, &mut one.opfuncid, &mut one.inputcollid]);
         }
     }
 }
@@ -136,11 +126,24 @@ unsafe fn ours(sides: &[Side; 2], name: &CStr) -> Option<pg_sys::Oid> {
     type_lookup::is_of_extension(pg_sys::OperatorRelationId, operator).then_some(operator)
 }
 
+/// Puts our operator and these sides into a comparison, if one side is a value.
+///
 /// # Safety
-/// A list of two arguments, which the planner may change.
-unsafe fn set_arguments(arguments: *mut pg_sys::List, sides: &[Side; 2]) {
-    for (index, side) in sides.iter().enumerate() {
-        // SAFETY: as promised by the caller: the list has two cells.
-        unsafe { (*(*arguments).elements.add(index)).ptr_value = side.node.cast() };
+/// The comparison may be changed, and has two arguments.
+unsafe fn put(
+    sides: &[Side; 2],
+    name: &CStr,
+    arguments: *mut pg_sys::List,
+    [operator, function, collation]: [&mut pg_sys::Oid; 3],
+) {
+    // SAFETY: as promised by the caller: the list has two cells.
+    unsafe {
+        let Some(ours) = ours(sides, name) else { return };
+        *operator = ours;
+        *function = pg_sys::get_opcode(ours);
+        *collation = pg_sys::InvalidOid;
+        for (index, side) in sides.iter().enumerate() {
+            (*(*arguments).elements.add(index)).ptr_value = side.node.cast();
+        }
     }
 }

@@ -62,9 +62,7 @@ unsafe extern "C-unwind" fn index_stats(
 
 /// Whether a type has parts that hold encrypted values. PostgreSQL's own types have none. Inside a transaction.
 fn holds_values(type_oid: pg_sys::Oid) -> bool {
-    type_oid.to_u32() >= pg_sys::FirstNormalObjectId
-        && !nested::is_leaf(type_oid)
-        && nested::holds(type_oid).encrypted
+    nested::may_hold_encrypted(type_oid) && !nested::is_leaf(type_oid)
 }
 
 /// # Safety
@@ -156,8 +154,6 @@ const EXPRESSIONS: pg_sys::AttrNumber = 9;
 /// Statistics of that table, inside a transaction.
 unsafe fn combines_values(table: pg_sys::Oid, statistics: pg_sys::Oid) -> bool {
     let cache = pg_sys::SysCacheIdentifier::STATEXTOID as i32;
-    let holds =
-        |one: pg_sys::Oid| one.to_u32() >= pg_sys::FirstNormalObjectId && nested::holds(one).encrypted;
     // SAFETY: the row of pg_statistic_ext is released after it was read. Its columns are never null, but its expressions may be.
     unsafe {
         let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(statistics));
@@ -181,7 +177,7 @@ unsafe fn combines_values(table: pg_sys::Oid, statistics: pg_sys::Oid) -> bool {
             types.extend((0..length(expressions)).map(|index| pg_sys::exprType(nth(expressions, index))));
         }
         pg_sys::ReleaseSysCache(row);
-        types.len() > 1 && types.into_iter().any(holds)
+        types.len() > 1 && types.into_iter().any(nested::may_hold_encrypted)
     }
 }
 

@@ -68,13 +68,16 @@ pub fn holds(type_oid: pg_sys::Oid) -> Holds {
     }
 }
 
+/// Whether values of a type are or can hold `encrypted_text`. Types that initdb created are not looked at: they hold none. Needs a
+/// transaction.
+pub fn may_hold_encrypted(type_oid: pg_sys::Oid) -> bool {
+    type_oid.to_u32() >= pg_sys::FirstNormalObjectId && holds(type_oid).encrypted
+}
+
 /// Whether a relation has a column whose values can hold `encrypted_text`, at any depth of arrays, composites, domains, ranges
 /// and multiranges. Partitions are not looked at: they have the columns of their table. Needs a transaction.
 pub fn has_encrypted_column(relation: pg_sys::Oid) -> bool {
-    // Types that initdb created hold no `encrypted_text`.
-    type_lookup::column_types(relation)
-        .into_iter()
-        .any(|one| one.to_u32() >= pg_sys::FirstNormalObjectId && holds(one).encrypted)
+    type_lookup::column_types(relation).into_iter().any(may_hold_encrypted)
 }
 
 thread_local! {
