@@ -4,7 +4,7 @@ export PG_MAJOR
 SECONDS ?= 600
 export SECONDS SEED
 
-LAYERS = fmt clippy envelope miri pgrx regress isolation scenarios attacks docs sql structure
+LAYERS = fmt clippy envelope miri pgrx regress isolation scenarios drivers attacks docs sql structure
 
 .PHONY: help setup build install demo test fuzz-sql bench clean $(LAYERS:%=test-%)
 

@@ -64,8 +64,9 @@ class Documents(unittest.TestCase):
                     for line, options, text in snippets(path):
                         self.run_snippet(session, f"{where}:{line}", options, text)
             finally:
-                # Roles belong to the whole server; the next file may make one of the same name.
-                c.psql(f'DROP DATABASE "{db}" WITH (FORCE)')
+                # Roles and databases belong to the whole server; the next file may make one of the same name.
+                for database in c.psql("UPDATE pg_database SET datistemplate = false WHERE oid >= 16384 RETURNING datname").splitlines():
+                    c.psql(f'DROP DATABASE "{database}" WITH (FORCE)')
                 for role in c.psql("SELECT rolname FROM pg_roles WHERE oid >= 16384").splitlines():
                     c.psql(f'DROP ROLE "{role}"')
 

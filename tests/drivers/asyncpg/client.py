@@ -1,4 +1,4 @@
-"""Runs the steps on stdin with asyncpg and prints what each gave; tests/scenarios/driver_checks.py says what a step is."""
+"""Runs the steps on stdin with asyncpg and prints what each gave; tests/drivers/driver_checks.py says what a step is."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Uses SQLAlchemy's ORM on psycopg on the tables of tests/scenarios/driver_checks.py; prints what the check on stdin gave."""
+"""Uses SQLAlchemy's ORM on psycopg on the tables of tests/drivers/driver_checks.py; prints what the check on stdin gave."""
 
 import json
 import sys
