@@ -56,6 +56,8 @@ pub enum Error {
     BlindIndexBits,
     #[error("values of type encrypted_text have no order")]
     NoOrder,
+    #[error("can't make a table of a prepared statement whose encrypted columns are announced as text")]
+    TableOfText,
     #[error("extended statistics can't combine encrypted values with other columns")]
     Statistics,
     #[error("no active data key in keyset \"{0}\"")]
@@ -265,7 +267,7 @@ impl Error {
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoOrder | Self::Statistics | Self::PreparedBuild => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoOrder | Self::TableOfText | Self::Statistics | Self::PreparedBuild => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,

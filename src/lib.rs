@@ -17,6 +17,7 @@ mod nodes;
 mod plan_cache;
 mod privilege;
 mod query_constants;
+mod result_type;
 mod rotation;
 mod search;
 mod settings;

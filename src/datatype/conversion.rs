@@ -5,6 +5,9 @@ use crate::datatype::nested;
 use crate::error::Error;
 use pgrx::pg_sys;
 
+/// Marks conversions to text for a client, which show what the output function would: the parser makes none of this form.
+pub const FOR_CLIENT: pg_sys::CoercionForm::Type = pg_sys::CoercionForm::COERCE_SQL_SYNTAX;
+
 /// What an input or output function is called for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -31,6 +34,9 @@ impl Purpose {
             match (*expression).type_ {
                 pg_sys::NodeTag::T_CoerceViaIO => {
                     let conversion = &*expression.cast::<pg_sys::CoerceViaIO>();
+                    if conversion.coerceformat == FOR_CLIENT {
+                        return Self::Transport;
+                    }
                     Self::Conversion(pg_sys::exprType(conversion.arg.cast()))
                 }
                 pg_sys::NodeTag::T_FuncExpr if is_made_by_planner(&*expression.cast()) => Self::Estimate,

@@ -13,14 +13,14 @@
 mod analyze;
 mod binary_io;
 mod cast;
-mod conversion;
+pub mod conversion;
 mod dump;
 pub mod encoding;
 mod load;
 mod masking;
 pub mod nested;
 mod output;
-mod portal;
+pub mod portal;
 pub mod reading;
 pub mod text_io;
 pub mod type_lookup;
@@ -28,4 +28,5 @@ mod types_over;
 pub mod typmod;
 mod unseen_change;
 
+pub use output::is_plaintext_for;
 pub use unseen_change::init;

@@ -49,6 +49,14 @@ pub fn is_plaintext(output_function: pg_sys::Oid) -> bool {
     mode() == Output::Plaintext && may_decrypt(output_function)
 }
 
+/// The same for `encrypted_text` or a domain over it.
+pub fn is_plaintext_for(value_type: pg_sys::Oid) -> bool {
+    let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+    // SAFETY: a catalog look-up; the type has an output function.
+    unsafe { pg_sys::getTypeOutputInfo(value_type, &mut function, &mut is_varlena) };
+    is_plaintext(function)
+}
+
 /// The text of a value that is converted to another type, in the server's encoding. As with the cast to text, it is the
 /// plaintext or an error, whatever `prism_crypt.output` is.
 ///

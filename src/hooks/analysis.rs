@@ -1,8 +1,9 @@
 //! `post_parse_analyze_hook`: a statement that orders by values is refused as soon as it was analysed, so that no view or function
-//! is made of it; others get back the operators that the search_path hid, and their sealed literals are marked.
+//! is made of it; others get back the operators that the search_path hid, their sealed literals are marked, and their results are announced as text.
 
 use crate::nodes::visit_all;
 use crate::query_constants;
+use crate::result_type;
 use crate::search::{explicit_order, hidden_equality};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -36,6 +37,7 @@ unsafe extern "C-unwind" fn analyzed(
         if let Some(next) = NEXT.get() {
             next(state, query, jumble);
         }
+        result_type::announce(query, (*state).p_sourcetext);
     }
 }
 

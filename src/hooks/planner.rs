@@ -4,6 +4,7 @@
 use crate::nodes::visit_all;
 use crate::plan_cache;
 use crate::query_constants;
+use crate::result_type;
 use crate::search::{explicit_order, hidden_equality};
 use pgrx::pg_sys;
 use std::cell::Cell;
@@ -41,6 +42,7 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: everything is passed on as PostgreSQL gave it; a planner may change its query.
     unsafe {
         let before = plan_cache::constants_sealed();
+        let announced = result_type::take_off(query);
         visit_all(query.cast(), look_at, params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
@@ -48,6 +50,9 @@ unsafe extern "C-unwind" fn plan(
         };
         if plan_cache::constants_sealed() != before {
             query_constants::mark_plan(plan);
+        }
+        if !announced.is_null() {
+            result_type::convert(plan, announced);
         }
         plan
     }

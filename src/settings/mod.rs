@@ -40,6 +40,7 @@ static MASTER_KEY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEYSET: Text = GucSetting::<Option<CString>>::new(Some(keyset::DEFAULT));
 static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
+static RESULT_TYPE: GucSetting<ResultType> = GucSetting::<ResultType>::new(ResultType::Text);
 
 static MASTER_KEY_RECORD: Record = Record::new();
 static KEYSET_RECORD: Record = Record::new();
@@ -55,6 +56,16 @@ pub enum Output {
     Plaintext,
     #[name = c"masked"]
     Masked,
+}
+
+/// What the columns of a result are announced as where output is plaintext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[allow(missing_docs, reason = "the variants are the values of the setting")]
+pub enum ResultType {
+    #[name = c"text"]
+    Text,
+    #[name = c"encrypted_text"]
+    EncryptedText,
 }
 
 /// Grows whenever a master-key setting is assigned, so that a cache can tell that it is outdated.
@@ -104,13 +115,19 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     guc::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
-    GucRegistry::define_enum_guc(
+    guc::define_of_results(
         c"prism_crypt.output",
         c"What encrypted_text shows: ciphertext, plaintext or masked text.",
         c"Plaintext and masked text are shown to roles with that privilege only; others see ciphertext.",
         &OUTPUT,
-        GucContext::Userset,
-        GucFlags::default(),
+        Some(guc::assign_output),
+    );
+    guc::define_of_results(
+        c"prism_crypt.result_type",
+        c"What encrypted columns of a client's results are announced as where it reads plaintext: text or encrypted_text.",
+        c"Arrays are announced as text[]. Applies to the statements of the client, not to those in functions and views.",
+        &RESULT_TYPE,
+        Some(guc::assign_result_type),
     );
     GucRegistry::define_bool_guc(
         c"prism_crypt.enforce_seal_limit",
@@ -135,6 +152,12 @@ pub fn output() -> Output {
         other if OUTPUT_RECORD.counts() => other,
         _ => Output::Ciphertext,
     }
+}
+
+/// Whether encrypted columns may be announced as text when output is plaintext.
+#[inline]
+pub fn results_may_be_text() -> bool {
+    RESULT_TYPE.get() == ResultType::Text
 }
 
 /// Whether the session may be shown anything but ciphertext.

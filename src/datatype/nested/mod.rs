@@ -23,7 +23,7 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 
 pub use packed::convert_array;
-pub use shape::{has_encrypted_column, holds, is_leaf, may_hold_encrypted};
+pub use shape::{TextLike, has_encrypted_column, holds, is_leaf, may_hold_encrypted, text_like};
 
 /// A value that was found. Only its front is fetched until all of it is needed.
 pub struct Leaf<'a> {

@@ -54,6 +54,38 @@ pub struct Holds {
     pub bytes: bool,
 }
 
+/// A type that stands for text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextLike {
+    /// `encrypted_text`, or a domain over it: this type.
+    Value(pg_sys::Oid),
+    /// An array of such, or a domain over one.
+    Array { element: pg_sys::Oid },
+}
+
+impl TextLike {
+    /// The type of the values.
+    pub fn value_type(self) -> pg_sys::Oid {
+        match self {
+            Self::Value(one) | Self::Array { element: one } => one,
+        }
+    }
+}
+
+/// Whether a type stands for text or an array of texts. Needs a transaction.
+pub fn text_like(type_oid: pg_sys::Oid) -> Option<TextLike> {
+    let Shape { kind, base, .. } = shape(type_oid);
+    match kind {
+        Kind::Encrypted => Some(TextLike::Value(type_oid)),
+        Kind::Array => {
+            // SAFETY: a catalog look-up.
+            let element = unsafe { pg_sys::get_element_type(base) };
+            (shape(element).kind == Kind::Encrypted).then_some(TextLike::Array { element })
+        }
+        _ => None,
+    }
+}
+
 /// Whether the values of a type are `encrypted_text` or `bytea` themselves. Needs a transaction.
 pub fn is_leaf(type_oid: pg_sys::Oid) -> bool {
     matches!(shape(type_oid).kind, Kind::Encrypted | Kind::Bytes)

@@ -1,0 +1,207 @@
+//! Finds the statements of the client, and wraps the encrypted columns of their results.
+
+use crate::datatype::conversion::FOR_CLIENT;
+use crate::datatype::is_plaintext_for;
+use crate::datatype::nested::{TextLike, text_like};
+use crate::datatype::portal::running_statement;
+use crate::error::Error;
+use crate::nodes::{length, nth};
+use crate::plan_cache;
+use crate::settings;
+use pgrx::prelude::*;
+use std::ffi::c_char;
+use std::ptr::null_mut;
+
+/// Wraps the encrypted columns of a client's statement that was just analysed, if they are to be announced as text.
+///
+/// # Safety
+/// The query was just analysed, from the text `source`, and may be changed.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn announce(query: *mut pg_sys::Query, source: *const c_char) {
+    // SAFETY: as promised by the caller; the tags of nodes say what they are.
+    unsafe {
+        if !settings::results_may_be_text() || !is_of_client(source) {
+            return;
+        }
+        let query = returning_query(query);
+        let columns = if query.is_null() { null_mut() } else { result_columns(query) };
+        for column in (0..length(columns)).map(|index| &mut *nth(columns, index).cast::<pg_sys::TargetEntry>()) {
+            let type_oid = pg_sys::exprType(column.expr.cast());
+            // Most types are PostgreSQL's own.
+            if column.resjunk || type_oid.to_u32() < pg_sys::FirstNormalObjectId {
+                continue;
+            }
+            let Some(like) = text_like(type_oid) else { continue };
+            // For other roles the result is another. PostgreSQL analyses such a statement again when the role has changed.
+            (*query).hasRowSecurity = true;
+            plan_cache::note_result();
+            if is_plaintext_for(like.value_type()) {
+                column.expr = conversion(column.expr, like);
+            }
+        }
+    }
+}
+
+/// Whether a text is that of the statement that the client sent, or prepared by one and executes now: PostgreSQL analyses a copy of any other.
+///
+/// # Safety
+/// `source` is null or the source of a statement that is being analysed.
+unsafe fn is_of_client(source: *const c_char) -> bool {
+    // SAFETY: globals of this session.
+    unsafe {
+        if source.is_null() || pg_sys::whereToSendOutput != pg_sys::CommandDest::DestRemote {
+            return false;
+        }
+        if pg_sys::ActivePortal.is_null() {
+            return source == pg_sys::debug_query_string;
+        }
+        // Inside a statement that runs, only PREPARE and EXECUTE have another one.
+        let prepares = |statement| pgrx::is_a(statement, pg_sys::NodeTag::T_PrepareStmt);
+        if source == pg_sys::debug_query_string && !running_statement(prepares).is_null() {
+            return true;
+        }
+        let executed = running_statement(|statement| !executed_by(statement).is_null());
+        let prepared = if executed.is_null() { null_mut() } else { prepared_by(executed_by(executed)) };
+        !prepared.is_null() && source == (*(*prepared).plansource).query_string
+    }
+}
+
+/// The EXECUTE in a statement that sends what it gives, or explains it; null if there is none.
+///
+/// # Safety
+/// `statement` is a utility statement.
+unsafe fn executed_by(statement: *mut pg_sys::Node) -> *mut pg_sys::ExecuteStmt {
+    // SAFETY: the tags of nodes say what they are.
+    unsafe {
+        match (*statement).type_ {
+            pg_sys::NodeTag::T_ExecuteStmt => statement.cast(),
+            pg_sys::NodeTag::T_ExplainStmt => inner_execute((*statement.cast::<pg_sys::ExplainStmt>()).query),
+            _ => null_mut(),
+        }
+    }
+}
+
+/// # Safety
+/// `query` is null or a query that was analysed.
+unsafe fn inner_execute(query: *mut pg_sys::Node) -> *mut pg_sys::ExecuteStmt {
+    // SAFETY: the tags of nodes say what they are; `is_a` takes null.
+    unsafe {
+        if query.is_null() || !pgrx::is_a(query, pg_sys::NodeTag::T_Query) {
+            return null_mut();
+        }
+        let statement = (*query.cast::<pg_sys::Query>()).utilityStmt;
+        let executes = !statement.is_null() && pgrx::is_a(statement, pg_sys::NodeTag::T_ExecuteStmt);
+        if executes { statement.cast() } else { null_mut() }
+    }
+}
+
+/// The prepared statement that is executed; null if there is none of that name.
+///
+/// # Safety
+/// `execute` is a statement from the parser.
+unsafe fn prepared_by(execute: *mut pg_sys::ExecuteStmt) -> *mut pg_sys::PreparedStatement {
+    // SAFETY: as promised by the caller: it has a name.
+    unsafe { pg_sys::FetchPreparedStatement((*execute).name, false) }
+}
+
+/// The query whose rows go to the client: this one, or that of the cursor that it declares; null if there is none.
+///
+/// # Safety
+/// `query` was just analysed.
+unsafe fn returning_query(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
+    // SAFETY: the tags of nodes say what they are.
+    unsafe {
+        if (*query).commandType != pg_sys::CmdType::CMD_UTILITY {
+            return query;
+        }
+        let statement = (*query).utilityStmt;
+        if !pgrx::is_a(statement, pg_sys::NodeTag::T_DeclareCursorStmt) {
+            return null_mut();
+        }
+        let inner = (*statement.cast::<pg_sys::DeclareCursorStmt>()).query;
+        if pgrx::is_a(inner, pg_sys::NodeTag::T_Query) { inner.cast() } else { null_mut() }
+    }
+}
+
+/// The list of a query's result columns.
+///
+/// # Safety
+/// `query` is no utility statement.
+pub(super) unsafe fn result_columns(query: *mut pg_sys::Query) -> *mut pg_sys::List {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let is_select = (*query).commandType == pg_sys::CmdType::CMD_SELECT;
+        if is_select { (*query).targetList } else { (*query).returningList }
+    }
+}
+
+/// The conversion of a value to text, or of an array to `text[]`.
+///
+/// # Safety
+/// `value` is an expression of such a type.
+unsafe fn conversion(value: *mut pg_sys::Expr, like: TextLike) -> *mut pg_sys::Expr {
+    // SAFETY: new nodes in the query's memory context; all other fields are zero.
+    unsafe {
+        match like {
+            TextLike::Value(_) => conversion_of_value(value),
+            TextLike::Array { element } => {
+                let part = new_node::<pg_sys::CaseTestExpr>(pg_sys::NodeTag::T_CaseTestExpr);
+                (*part).typeId = element;
+                (*part).typeMod = -1;
+                let array = new_node::<pg_sys::ArrayCoerceExpr>(pg_sys::NodeTag::T_ArrayCoerceExpr);
+                (*array).arg = value;
+                (*array).elemexpr = conversion_of_value(part.cast());
+                (*array).resulttype = pg_sys::TEXTARRAYOID;
+                (*array).resulttypmod = -1;
+                (*array).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+                (*array).coerceformat = FOR_CLIENT;
+                (*array).location = -1;
+                array.cast()
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `value` is an expression.
+unsafe fn conversion_of_value(value: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
+    // SAFETY: as in `conversion`.
+    unsafe {
+        let node = new_node::<pg_sys::CoerceViaIO>(pg_sys::NodeTag::T_CoerceViaIO);
+        (*node).arg = value;
+        (*node).resulttype = pg_sys::TEXTOID;
+        (*node).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+        (*node).coerceformat = FOR_CLIENT;
+        (*node).location = -1;
+        node.cast()
+    }
+}
+
+/// # Safety
+/// `T` is the node with this tag, for which zeroes are valid.
+pub(super) unsafe fn new_node<T>(tag: pg_sys::NodeTag) -> *mut T {
+    // SAFETY: as promised by the caller: each node begins with its tag.
+    unsafe {
+        let node = pg_sys::palloc0(size_of::<T>());
+        (*node.cast::<pg_sys::Node>()).type_ = tag;
+        node.cast()
+    }
+}
+
+/// Refuses CREATE TABLE AS EXECUTE of a statement whose encrypted columns are announced as text: the table would hold plaintext.
+///
+/// # Safety
+/// `statement` is null or a utility statement.
+pub unsafe fn refuse_table_of(statement: *mut pg_sys::Node) {
+    // SAFETY: as promised by the caller; the tags of nodes say what they are.
+    unsafe {
+        if statement.is_null() || !pgrx::is_a(statement, pg_sys::NodeTag::T_CreateTableAsStmt) {
+            return;
+        }
+        let execute = inner_execute((*statement.cast::<pg_sys::CreateTableAsStmt>()).query);
+        let prepared = if execute.is_null() { null_mut() } else { prepared_by(execute) };
+        if !prepared.is_null() && super::plan::is_announced((*(*prepared).plansource).query_list) {
+            Error::TableOfText.raise();
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! What a client is told that its results are. Drivers know text and not `encrypted_text`. So where a client reads plaintext, the columns of its
+//! statements are announced as `text`, and those of arrays as `text[]` (`prism_crypt.result_type`).
+//!
+//! 1. `announce`: after a statement of the client was analysed, each such column of its result is wrapped in a conversion to text. PostgreSQL
+//!    takes the type of the result from there, also when it describes a prepared statement.
+//! 2. `plan`: before the statement is planned, the conversions are taken off again, and they are put on top of the finished plan. So the
+//!    planner sees what was written, and only what is sent is converted.
+//! 3. A cached plan is made again when one of the settings changes (`plan_cache`), or the role.
+//!
+//! The conversion calls the output function (`datatype::conversion` knows it by its form), so the text is what would have been sent anyway. Statements inside functions, views and COPY
+//! are not statements of the client. Nor does one that makes a table count: CREATE TABLE AS EXECUTE of such a statement is refused.
+
+mod announce;
+mod plan;
+
+pub use announce::{announce, refuse_table_of};
+pub use plan::{convert, take_off};
