@@ -17,6 +17,7 @@ _SIGNATURES = {
     "PQnfields": (_I, [_P]), "PQgetvalue": (_P, [_P, _I, _I]), "PQgetlength": (_I, [_P, _I, _I]), "PQgetisnull": (_I, [_P, _I, _I]),
     "PQputCopyData": (_I, [_P, _S, _I]), "PQputCopyEnd": (_I, [_P, _S]), "PQgetResult": (_P, [_P]),
     "PQgetCopyData": (_I, [_P, ctypes.POINTER(_P), _I]), "PQfreemem": (None, [_P]), "PQsetNoticeProcessor": (_P, [_P, _P, _P]),
+    "PQdescribePrepared": (_P, [_P, _S]), "PQftype": (ctypes.c_uint, [_P, _I]), "PQftable": (ctypes.c_uint, [_P, _I]), "PQftablecol": (_I, [_P, _I]),
 }
 _COMMAND_OK, _TUPLES_OK, _COPY_OUT, _COPY_IN = 1, 2, 3, 4
 _NOTICE = ctypes.CFUNCTYPE(None, _P, _S)
@@ -63,6 +64,22 @@ class Connection:
 
     def prepare(self, name, sql):
         self._rows(_pq.PQprepare(self._conn, name.encode(), sql.encode(), 0, None), False)
+
+    def described(self, name):
+        """Of a prepared statement: (type, table, number in the table) of each column, types and tables as OIDs."""
+        return self._columns(_pq.PQdescribePrepared(self._conn, name.encode()))
+
+    def announced(self, sql, *parameters, binary=False):
+        """The same of the result of a statement that runs, by the extended protocol if it has parameters or is to be binary."""
+        if not parameters and not binary:
+            return self._columns(_pq.PQexec(self._conn, sql.encode()))
+        return self._columns(_pq.PQexecParams(self._conn, sql.encode(), *self._arguments(parameters, True), binary))
+
+    def _columns(self, result):
+        fields = range(_pq.PQnfields(result))
+        columns = [(_pq.PQftype(result, at), _pq.PQftable(result, at), _pq.PQftablecol(result, at)) for at in fields]
+        self._rows(result, True)
+        return columns
 
     def execute_prepared(self, name, *parameters, binary=False):
         return self._rows(_pq.PQexecPrepared(self._conn, name.encode(), *self._arguments(parameters, False), binary), binary)
