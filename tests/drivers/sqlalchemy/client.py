@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 import encrypted
-from encrypted import Base, EncryptedText
+from encrypted import Base
+from encrypted import CastEncryptedText as EncryptedText
 
 
 class Person(Base):
