@@ -11,6 +11,9 @@ class Django(OrmChecks, Orm):
         "expressions": {
             "max": "phone", "joined": True, "lower": True, "starting": ["fourth"], "containing": ["second"], "ordered": "second", "updated": [3, False],
             "overlapping": ["second"], "equal": ["second"], "distinct": 4, "element": ["second"]},
+        "unnested": [True, "email", "name", 2],
+        # Django's ALTER COLUMN has no USING, without which nothing is decrypted.
+        "encrypted_later": ["encrypted_text(email,searchable)", "first", "42804"],
         # By Django's test runner, in a database that it made from the template.
         "tested": ["test_shop"],
     }

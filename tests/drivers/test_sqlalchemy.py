@@ -82,6 +82,7 @@ class SqlAlchemyAndAlembic(OrmChecks, Orm):
         "automapped": ["second", "phone", ["tax id", "name"]],
         # Alembic compares arguments of types only where both have as many.
         "noticed": {"nothing": [], "text": CHANGE, "field": CHANGE, "array": [["modify_type", "tags"]], "search": []},
+        "encrypted_later": DESCRIBED | {"tags": "TEXT[]", "found": ["first"]},
     }
 
     @classmethod

@@ -10,8 +10,8 @@ import django
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, close_old_connections, connection, transaction
-from django.test.utils import get_runner
+from django.db import IntegrityError, ProgrammingError, close_old_connections, connection, transaction
+from django.test.utils import CaptureQueriesContext, get_runner
 
 from python_orm import PUBLIC, answer, lines, told
 
@@ -32,11 +32,13 @@ settings.configure(
         "OPTIONS": {"server_side_binding": True}, "TEST": {"TEMPLATE": "shop_template"}}})
 django.setup()
 
+from django.db.migrations import AlterField, Migration  # noqa: E402
+from django.db.migrations.loader import MigrationLoader  # noqa: E402
 from django.db.models import F, Max, TextField, Value  # noqa: E402
 from django.db.models.functions import Cast, Concat, Lower  # noqa: E402
 
 from shop import tests  # noqa: E402
-from shop.models import Customer, PlainCustomer, recipe  # noqa: E402
+from shop.models import Customer, EncryptedTextField, Guest, PlainCustomer, recipe  # noqa: E402
 
 
 def ended(*argv):
@@ -117,6 +119,30 @@ def expressions():
             "distinct": Customer.objects.values("email").distinct().count(), "element": labels(tags__0=t["tax id"])}
 
 
+def unnested():
+    """Rows of one bulk insert into a table without arrays, which Django writes as UNNEST of one array a column."""
+    with CaptureQueriesContext(connection) as written:
+        Guest.objects.bulk_create([Guest(email=t["email"]), Guest(email=t["name"])])
+    return [any("UNNEST" in query["sql"] for query in written), *Guest.objects.order_by("id").values_list("email", flat=True), Guest.objects.get(email=t["name"]).id]
+
+
+def encrypted_later():
+    """What a migration makes of the twin's unique column of text, which has a row: its type, and the label found. Then, why there is no way back by itself."""
+    migration = Migration("later", "shop")
+    migration.operations = [AlterField("plaincustomer", "email", EncryptedTextField("email", "searchable", unique=True))]
+    with connection.schema_editor() as editor:
+        migration.apply(MigrationLoader(connection).project_state(), editor)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'plain_customers'::regclass AND attname = 'email'")
+        gave = [*cursor.fetchone(), PlainCustomer.objects.get(email=PUBLIC).label]
+    try:
+        with connection.schema_editor() as editor:
+            migration.unapply(MigrationLoader(connection).project_state(), editor)
+    except ProgrammingError as error:
+        gave.append(error.__cause__.sqlstate)
+    return gave
+
+
 def tested():
     """Runs shop/tests.py; the databases that it used if nothing failed."""
     failed = get_runner(settings)(verbosity=0, interactive=False).run_tests(["shop.tests"])
@@ -125,7 +151,8 @@ def tested():
 
 with redirect_stdout(sys.stderr):
     agrees, in_template = migrate(), tested()
-answer(first() | {"agrees": agrees, "expressions": expressions(), "tested": in_template})
+answer(first() | {"agrees": agrees, "expressions": expressions(), "unnested": unnested(), "encrypted_later": encrypted_later(),
+                  "tested": in_template})
 for request in requests:
     close_old_connections()
     Customer.objects.create(label=request["stage"], email=request["email"])

@@ -37,6 +37,10 @@ class PlainCustomer(models.Model):
         db_table = "plain_customers"
 
 
+class Guest(models.Model):
+    email = EncryptedTextField("email", "searchable", unique=True)
+
+
 def recipe(email, other, tag):
     # recipe
     customer = Customer.objects.get(email=email)
