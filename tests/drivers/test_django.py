@@ -9,8 +9,8 @@ from orm_checks import FIRST, Orm, OrmChecks
 class Django(OrmChecks, Orm):
     first = FIRST | {
         "expressions": {
-            "max": "phone", "joined": True, "lower": True, "starting": ["fourth"], "containing": ["second"], "ordered": "second", "updated": [3, False],
-            "overlapping": ["second"], "equal": ["second"], "distinct": 4, "element": ["second"]},
+            "max": "phone", "joined": True, "lower": True, "starting": ["fourth"], "containing": ["second"], "ordered": "second",
+            "unordered": "0A000", "updated": [3, False], "overlapping": ["second"], "equal": ["second"], "distinct": 4, "element": ["second"]},
         "unnested": [True, "email", "name", 2],
         # Django's ALTER COLUMN has no USING, without which nothing is decrypted.
         "encrypted_later": ["encrypted_text(email,searchable)", "first", "42804"],

@@ -40,7 +40,7 @@ class SqlAlchemy(RecipeChecks, Driver):
         values = ["email", "phone", "phone", "tax id", "unicode"]
         self.assertEqual(gave["read"], [[100 + i, v] for i, v in enumerate(values)] + [[200, None], [201, "phone"]])
         self.assertTrue(is_ciphertext(gave["bare"]))
-        self.assertEqual((gave["cast"], gave["output"]), ("email", "email"))
+        self.assertEqual((gave["cast"], gave["output"], gave["max"], gave["concatenated"]), ("email", "email", "email", "<email>!"))
 
     def test_upsert(self):
         gave = self.check("upsert")
@@ -78,6 +78,7 @@ class SqlAlchemyAndAlembic(OrmChecks, Orm):
         "expressions": {
             "max": "phone", "concatenated": True, "lower": True, "element": "tax id", "distinct": 1, "starting": ["fourth"], "containing": ["second"],
             "ordered": ["second"], "overlapping": ["second"], "equal": ["second"]},
+        "casts": [True, True],
         "reflected": {"table": DESCRIBED, "copied": DESCRIBED, "row": ["email", ["name"]]},
         "automapped": ["second", "phone", ["tax id", "name"]],
         # Alembic compares arguments of types only where both have as many.

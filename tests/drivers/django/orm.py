@@ -10,7 +10,7 @@ import django
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
-from django.db import IntegrityError, ProgrammingError, close_old_connections, connection, transaction
+from django.db import IntegrityError, NotSupportedError, ProgrammingError, close_old_connections, connection, transaction
 from django.test.utils import CaptureQueriesContext, get_runner
 
 from python_orm import PUBLIC, answer, lines, told
@@ -112,9 +112,15 @@ def expressions():
     added = {"label": "first", "visits": 9}
     counted, created = Customer.objects.update_or_create(email=t["email"], defaults={"visits": F("visits") + 1}, create_defaults=added)
     counted.refresh_from_db()
+    try:
+        with transaction.atomic():
+            unordered = Customer.objects.order_by("email").first().label
+    except NotSupportedError as error:
+        unordered = error.__cause__.sqlstate
     return {"max": second.aggregate(most=Max("email"))["most"], "joined": made.joined == t["phone"] + "!", "lower": made.lower == t["phone"].lower(),
             "starting": labels(email__startswith=t["unicode"][:3]), "containing": labels(email__icontains=t["phone"][4:9]),
-            "ordered": Customer.objects.order_by(Cast("email", TextField())).first().label, "updated": [counted.visits, created],
+            "ordered": Customer.objects.order_by(Cast("email", TextField())).first().label, "unordered": unordered,
+            "updated": [counted.visits, created],
             "overlapping": labels(tags__overlap=[t["name"], "absent"]), "equal": labels(tags=[t["tax id"], t["name"]]),
             "distinct": Customer.objects.values("email").distinct().count(), "element": labels(tags__0=t["tax id"])}
 
@@ -123,11 +129,12 @@ def unnested():
     """Rows of one bulk insert into a table without arrays, which Django writes as UNNEST of one array a column."""
     with CaptureQueriesContext(connection) as written:
         Guest.objects.bulk_create([Guest(email=t["email"]), Guest(email=t["name"])])
-    return [any("UNNEST" in query["sql"] for query in written), *Guest.objects.order_by("id").values_list("email", flat=True), Guest.objects.get(email=t["name"]).id]
+    is_unnested = any("UNNEST" in query["sql"] for query in written)
+    return [is_unnested, *Guest.objects.order_by("id").values_list("email", flat=True), Guest.objects.get(email=t["name"]).id]
 
 
 def encrypted_later():
-    """What a migration makes of the twin's unique column of text, which has a row: its type, and the label found. Then, why there is no way back by itself."""
+    """What a migration makes of the twin's unique column of text, which has a row: its type, and the label found; then, how its reverse fails."""
     migration = Migration("later", "shop")
     migration.operations = [AlterField("plaincustomer", "email", EncryptedTextField("email", "searchable", unique=True))]
     with connection.schema_editor() as editor:

@@ -33,18 +33,6 @@ class Patient(Base):
 # end of recipe
 
 
-# recipe
-class CastEncryptedText(EncryptedText):
-    cache_ok = True
-
-    def bind_expression(self, bindvalue):
-        return cast(bindvalue, Text)
-
-    def column_expression(self, column):
-        return type_coerce(cast(column, Text), self)
-# end of recipe
-
-
 def recipe(session, name, email, other):
     # recipe
     session.add_all([Patient(name=name, email=email), Patient(name=name, email=other)])
@@ -56,3 +44,15 @@ def recipe(session, name, email, other):
     upserted = session.scalars(upsert.returning(Patient.id)).one()
     # end of recipe
     return {"row": [patient.id, patient.name, patient.email], "rows": [[i] for i in both], "upserted": upserted}
+
+
+# recipe
+class CastEncryptedText(EncryptedText):
+    cache_ok = True
+
+    def bind_expression(self, bindvalue):
+        return cast(bindvalue, Text)
+
+    def column_expression(self, column):
+        return type_coerce(cast(column, Text), self)
+# end of recipe

@@ -90,6 +90,12 @@ def expressions(session):
             "overlapping": labels(session, Customer.tags.overlap([t["name"], "absent"])), "equal": labels(session, Customer.tags == [t["tax id"], t["name"]])}
 
 
+def casts(session):
+    """Whether casts with other modifiers are other statements to SQLAlchemy, which keeps the text of those that it takes for the same."""
+    sent = {field: session.connection().execute(select(cast(Customer.label, EncryptedText(field)))).context.statement for field in ("email", "phone")}
+    return [f"encrypted_text({field})" in statement for field, statement in sent.items()]
+
+
 def described(table):
     return {name: table.c[name].type.compile(engine.dialect) for name in ("email", "tags")} | {
         "unique": [constraint.columns.keys() for constraint in table.constraints if constraint.__visit_name__ == "unique_constraint"]}
@@ -144,9 +150,12 @@ engine = create_engine(url, hide_parameters=True, pool_pre_ping=True)
 with tempfile.TemporaryDirectory() as revisions, redirect_stdout(sys.stderr):
     agrees = migrate(revisions)
 with Session(engine) as orm:
-    answer(first(orm) | {"agrees": agrees, "expressions": expressions(orm), "reflected": reflected(), "automapped": automapped(orm), "noticed": {
+    found = {
         "nothing": noticed(), "text": noticed(email=Text()), "field": noticed(email=EncryptedText("phone", "searchable")),
-        "array": noticed(tags=ARRAY(Text)), "search": noticed(email=EncryptedText("email"))}, "encrypted_later": encrypted_later(orm)})
+        "array": noticed(tags=ARRAY(Text)), "search": noticed(email=EncryptedText("email"))}
+    answer(first(orm) | {
+        "agrees": agrees, "expressions": expressions(orm), "casts": casts(orm), "reflected": reflected(), "automapped": automapped(orm),
+        "noticed": found, "encrypted_later": encrypted_later(orm)})
 for request in requests:
     with Session(engine) as orm:
         orm.add(Customer(label=request["stage"], email=request["email"], visits=1))
