@@ -1,10 +1,11 @@
-"""SQLAlchemy's ORM on psycopg 3: with the type of docs/recipes-clients.md, everything that is asked of encrypted columns."""
+"""SQLAlchemy's ORM and Alembic on psycopg 3, with the types of docs/recipes-clients.md: for roles whose output is ciphertext, and for those that see text."""
 
 import unittest
 
 from driver_checks import PEOPLE, Driver, is_ciphertext
 from driver_recipes import RecipeChecks
 from harness import canaries, drivers
+from orm_checks import FIRST, Orm, OrmChecks
 
 
 class SqlAlchemy(RecipeChecks, Driver):
@@ -14,6 +15,11 @@ class SqlAlchemy(RecipeChecks, Driver):
 
     def recipe(self):
         return self.argv
+
+    def recipe_connection(self):
+        connection = super().recipe_connection()
+        self.cluster.psql("ALTER ROLE clinic SET prism_crypt.output = 'plaintext'")
+        return connection
 
     def check(self, name, user="app"):
         return self.program(self.argv, {"connection": {"user": user}, "check": name, "texts": canaries.PLAINTEXTS})
@@ -34,7 +40,7 @@ class SqlAlchemy(RecipeChecks, Driver):
         values = ["email", "phone", "phone", "tax id", "unicode"]
         self.assertEqual(gave["read"], [[100 + i, v] for i, v in enumerate(values)] + [[200, None], [201, "phone"]])
         self.assertTrue(is_ciphertext(gave["bare"]))
-        self.assertEqual((gave["cast"], gave["output"]), ("email", "email"))
+        self.assertEqual((gave["cast"], gave["output"], gave["max"], gave["concatenated"]), ("email", "email", "email", "<email>!"))
 
     def test_upsert(self):
         gave = self.check("upsert")
@@ -61,6 +67,28 @@ class SqlAlchemy(RecipeChecks, Driver):
         self.cluster.psql("GRANT CREATE ON SCHEMA public TO app", db=self.db)
         self.assertEqual(self.check("create_schema"), [
             "CREATE INDEX guests_email ON public.guests USING hash (email)", "encrypted_text", "encrypted_text(email,searchable)"])
+
+
+DESCRIBED = {"email": "encrypted_text(email,searchable)", "tags": "encrypted_text[]", "unique": [["email"]]}
+CHANGE = [["modify_type", "email"]]
+
+
+class SqlAlchemyAndAlembic(OrmChecks, Orm):
+    first = FIRST | {
+        "expressions": {
+            "max": "phone", "concatenated": True, "lower": True, "element": "tax id", "distinct": 1, "starting": ["fourth"], "containing": ["second"],
+            "ordered": ["second"], "overlapping": ["second"], "equal": ["second"]},
+        "casts": [True, True],
+        "reflected": {"table": DESCRIBED, "copied": DESCRIBED, "row": ["email", ["name"]]},
+        "automapped": ["second", "phone", ["tax id", "name"]],
+        # Alembic compares arguments of types only where both have as many.
+        "noticed": {"nothing": [], "text": CHANGE, "field": CHANGE, "array": [["modify_type", "tags"]], "search": []},
+        "encrypted_later": DESCRIBED | {"tags": "TEXT[]", "found": ["first"]},
+    }
+
+    @classmethod
+    def command(cls):
+        return ["env", f"PYTHONPATH={drivers.SOURCES}", *drivers.python(), str(drivers.SOURCES / "sqlalchemy/orm.py")]
 
 
 if __name__ == "__main__":

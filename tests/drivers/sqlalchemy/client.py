@@ -9,7 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 import encrypted
-from encrypted import Base, EncryptedText
+from encrypted import Base
+from encrypted import CastEncryptedText as EncryptedText
 
 
 class Person(Base):
@@ -67,6 +68,8 @@ def write_and_read(session):
     return {"read": [[p.id, p.email] for p in session.scalars(select(Person).where(Person.id.between(100, 201)).order_by(Person.id))],
             "bare": session.execute(text("SELECT email FROM people WHERE id = 100")).scalar(),
             "cast": session.scalars(select(cast(Person.email, Text)).where(Person.id == 100)).one(),
+            "max": session.scalars(select(func.max(Person.email)).where(Person.id == 100)).one(),
+            "concatenated": session.scalars(select(Person.email + "!").where(Person.id == 100)).one(),
             "output": session.execute(text("SET prism_crypt.output = 'plaintext'")) and session.execute(
                 text("SELECT email FROM people WHERE id = 100")).scalar()}
 

@@ -8,24 +8,22 @@ class Base(DeclarativeBase):
 
 
 # recipe
-from sqlalchemy import Text, cast, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, cast, select, type_coerce
+from sqlalchemy.dialects.postgresql import base, insert
 from sqlalchemy.types import UserDefinedType
 
 class EncryptedText(UserDefinedType):
     cache_ok = True
+    comparator_factory = Text.comparator_factory
 
-    def __init__(self, *modifiers):
-        self.modifiers = modifiers
+    def __init__(self, field=None, search=None):
+        self.field, self.search = field, search
 
     def get_col_spec(self, **kw):
-        return "encrypted_text" + (f"({', '.join(map(repr, self.modifiers))})" if self.modifiers else "")
+        modifiers = ",".join(filter(None, (self.field, self.search)))
+        return f"encrypted_text({modifiers})" if modifiers else "encrypted_text"
 
-    def bind_expression(self, bindvalue):
-        return cast(bindvalue, Text)
-
-    def column_expression(self, column):
-        return func.decrypt_field(column, type_=self)
+base.ischema_names["encrypted_text"] = EncryptedText       # for reflection and Alembic
 
 class Patient(Base):
     __tablename__ = "patients"
@@ -46,3 +44,15 @@ def recipe(session, name, email, other):
     upserted = session.scalars(upsert.returning(Patient.id)).one()
     # end of recipe
     return {"row": [patient.id, patient.name, patient.email], "rows": [[i] for i in both], "upserted": upserted}
+
+
+# recipe
+class CastEncryptedText(EncryptedText):
+    cache_ok = True
+
+    def bind_expression(self, bindvalue):
+        return cast(bindvalue, Text)
+
+    def column_expression(self, column):
+        return type_coerce(cast(column, Text), self)
+# end of recipe
