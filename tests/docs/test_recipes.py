@@ -12,6 +12,7 @@ from harness import paths
 PROGRAMS = {
     "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
+    "Sequelize": ("sequelize/migrations/1_customers.js", "sequelize/models.js", "sequelize/client.js"),
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)
@@ -25,10 +26,12 @@ class Recipes(unittest.TestCase):
         document = (paths.ROOT / "docs/recipes-clients.md").read_text(encoding="utf-8")
         sections = dict(SECTION.findall(document))
         self.assertEqual(set(sections), set(PROGRAMS), "the drivers that the document calls tested")
-        for driver, program in PROGRAMS.items():
-            source = (paths.ROOT / "tests/drivers" / program).read_text(encoding="utf-8")
-            code = [textwrap.dedent(part).strip("\n") for part in RECIPE.findall(source)]
-            self.assertTrue(code, program)
+        for driver, programs in PROGRAMS.items():
+            code = []
+            for program in (programs,) if isinstance(programs, str) else programs:
+                parts = RECIPE.findall((paths.ROOT / "tests/drivers" / program).read_text(encoding="utf-8"))
+                self.assertTrue(parts, program)
+                code += [textwrap.dedent(part).strip("\n") for part in parts]
             self.assertEqual([block.strip("\n") for block in BLOCK.findall(sections[driver])], code, driver)
 
 
