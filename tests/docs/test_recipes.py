@@ -13,10 +13,11 @@ PROGRAMS = {
     "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
     "Sequelize": ("sequelize/migrations/1_customers.js", "sequelize/models.js", "sequelize/client.js"),
+    "Drizzle": ("drizzle/schema.js", "drizzle/search.sql", "drizzle/client.js"),
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)
-RECIPE = re.compile(r"^ *(?:#|//) recipe\n(.*?)^ *(?:#|//) end of recipe$", re.M | re.S)
+RECIPE = re.compile(r"^ *(?:#|//|--) recipe\n(.*?)^ *(?:#|//|--) end of recipe$", re.M | re.S)
 
 
 class Recipes(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 const { createInterface } = require('node:readline');
 
-// The twin's: PostgreSQL logs it with the error.
+// Not one of the canaries, because the twin's error may show it.
 const TWIN_EMAIL = 'twin@example.org';
 
 // first(given) gives the first answer; again(texts) the part of it that later stages ask for; save(label, email) and labelsOf(email) are the tool's.
@@ -38,7 +38,7 @@ async function refusal(doing, describe) {
   return describe(error);
 }
 
-// Whether two descriptions of unique violations say the same: the tables differ, and ours withholds the value.
+// Whether two descriptions of unique violations say the same, but for the table and a value that may be withheld.
 function saySame(encrypted, twin) {
   const alike = JSON.stringify(twin).replaceAll('plain_customers', 'customers').replaceAll(TWIN_EMAIL, 'withheld');
   if (JSON.stringify(encrypted) !== alike) process.stderr.write(`${JSON.stringify(encrypted)}\n${alike}\n`);

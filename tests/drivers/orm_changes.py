@@ -12,7 +12,8 @@ class Changes:
     def changed(self, argv):
         """What a program prints that reads {"connection"} as the tool's own does."""
         connection = {"host": str(self.cluster.socket), "port": self.cluster.port, "user": "shop", "database": "shop"}
-        done = subprocess.run(argv, input=json.dumps({"connection": connection}), capture_output=True, text=True, check=False, timeout=300, env=paths.clean_env())
+        done = subprocess.run(argv, input=json.dumps({"connection": connection}), capture_output=True, text=True, check=False, timeout=300,
+                              env=paths.clean_env())
         self.assertEqual(done.returncode, 0, named(done.stderr))
         return named(json.loads(done.stdout))
 

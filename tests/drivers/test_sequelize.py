@@ -19,7 +19,7 @@ class Sequelize(Changes, OrmChecks, Orm):
 
     def test_changes_of_filled_tables(self):
         """sync({alter: true}) with models that fit and that don't, and a column of texts that becomes encrypted."""
-        argv = drivers.node("sequelize") + [str(drivers.SOURCES / "sequelize/alter.js")]
+        argv = drivers.node("sequelize") + [str(drivers.SOURCES / "sequelize/changes.js")]
         stored = "SELECT md5(string_agg(email::bytea::text, ' ' ORDER BY id)) FROM customers"
         before = self.cluster.psql(stored, db="shop")
         gave = self.changed(argv)
