@@ -13,10 +13,12 @@ PROGRAMS = {
     "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
     "Django": "django/shop/models.py",
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
+    "Sequelize": "sequelize/migrations/1_customers.js sequelize/models.js sequelize/client.js",
+    "Drizzle": "drizzle/schema.js drizzle/search.sql drizzle/client.js",
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)
-RECIPE = re.compile(r"^ *(?:#|//) recipe\n(.*?)^ *(?:#|//) end of recipe$", re.M | re.S)
+RECIPE = re.compile(r"^ *(?:#|//|--) recipe\n(.*?)^ *(?:#|//|--) end of recipe$", re.M | re.S)
 
 
 class Recipes(unittest.TestCase):
@@ -27,7 +29,7 @@ class Recipes(unittest.TestCase):
         sections = dict(SECTION.findall(document))
         self.assertEqual(set(sections), set(PROGRAMS), "the drivers that the document calls tested")
         for driver, program in PROGRAMS.items():
-            source = (paths.ROOT / "tests/drivers" / program).read_text(encoding="utf-8")
+            source = "".join((paths.ROOT / "tests/drivers" / file).read_text(encoding="utf-8") for file in program.split())
             code = [textwrap.dedent(part).strip("\n") for part in RECIPE.findall(source)]
             self.assertTrue(code, program)
             self.assertEqual([block.strip("\n") for block in BLOCK.findall(sections[driver])], code, driver)

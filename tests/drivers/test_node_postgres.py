@@ -13,10 +13,10 @@ class NodePostgres(RecipeChecks, UntypedChecks, Driver):
 
     @classmethod
     def command(cls):
-        return drivers.node() + [str(drivers.SOURCES / "node_postgres/client.js")]
+        return drivers.node("node_postgres") + [str(drivers.SOURCES / "node_postgres/client.js")]
 
     def recipe(self):
-        return drivers.node() + [str(drivers.SOURCES / "node_postgres/recipe.js")]
+        return drivers.node("node_postgres") + [str(drivers.SOURCES / "node_postgres/recipe.js")]
 
 
 if __name__ == "__main__":

@@ -47,17 +47,17 @@ def _make_once(home, wanted, make):
 
 
 def _or_skip(provide):
-    """provide(), remembered; the tests are skipped where it can't reach a registry."""
+    """provide(…), remembered; the tests are skipped where it can't reach a registry."""
     @functools.cache
-    def attempt():
+    def attempt(*args):
         try:
-            return provide(), None
+            return provide(*args), None
         except _Unreachable as error:
-            return None, f"{provide.__name__}: can't be had here ({error})"
+            return None, f"{provide.__name__}{args or ''}: can't be had here ({error})"
 
     @functools.wraps(provide)
-    def wrapper():
-        provided, reason = attempt()
+    def wrapper(*args):
+        provided, reason = attempt(*args)
         if reason:
             raise unittest.SkipTest(reason)
         return provided
@@ -89,10 +89,10 @@ def pglast():
 
 
 @_or_skip
-def node():
-    """Command (a list) of a node that finds the packages of package-lock.json."""
-    home = HOME / "node"
-    files = [SOURCES / "node_postgres" / name for name in ("package.json", "package-lock.json")]
+def node(directory):
+    """Command (a list) of a node that finds the packages of the package-lock.json in a directory of tests/drivers."""
+    home = HOME / f"node-{directory}"
+    files = [SOURCES / directory / name for name in ("package.json", "package-lock.json")]
 
     def make():
         for file in files:

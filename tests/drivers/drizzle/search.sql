@@ -1,0 +1,3 @@
+-- recipe
+ALTER TABLE customers ALTER email TYPE encrypted_text(email,searchable);
+-- end of recipe
