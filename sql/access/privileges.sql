@@ -52,8 +52,8 @@ BEGIN
 END $$;
 
 GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
--- Nobody else may have columns of this type.
-REVOKE USAGE ON TYPE prism_crypt.key_rows FROM PUBLIC;
+-- Nobody else may have columns of these types.
+REVOKE USAGE ON TYPE prism_crypt.key_rows, prism_crypt.encrypted_array, prism_crypt.text_array FROM PUBLIC;
 
 -- Input, output and encryption, and functions that show only the header.
 GRANT EXECUTE ON FUNCTION
@@ -69,6 +69,19 @@ GRANT EXECUTE ON FUNCTION
   -- The same bytes, or the same search tags, are equal for everybody. If values have to be opened, that needs the right to
   -- search, which these functions check themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),
+  -- Comparing arrays with text needs that right in any case; these check it, too.
+  encrypted_text_array_contains(prism_crypt.encrypted_array, prism_crypt.text_array),
+  encrypted_text_array_contains(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_array_contained(prism_crypt.encrypted_array, prism_crypt.text_array),
+  encrypted_text_array_contained(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_array_overlaps(prism_crypt.encrypted_array, prism_crypt.text_array),
+  encrypted_text_array_overlaps(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_array_eq(prism_crypt.encrypted_array, prism_crypt.text_array),
+  encrypted_text_array_eq(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_array_ne(prism_crypt.encrypted_array, prism_crypt.text_array),
+  encrypted_text_array_ne(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_wanted(text[]), prism_crypt._encrypted_array(encrypted_text[]),
+  prism_crypt._text_array(text[]), prism_crypt._text_array(character varying[]),
   -- These only say that there is no order.
   encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
   encrypted_text_no_order(text, encrypted_text)

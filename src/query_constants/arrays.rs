@@ -11,7 +11,7 @@ use std::ffi::CStr;
 
 /// In bytes: the longest array of sealed texts that is made for a plan, about a million elements. Longer arrays are left to
 /// the comparison, which hashes texts as they are.
-const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
+pub const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
 
 /// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, if the array is known.
 ///
@@ -101,7 +101,6 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
         pg_sys::op_input_types(comparison.opno, &mut left, &mut right);
         let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
-        let texts = coercion.arg;
         let name = pg_sys::get_opname(comparison.opno);
         if left != right
             || name.is_null()
@@ -111,18 +110,7 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
             return;
         }
         let name = CStr::from_ptr(name);
-        let texts: *mut pg_sys::Node = match pg_sys::exprType(texts.cast()) {
-            pg_sys::TEXTARRAYOID => texts.cast(),
-            pg_sys::VARCHARARRAYOID => pg_sys::makeRelabelType(
-                texts,
-                pg_sys::TEXTARRAYOID,
-                -1,
-                pg_sys::exprCollation(texts.cast()),
-                pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-            )
-            .cast(),
-            _ => return,
-        };
+        let Some(texts) = texts_in(coercion) else { return };
         let operator = operator_of(pg_sys::get_opcode(comparison.opno), name, [left, pg_sys::TEXTOID]);
         if operator == pg_sys::InvalidOid {
             return;
@@ -134,5 +122,30 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         );
         comparison.opno = operator;
         comparison.opfuncid = pg_sys::get_opcode(operator);
+    }
+}
+
+/// The array that is cast, as `text[]`; `None` if it is of another type.
+///
+/// # Safety
+/// A node of the query.
+pub unsafe fn texts_in(cast: &pg_sys::ArrayCoerceExpr) -> Option<*mut pg_sys::Node> {
+    let texts = cast.arg;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        match pg_sys::exprType(texts.cast()) {
+            pg_sys::TEXTARRAYOID => Some(texts.cast()),
+            pg_sys::VARCHARARRAYOID => Some(
+                pg_sys::makeRelabelType(
+                    texts,
+                    pg_sys::TEXTARRAYOID,
+                    -1,
+                    pg_sys::exprCollation(texts.cast()),
+                    pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
+                )
+                .cast(),
+            ),
+            _ => None,
+        }
     }
 }
