@@ -53,7 +53,7 @@ END $$;
 
 GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
 -- Nobody else may have columns of these types.
-REVOKE USAGE ON TYPE prism_crypt.key_rows, prism_crypt.encrypted_array, prism_crypt.text_array FROM PUBLIC;
+REVOKE USAGE ON TYPE prism_crypt.key_rows, encrypted_text_array, encrypted_text_texts FROM PUBLIC;
 
 -- Input, output and encryption, and functions that show only the header.
 GRANT EXECUTE ON FUNCTION
@@ -70,16 +70,16 @@ GRANT EXECUTE ON FUNCTION
   -- search, which these functions check themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),
   -- Comparing arrays with text needs that right in any case; these check it, too.
-  encrypted_text_array_contains(prism_crypt.encrypted_array, prism_crypt.text_array),
-  encrypted_text_array_contains(prism_crypt.text_array, prism_crypt.encrypted_array),
-  encrypted_text_array_contained(prism_crypt.encrypted_array, prism_crypt.text_array),
-  encrypted_text_array_contained(prism_crypt.text_array, prism_crypt.encrypted_array),
-  encrypted_text_array_overlaps(prism_crypt.encrypted_array, prism_crypt.text_array),
-  encrypted_text_array_overlaps(prism_crypt.text_array, prism_crypt.encrypted_array),
-  encrypted_text_array_eq(prism_crypt.encrypted_array, prism_crypt.text_array),
-  encrypted_text_array_eq(prism_crypt.text_array, prism_crypt.encrypted_array),
-  encrypted_text_array_ne(prism_crypt.encrypted_array, prism_crypt.text_array),
-  encrypted_text_array_ne(prism_crypt.text_array, prism_crypt.encrypted_array),
+  encrypted_text_array_contains(encrypted_text_array, encrypted_text_texts),
+  encrypted_text_array_contains(encrypted_text_texts, encrypted_text_array),
+  encrypted_text_array_contained(encrypted_text_array, encrypted_text_texts),
+  encrypted_text_array_contained(encrypted_text_texts, encrypted_text_array),
+  encrypted_text_array_overlaps(encrypted_text_array, encrypted_text_texts),
+  encrypted_text_array_overlaps(encrypted_text_texts, encrypted_text_array),
+  encrypted_text_array_eq(encrypted_text_array, encrypted_text_texts),
+  encrypted_text_array_eq(encrypted_text_texts, encrypted_text_array),
+  encrypted_text_array_ne(encrypted_text_array, encrypted_text_texts),
+  encrypted_text_array_ne(encrypted_text_texts, encrypted_text_array),
   encrypted_text_wanted(text[]), prism_crypt._encrypted_array(encrypted_text[]),
   prism_crypt._text_array(text[]), prism_crypt._text_array(character varying[]),
   -- These only say that there is no order.

@@ -117,15 +117,15 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
     }
 }
 
-/// The type of this name in `prism_crypt`; invalid if there is none. Needs a transaction.
-pub fn administrative(name: &CStr) -> pg_sys::Oid {
-    // SAFETY: the keys have the types of this cache: name, oid. Nobody else creates types in this schema.
+/// The type of this name in a schema; invalid if there is none. Needs a transaction.
+pub fn named_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: the keys have the types of this cache: name, oid.
     unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
             pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
             pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(pg_sys::get_namespace_oid(c"prism_crypt".as_ptr(), true)),
+            pg_sys::Datum::from(schema),
             pg_sys::Datum::null(),
             pg_sys::Datum::null(),
         )

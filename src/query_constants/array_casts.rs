@@ -2,12 +2,11 @@
 //! an index from being used. PostgreSQL finds its own operator for arrays there, for which it calls no support function.
 
 use super::array_support::{sealed_array, with_texts};
-use super::arrays::texts_in;
 use super::evaluation::known;
 use super::with_text::{may_seal, with_argument};
 use crate::datatype::type_lookup;
 use crate::error::Error;
-use crate::nodes::{has_name, nth};
+use crate::nodes::{has_name, length, nth};
 use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 
@@ -58,31 +57,87 @@ pub unsafe fn look_through_cast(
     Ok(())
 }
 
-/// The function and the texts of a cast from an array of texts to one of values.
+/// The function and the texts of a cast from an array of texts to one of values: of a whole array, or of each element of `ARRAY[…]`. The
+/// texts are of type `text[]`.
 ///
 /// # Safety
 /// An argument of a comparison.
-unsafe fn cast_texts(node: *mut pg_sys::Node) -> Option<(pg_sys::Oid, *mut pg_sys::Node)> {
+pub unsafe fn cast_texts(node: *mut pg_sys::Node) -> Option<(pg_sys::Oid, *mut pg_sys::Node)> {
     // SAFETY: as promised by the caller; the nodes' tags say what they are.
     unsafe {
-        if !pgrx::is_a(node, pg_sys::NodeTag::T_ArrayCoerceExpr) {
+        if node.is_null() {
             return None;
         }
-        let cast = &*node.cast::<pg_sys::ArrayCoerceExpr>();
-        if !pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_FuncExpr) {
-            return None;
+        match (*node).type_ {
+            pg_sys::NodeTag::T_ArrayCoerceExpr => {
+                let cast = &*node.cast::<pg_sys::ArrayCoerceExpr>();
+                let (function, _) = our_cast(cast.elemexpr.cast())?;
+                let texts = cast.arg.cast();
+                let is_text = match pg_sys::exprType(texts) {
+                    pg_sys::TEXTARRAYOID => true,
+                    pg_sys::VARCHARARRAYOID => false,
+                    _ => return None,
+                };
+                Some((function, if is_text { texts } else { relabelled(texts, pg_sys::TEXTARRAYOID) }))
+            }
+            pg_sys::NodeTag::T_ArrayExpr => texts_of_elements(&*node.cast::<pg_sys::ArrayExpr>()),
+            _ => None,
         }
-        let function = (*cast.elemexpr.cast::<pg_sys::FuncExpr>()).funcid;
-        let is_ours = type_lookup::is_of_extension(pg_sys::ProcedureRelationId, function)
-            && has_name(pg_sys::get_func_name(function), c"encrypted_text");
-        if is_ours { texts_in(cast).map(|texts| (function, texts)) } else { None }
     }
 }
 
 /// # Safety
-/// `array` is an expression whose values may be taken for this type.
-unsafe fn relabelled(array: *mut pg_sys::Node, type_oid: pg_sys::Oid) -> *mut pg_sys::Node {
+/// An expression of a query.
+unsafe fn texts_of_elements(array: &pg_sys::ArrayExpr) -> Option<(pg_sys::Oid, *mut pg_sys::Node)> {
+    // SAFETY: as promised by the caller. The new node has the fields of the old one, but for its types and elements.
+    unsafe {
+        let (mut function, mut texts) = (None, std::ptr::null_mut());
+        for index in 0..length(array.elements) {
+            let (own, text) = our_cast(nth(array.elements, index))?;
+            let text = match pg_sys::exprType(text) {
+                pg_sys::TEXTOID => text,
+                pg_sys::VARCHAROID => relabelled(text, pg_sys::TEXTOID),
+                _ => return None,
+            };
+            function = Some(own);
+            texts = pg_sys::lappend(texts, text.cast());
+        }
+        let function = function?;
+        let new = pg_sys::copyObjectImpl((&raw const *array).cast()).cast::<pg_sys::ArrayExpr>();
+        (*new).array_typeid = pg_sys::TEXTARRAYOID;
+        (*new).element_typeid = pg_sys::TEXTOID;
+        (*new).array_collid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+        (*new).elements = texts;
+        Some((function, new.cast()))
+    }
+}
+
+/// The function and the argument of our cast to `encrypted_text`.
+///
+/// # Safety
+/// An expression of a query.
+unsafe fn our_cast(node: *mut pg_sys::Node) -> Option<(pg_sys::Oid, *mut pg_sys::Node)> {
+    // SAFETY: as promised by the caller; the node's tag says what it is.
+    unsafe {
+        if node.is_null() || !pgrx::is_a(node, pg_sys::NodeTag::T_FuncExpr) {
+            return None;
+        }
+        let call = &*node.cast::<pg_sys::FuncExpr>();
+        let argument = nth(call.args, 0);
+        let is_ours = !argument.is_null()
+            && type_lookup::is_of_extension(pg_sys::ProcedureRelationId, call.funcid)
+            && has_name(pg_sys::get_func_name(call.funcid), c"encrypted_text");
+        is_ours.then_some((call.funcid, argument))
+    }
+}
+
+/// # Safety
+/// `value` is an expression whose values may be taken for this type.
+unsafe fn relabelled(value: *mut pg_sys::Node, type_oid: pg_sys::Oid) -> *mut pg_sys::Node {
     let form = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
-    // SAFETY: as promised by the caller.
-    unsafe { pg_sys::makeRelabelType(array.cast(), type_oid, -1, pg_sys::InvalidOid, form).cast() }
+    // SAFETY: as promised by the caller. The types of our operands have no collation.
+    unsafe {
+        let collation = pg_sys::get_typcollation(type_oid);
+        pg_sys::makeRelabelType(value.cast(), type_oid, -1, collation, form).cast()
+    }
 }

@@ -5,7 +5,6 @@
 //! - Texts that are known only when the statement runs, as in a generic plan or a join, are sealed for a look-up in an index. Without an
 //!   index they are compared as they are.
 
-use super::arrays::MAX_SEALED_LEN;
 use super::eq_support::call_to_simplify;
 use super::with_text::{constant, may_seal, operator_of, seal_unsearchable};
 use crate::datatype::{nested, type_lookup};
@@ -17,7 +16,11 @@ use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::CStr;
 
-/// The operators: what the name of our function ends with, the name of the operator, and PostgreSQL's own for arrays
+/// In bytes: the longest array of sealed texts that is made for a plan, about a million elements. Longer arrays are left to
+/// the comparison, which hashes texts as they are.
+pub const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
+
+/// The operators: the name of our function, the name of the operator, and PostgreSQL's own for arrays
 /// (`pg_operator.dat`).
 const OPERATORS: [(&CStr, &CStr, u32); 5] = [
     (c"encrypted_text_array_contains", c"@>", pg_sys::OID_ARRAY_CONTAINS_OP),
@@ -272,9 +275,12 @@ pub unsafe fn with_texts(function: pg_sys::Oid, native: pg_sys::Oid, is_text_lef
     let Some((_, name, _)) = OPERATORS.iter().find(|(.., one)| native.to_u32() == *one) else {
         return pg_sys::InvalidOid;
     };
-    let (values, texts) =
-        (type_lookup::administrative(c"encrypted_array"), type_lookup::administrative(c"text_array"));
-    let operands = if is_text_left { [texts, values] } else { [values, texts] };
     // SAFETY: as promised by the caller.
-    unsafe { operator_of(function, name, operands) }
+    unsafe {
+        let schema = pg_sys::get_func_namespace(function);
+        let values = type_lookup::named_type(schema, c"encrypted_text_array");
+        let texts = type_lookup::named_type(schema, c"encrypted_text_texts");
+        let operands = if is_text_left { [texts, values] } else { [values, texts] };
+        operator_of(function, name, operands)
+    }
 }

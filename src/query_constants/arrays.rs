@@ -1,5 +1,7 @@
 //! Constant arrays of text that values are compared with.
 
+use super::array_casts::cast_texts;
+use super::array_support::MAX_SEALED_LEN;
 use super::evaluation::known;
 use super::with_text::{WithText, operator_of, seal_unsearchable, with_constant};
 use crate::datatype::{nested, type_lookup};
@@ -8,10 +10,6 @@ use crate::nodes::nth;
 use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use std::ffi::CStr;
-
-/// In bytes: the longest array of sealed texts that is made for a plan, about a million elements. Longer arrays are left to
-/// the comparison, which hashes texts as they are.
-pub const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
 
 /// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, if the array is known.
 ///
@@ -93,14 +91,12 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
     // SAFETY: as promised by the caller; the node's tag says what it is; catalog look-ups.
     unsafe {
         let (value, cast) = (nth(comparison.args, 0), nth(comparison.args, 1));
-        if comparison.opno.to_u32() < pg_sys::FirstNormalObjectId
-            || !pgrx::is_a(cast, pg_sys::NodeTag::T_ArrayCoerceExpr)
-        {
+        if comparison.opno.to_u32() < pg_sys::FirstNormalObjectId {
             return;
         }
+        let Some((_, texts)) = cast_texts(cast) else { return };
         let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
         pg_sys::op_input_types(comparison.opno, &mut left, &mut right);
-        let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
         let name = pg_sys::get_opname(comparison.opno);
         if left != right
             || name.is_null()
@@ -110,7 +106,6 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
             return;
         }
         let name = CStr::from_ptr(name);
-        let Some(texts) = texts_in(coercion) else { return };
         let operator = operator_of(pg_sys::get_opcode(comparison.opno), name, [left, pg_sys::TEXTOID]);
         if operator == pg_sys::InvalidOid {
             return;
@@ -122,30 +117,5 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
         );
         comparison.opno = operator;
         comparison.opfuncid = pg_sys::get_opcode(operator);
-    }
-}
-
-/// The array that is cast, as `text[]`; `None` if it is of another type.
-///
-/// # Safety
-/// A node of the query.
-pub unsafe fn texts_in(cast: &pg_sys::ArrayCoerceExpr) -> Option<*mut pg_sys::Node> {
-    let texts = cast.arg;
-    // SAFETY: as promised by the caller.
-    unsafe {
-        match pg_sys::exprType(texts.cast()) {
-            pg_sys::TEXTARRAYOID => Some(texts.cast()),
-            pg_sys::VARCHARARRAYOID => Some(
-                pg_sys::makeRelabelType(
-                    texts,
-                    pg_sys::TEXTARRAYOID,
-                    -1,
-                    pg_sys::exprCollation(texts.cast()),
-                    pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-                )
-                .cast(),
-            ),
-            _ => None,
-        }
     }
 }
