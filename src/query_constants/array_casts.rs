@@ -106,7 +106,7 @@ unsafe fn texts_of_elements(array: &pg_sys::ArrayExpr) -> Option<(pg_sys::Oid, *
         let new = pg_sys::copyObjectImpl((&raw const *array).cast()).cast::<pg_sys::ArrayExpr>();
         (*new).array_typeid = pg_sys::TEXTARRAYOID;
         (*new).element_typeid = pg_sys::TEXTOID;
-        (*new).array_collid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+        (*new).array_collid = pg_sys::DEFAULT_COLLATION_OID;
         (*new).elements = texts;
         Some((function, new.cast()))
     }

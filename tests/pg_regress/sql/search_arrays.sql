@@ -1,7 +1,7 @@
 -- Arrays of values compared with arrays of text: the answers of plaintext, on searchable columns and on others, with an index and without.
 CALL regress.fresh();
 \set SHOW_CONTEXT never
-SET client_min_messages = warning;
+SET client_min_messages = error;
 DO $$
 DECLARE
   kind text; type text;

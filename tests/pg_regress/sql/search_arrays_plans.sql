@@ -76,6 +76,8 @@ CREATE FUNCTION in_plpgsql(texts varchar[]) RETURNS bigint LANGUAGE plpgsql STAB
 SELECT in_plpgsql('{t7}');
 ALTER TABLE docs ADD CHECK (NOT tags && ARRAY['forbidden']);
 CALL regress.fails($$INSERT INTO docs VALUES (-1, '{a,forbidden}')$$);
+CALL regress.fails($$CREATE INDEX ON docs (id) WHERE tags @> ARRAY['t7']$$);
+CALL regress.fails($$CREATE INDEX ON docs ((tags = ARRAY['t7']))$$);
 -- Nothing else changed: between arrays of values, of domains over them, and of text, PostgreSQL's own operators are found.
 CREATE DOMAIN mail AS encrypted_text('searchable');
 CREATE DOMAIN mails AS encrypted_text[];
