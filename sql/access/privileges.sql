@@ -69,18 +69,11 @@ GRANT EXECUTE ON FUNCTION
   -- The same bytes, or the same search tags, are equal for everybody. If values have to be opened, that needs the right to
   -- search, which these functions check themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),
-  -- Comparing arrays with text needs that right in any case; these check it, too.
-  encrypted_text_array_contains(encrypted_text_array, encrypted_text_texts),
-  encrypted_text_array_contains(encrypted_text_texts, encrypted_text_array),
-  encrypted_text_array_contained(encrypted_text_array, encrypted_text_texts),
-  encrypted_text_array_contained(encrypted_text_texts, encrypted_text_array),
-  encrypted_text_array_overlaps(encrypted_text_array, encrypted_text_texts),
-  encrypted_text_array_overlaps(encrypted_text_texts, encrypted_text_array),
-  encrypted_text_array_eq(encrypted_text_array, encrypted_text_texts),
-  encrypted_text_array_eq(encrypted_text_texts, encrypted_text_array),
-  encrypted_text_array_ne(encrypted_text_array, encrypted_text_texts),
-  encrypted_text_array_ne(encrypted_text_texts, encrypted_text_array),
-  encrypted_text_wanted(text[]), prism_crypt._encrypted_array(encrypted_text[]),
+  -- These only call what does need it.
+  encrypted_text_eq(encrypted_text, name), encrypted_text_ne(encrypted_text, name),
+  encrypted_text_eq(name, encrypted_text), encrypted_text_ne(name, encrypted_text),
+  -- These only say what an array is taken for.
+  prism_crypt._encrypted_array(encrypted_text[]),
   prism_crypt._text_array(text[]), prism_crypt._text_array(character varying[]),
   -- These only say that there is no order.
   encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
