@@ -9,10 +9,11 @@ extension_sql_file!("../sql/type/type.sql", name = "type", requires = ["keys_tab
 extension_sql_file!("../sql/functions/functions.sql", name = "functions_functions", requires = ["type"]);
 extension_sql_file!("../sql/type/casts.sql", name = "type_casts", requires = ["functions_functions"]);
 extension_sql_file!("../sql/search/operators.sql", name = "search_operators", requires = ["type_casts"]);
+extension_sql_file!("../sql/search/arrays.sql", name = "search_arrays", requires = ["search_operators"]);
 extension_sql_file!(
     "../sql/catalog/encrypted_columns.sql",
     name = "encrypted_columns",
-    requires = ["search_operators"]
+    requires = ["search_arrays"]
 );
 extension_sql_file!("../sql/audit/audit.sql", name = "audit_audit", requires = ["encrypted_columns"]);
 extension_sql_file!("../sql/keys/carried.sql", name = "keys_carried", requires = ["audit_audit"]);

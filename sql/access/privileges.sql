@@ -52,8 +52,8 @@ BEGIN
 END $$;
 
 GRANT USAGE ON TYPE encrypted_text TO PUBLIC;
--- Nobody else may have columns of this type.
-REVOKE USAGE ON TYPE prism_crypt.key_rows FROM PUBLIC;
+-- Nobody else may have columns of these types.
+REVOKE USAGE ON TYPE prism_crypt.key_rows, encrypted_text_array, encrypted_text_texts FROM PUBLIC;
 
 -- Input, output and encryption, and functions that show only the header.
 GRANT EXECUTE ON FUNCTION
@@ -69,6 +69,12 @@ GRANT EXECUTE ON FUNCTION
   -- The same bytes, or the same search tags, are equal for everybody. If values have to be opened, that needs the right to
   -- search, which these functions check themselves.
   encrypted_text_eq(encrypted_text, encrypted_text), encrypted_text_ne(encrypted_text, encrypted_text),
+  -- These only call what does need it.
+  encrypted_text_eq(encrypted_text, name), encrypted_text_ne(encrypted_text, name),
+  encrypted_text_eq(name, encrypted_text), encrypted_text_ne(name, encrypted_text),
+  -- These only say what an array is taken for.
+  prism_crypt._encrypted_array(encrypted_text[]),
+  prism_crypt._text_array(text[]), prism_crypt._text_array(character varying[]),
   -- These only say that there is no order.
   encrypted_text_no_order(encrypted_text, encrypted_text), encrypted_text_no_order(encrypted_text, text),
   encrypted_text_no_order(text, encrypted_text)

@@ -27,8 +27,8 @@ COMMENT ON FUNCTION prism_crypt._is_trusted(oid, oid) IS
   'Whether an object is PostgreSQL''s own, or a superuser''s in an extension. Internal';
 
 -- Types don't matter here: only superusers can make base types and operator classes, and comparing domains, rows, arrays and
--- ranges runs no functions of these types themselves. Access methods other than btree and hash call the subtype_diff function
--- of a range type.
+-- ranges runs no functions of these types themselves. GIN compares what it takes out of a value with the btree class of that type.
+-- Access methods other than these three call the subtype_diff function of a range type.
 CREATE FUNCTION prism_crypt._runs_others_code(index oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (
@@ -42,7 +42,7 @@ CREATE FUNCTION prism_crypt._runs_others_code(index oid) RETURNS boolean
       SELECT FROM pg_class AS c JOIN pg_am AS m ON m.oid = c.relam
       JOIN pg_attribute AS a ON a.attrelid = c.oid JOIN pg_type AS t ON t.oid = a.atttypid
       LEFT JOIN pg_range AS r ON a.atttypid IN (r.rngtypid, r.rngmultitypid)
-      WHERE c.oid = $1 AND m.amname NOT IN ('btree', 'hash') AND t.oid >= 16384
+      WHERE c.oid = $1 AND m.amname NOT IN ('btree', 'hash', 'gin') AND t.oid >= 16384
         AND (r.rngtypid IS NULL OR r.rngsubdiff <> 0 AND NOT prism_crypt._is_trusted('pg_proc'::regclass, r.rngsubdiff)))
 $$;
 COMMENT ON FUNCTION prism_crypt._runs_others_code(oid) IS

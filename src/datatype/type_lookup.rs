@@ -2,7 +2,7 @@
 //! lock on a table can block them.
 
 use pgrx::pg_sys;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 /// What a type is made of, one level deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +117,27 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
     }
 }
 
+/// The type of this name in a schema; invalid if there is none. Needs a transaction.
+pub fn named_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+    // SAFETY: the keys have the types of this cache: name, oid.
+    unsafe {
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::null(),
+            pg_sys::Datum::null(),
+        )
+    }
+}
+
 /// Whether a type is `encrypted_text` itself. Needs a transaction.
 pub fn is_encrypted_text(base: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups. `encrypted_text` is the extension's only base type that is not an array.
+    // SAFETY: catalog look-ups. `encrypted_text` is the extension's only base type, apart from its array, that has modifiers.
     let is_base = unsafe {
         pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
+            && pg_sys::get_typmodin(base) != pg_sys::InvalidOid
             && pg_sys::get_element_type(base) == pg_sys::InvalidOid
     };
     is_base && is_of_extension(pg_sys::TypeRelationId, base)

@@ -1,5 +1,7 @@
 //! Constant arrays of text that values are compared with.
 
+use super::array_casts::cast_texts;
+use super::array_support::MAX_SEALED_LEN;
 use super::evaluation::known;
 use super::with_text::{WithText, operator_of, seal_unsearchable, with_constant};
 use crate::datatype::{nested, type_lookup};
@@ -8,10 +10,6 @@ use crate::nodes::nth;
 use pgrx::PgMemoryContexts;
 use pgrx::prelude::*;
 use std::ffi::CStr;
-
-/// In bytes: the longest array of sealed texts that is made for a plan, about a million elements. Longer arrays are left to
-/// the comparison, which hashes texts as they are.
-const MAX_SEALED_LEN: usize = 64 * 1024 * 1024;
 
 /// Turns `encrypted_text = ANY (text[])` into `encrypted_text = ANY (encrypted_text[])`, if the array is known.
 ///
@@ -93,15 +91,12 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
     // SAFETY: as promised by the caller; the node's tag says what it is; catalog look-ups.
     unsafe {
         let (value, cast) = (nth(comparison.args, 0), nth(comparison.args, 1));
-        if comparison.opno.to_u32() < pg_sys::FirstNormalObjectId
-            || !pgrx::is_a(cast, pg_sys::NodeTag::T_ArrayCoerceExpr)
-        {
+        if comparison.opno.to_u32() < pg_sys::FirstNormalObjectId {
             return;
         }
+        let Some((_, texts)) = cast_texts(cast) else { return };
         let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
         pg_sys::op_input_types(comparison.opno, &mut left, &mut right);
-        let coercion = &*cast.cast::<pg_sys::ArrayCoerceExpr>();
-        let texts = coercion.arg;
         let name = pg_sys::get_opname(comparison.opno);
         if left != right
             || name.is_null()
@@ -111,18 +106,6 @@ unsafe fn look_through_cast(comparison: &mut pg_sys::ScalarArrayOpExpr) {
             return;
         }
         let name = CStr::from_ptr(name);
-        let texts: *mut pg_sys::Node = match pg_sys::exprType(texts.cast()) {
-            pg_sys::TEXTARRAYOID => texts.cast(),
-            pg_sys::VARCHARARRAYOID => pg_sys::makeRelabelType(
-                texts,
-                pg_sys::TEXTARRAYOID,
-                -1,
-                pg_sys::exprCollation(texts.cast()),
-                pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-            )
-            .cast(),
-            _ => return,
-        };
         let operator = operator_of(pg_sys::get_opcode(comparison.opno), name, [left, pg_sys::TEXTOID]);
         if operator == pg_sys::InvalidOid {
             return;

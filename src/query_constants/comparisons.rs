@@ -1,7 +1,9 @@
 //! Before a statement is planned: seals the texts in `value = ANY (array)`, `value IS DISTINCT FROM text` and
-//! `NULLIF(value, text)`, if the text is a constant or a parameter whose value the plan is made for. Support functions handle
-//! `=` and `<>` (`eq_support`); PostgreSQL calls none for these.
+//! `NULLIF(value, text)`, if the text is a constant or a parameter whose value the plan is made for, and looks through casts of arrays
+//! of texts. Support functions handle `=` and `<>` (`eq_support`) and arrays of texts (`array_support`); PostgreSQL calls none for these.
 
+use super::array_casts::look_through_cast;
+use super::array_support::is_for_arrays;
 use super::arrays::seal_array;
 use super::evaluation::known;
 use super::with_text::{WithText, seal_unsearchable, with_constant};
@@ -18,12 +20,13 @@ use pgrx::prelude::*;
 pub unsafe fn seal_in(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
     // SAFETY: as promised by the caller.
     unsafe {
-        let is_comparison = matches!(
-            (*node).type_,
+        let is_comparison = match (*node).type_ {
             pg_sys::NodeTag::T_ScalarArrayOpExpr
-                | pg_sys::NodeTag::T_DistinctExpr
-                | pg_sys::NodeTag::T_NullIfExpr
-        );
+            | pg_sys::NodeTag::T_DistinctExpr
+            | pg_sys::NodeTag::T_NullIfExpr => true,
+            pg_sys::NodeTag::T_OpExpr => is_for_arrays((*node.cast::<pg_sys::OpExpr>()).opno),
+            _ => false,
+        };
         if is_comparison {
             seal(node, params);
         }
@@ -36,6 +39,7 @@ unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamL
     let sealed = unsafe {
         match (*node).type_ {
             pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),
+            pg_sys::NodeTag::T_OpExpr => look_through_cast(&mut *node.cast(), params),
             kind => seal_text(&mut *node.cast(), kind == pg_sys::NodeTag::T_DistinctExpr, params),
         }
     };

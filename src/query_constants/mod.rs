@@ -6,10 +6,13 @@
 //!    stored.
 //! 2. Before the statement is planned, `comparisons` seals the texts of `= ANY`, `IS DISTINCT FROM` and `NULLIF`, as far as
 //!    `evaluation` can compute them by then; `arrays` seals those in arrays. What may fail is computed in a `subtransaction`.
-//! 3. During planning, PostgreSQL calls `eq_support` for each `=` and `<>`.
+//! 3. During planning, PostgreSQL calls `eq_support` for each `=` and `<>`, and `array_support` for operators between arrays of values and
+//!    of texts. `array_casts` finds those of PostgreSQL whose texts are cast.
 //! 4. `with_text` finds the operator that replaces one with text, and makes the constant.
 //! 5. `mark` marks the plan. When the keyset or the key changes, `plan_cache` invalidates such plans.
 
+mod array_casts;
+mod array_support;
 mod arrays;
 mod comparisons;
 mod eq_support;

@@ -104,9 +104,22 @@ pub unsafe fn with_constant(
     value: pg_sys::Datum,
 ) -> *mut pg_sys::List {
     // SAFETY: as promised by the caller.
+    unsafe { with_argument(arguments, place, constant(type_oid, value).cast()) }
+}
+
+/// Two arguments, one of them replaced.
+///
+/// # Safety
+/// The list has two nodes.
+pub unsafe fn with_argument(
+    arguments: *mut pg_sys::List,
+    place: i32,
+    new: *mut pg_sys::Node,
+) -> *mut pg_sys::List {
+    // SAFETY: as promised by the caller.
     unsafe {
-        let (constant, other) = (constant(type_oid, value).cast(), nth(arguments, 1 - place).cast());
-        let (first, second) = if place == 0 { (constant, other) } else { (other, constant) };
+        let (new, other) = (new.cast(), nth(arguments, 1 - place).cast());
+        let (first, second) = if place == 0 { (new, other) } else { (other, new) };
         pg_sys::list_make2_impl(
             pg_sys::NodeTag::T_List,
             pg_sys::ListCell { ptr_value: first },

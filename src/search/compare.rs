@@ -110,10 +110,30 @@ pub fn last_tags(left: &Stored<'_>, right: &Stored<'_>) -> Result<(SearchTag, Se
 /// Whether a value equals the text, in the session's keyset.
 #[inline]
 pub fn is_text(value: &Stored<'_>, text: Text<'_>) -> Result<bool, Error> {
-    let wanted = tag_of_text(text)?;
+    has_tag(value, tag_of_text(text)?, &mut None)
+}
+
+/// Whether a value has this tag, made of a text in the session's keyset. `own` keeps the tag of a value that has to be opened, for the next
+/// text; the one inside is `None` for a value of another keyset.
+#[inline]
+pub fn has_tag(
+    value: &Stored<'_>,
+    wanted: SearchTag,
+    own: &mut Option<Option<SearchTag>>,
+) -> Result<bool, Error> {
     match value.search_tag() {
         Some(tag) if are_comparable(tag, wanted) => Ok(tag == wanted),
-        _ => Ok(search_tags::is_of_session_keyset(value.key_version()?)? && last_tag(value)? == wanted),
+        _ => {
+            let own = match *own {
+                Some(own) => own,
+                None => *own.insert(if search_tags::is_of_session_keyset(value.key_version()?)? {
+                    Some(last_tag(value)?)
+                } else {
+                    None
+                }),
+            };
+            Ok(own == Some(wanted))
+        }
     }
 }
 

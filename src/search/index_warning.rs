@@ -105,12 +105,27 @@ unsafe fn needs_keys(index: pg_sys::Oid) -> bool {
         let columns = std::slice::from_raw_parts(form.indkey.values.as_ptr(), keys);
         let families = std::slice::from_raw_parts((*index).rd_opfamily, keys);
         let needs_keys = columns.iter().zip(families).any(|(column, family)| {
-            type_lookup::is_of_extension(pg_sys::OperatorFamilyRelationId, *family)
-                && !is_searchable(form.indrelid, *column)
+            let compares = type_lookup::is_of_extension(pg_sys::OperatorFamilyRelationId, *family)
+                || is_array_of_values(form.indrelid, *column);
+            compares && !is_searchable(form.indrelid, *column)
         });
         pg_sys::relation_close(index, lock);
         needs_keys
     }
+}
+
+/// Whether a column is an array of values, which PostgreSQL's own classes compare as ours do. Not if the elements are of a domain: the
+/// modifier is the domain's.
+///
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_array_of_values(relation: pg_sys::Oid, column: pg_sys::AttrNumber) -> bool {
+    column > 0
+        // SAFETY: catalog look-ups.
+        && unsafe {
+            let base = pg_sys::getBaseType(pg_sys::get_atttype(relation, column));
+            type_lookup::is_encrypted_text(pg_sys::get_element_type(base))
+        }
 }
 
 /// Whether the type modifier of a column, possibly from its domain, makes it searchable. An expression has none.

@@ -2,7 +2,7 @@
 //! operators.
 //!
 //! - A comparison starts in `fast_path`, which handles values that carry search tags. Everything else goes to `operators`
-//!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`.
+//!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`. So does `arrays`.
 //! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
 //! - `blind_index` is the keyed hash for a separate column.
 //! - `explicit_order` refuses statements that order by values: the order of indexes must not show.
@@ -12,6 +12,7 @@
 //!
 //! The constants that values are compared with are sealed earlier: see `query_constants`.
 
+mod arrays;
 mod blind_index;
 mod compare;
 pub mod explicit_order;

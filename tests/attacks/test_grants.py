@@ -10,9 +10,12 @@ PUBLIC = set("""encrypted_text_in encrypted_text_out encrypted_text_recv encrypt
     encrypted_text_typanalyze encrypted_text bytea encrypt_field encrypt_bytes key_version envelope_info class_name _sealed_constant
     encrypted_text_no_order""".split())
 PUBLIC_SIGNATURES = {"encrypted_text_eq(encrypted_text,encrypted_text)", "encrypted_text_ne(encrypted_text,encrypted_text)"}
+# Theirs is the right to call what they call, which is not open.
+PUBLIC_SIGNATURES |= {f"encrypted_text_{name}({types})" for name in ("eq", "ne") for types in ("encrypted_text,name", "name,encrypted_text")}
 FACING = {
     "decrypt": "decrypt_field try_decrypt_field decrypt_bytes text varchar bpchar name", "mask": "mask_field",
-    "search": "blind_index encrypted_text_eq encrypted_text_ne encrypted_text_hash encrypted_text_cmp encrypted_text_cmp_text encrypted_text_hash_text",
+    "search": """blind_index encrypted_text_eq encrypted_text_ne encrypted_text_hash encrypted_text_cmp encrypted_text_cmp_text encrypted_text_hash_text
+        encrypted_text_array_contains encrypted_text_array_contained encrypted_text_array_overlaps encrypted_text_array_eq encrypted_text_array_ne encrypted_text_wanted""",
     "rotate": "rotate_batch reencrypt_field reencrypt_bytes rotate_all plan_rotation pause_job resume_job cancel_job", "load": "load_envelope",
     "key_admin": """generate_key create_keyset rotate_key rotate_master_key disable_key enable_key destroy_key destroy_keyset emergency_rotation
         set_rotation_interval rotation_due census rotate_index_key pause_job resume_job cancel_job""",

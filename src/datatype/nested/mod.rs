@@ -6,6 +6,7 @@
 //! type. Before either trusts what a value says about itself, `layout` checks that its parts lie inside it. If a part was
 //! replaced, the value around it is rebuilt.
 
+mod array;
 mod layout;
 mod packed;
 mod parts;
@@ -22,6 +23,7 @@ use shape::{Kind, Shape, shape};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
+pub use array::Array;
 pub use packed::convert_array;
 pub use shape::{TextLike, has_encrypted_column, holds, is_leaf, may_hold_encrypted, text_like};
 

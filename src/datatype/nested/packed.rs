@@ -57,6 +57,16 @@ impl<'a> Packed<'a> {
         self.part_type
     }
 
+    /// All of it, from its length word.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// How its parts lie in memory; `None` if they are not varlenas.
+    pub fn layout(&self) -> Option<Layout> {
+        self.layout
+    }
+
     /// Calls `see` with each part that is not null.
     pub fn each(&self, see: &mut dyn FnMut(pg_sys::Datum) -> Result<(), Error>) -> Result<(), Error> {
         let error = |_: Damaged| damaged(self.kind);
@@ -282,7 +292,7 @@ impl Buffer {
     }
 }
 
-fn damaged(kind: Kind) -> Error {
+pub fn damaged(kind: Kind) -> Error {
     Error::DamagedNested(match kind {
         Kind::Array => "array",
         Kind::Range => "range",

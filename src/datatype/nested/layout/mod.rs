@@ -75,6 +75,7 @@ pub type Place = Result<Option<Range<usize>>, Damaged>;
 #[derive(Debug)]
 pub struct Elements<'a> {
     datum: &'a [u8],
+    dimensions: &'a [u8],
     nulls: Option<&'a [u8]>,
     layout: Layout,
     count: usize,
@@ -98,7 +99,7 @@ impl<'a> Elements<'a> {
         }
         // A length and a lower bound for each dimension.
         let header_end = ARRAY_DIMENSIONS_AT + 2 * dimensions * size_of::<i32>();
-        datum.get(..header_end)?;
+        let stored = datum.get(ARRAY_DIMENSIONS_AT..header_end)?;
         let mut count = usize::from(dimensions > 0);
         for dimension in 0..dimensions {
             let length = read_i32(datum, ARRAY_DIMENSIONS_AT + dimension * size_of::<i32>())?;
@@ -118,12 +119,22 @@ impl<'a> Elements<'a> {
         };
         // Even an array without elements does not end before its data would begin.
         datum.get(at..)?;
-        Some(Self { datum, nulls, layout, count, index: 0, at })
+        Some(Self { datum, dimensions: stored, nulls, layout, count, index: 0, at })
     }
 
     /// Where the next element begins; for a new iterator, where the data begins.
     pub fn at(&self) -> usize {
         self.at
+    }
+
+    /// How many elements the array has, nulls included.
+    pub fn total(&self) -> usize {
+        self.count
+    }
+
+    /// The lengths of the dimensions, and then their lower bounds, as they are stored.
+    pub fn dimensions(&self) -> &'a [u8] {
+        self.dimensions
     }
 }
 
