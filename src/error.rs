@@ -267,7 +267,9 @@ impl Error {
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoOrder | Self::TableOfText | Self::Statistics | Self::PreparedBuild => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NoOrder | Self::TableOfText | Self::Statistics | Self::PreparedBuild => {
+                ERRCODE_FEATURE_NOT_SUPPORTED
+            }
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,

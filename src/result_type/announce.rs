@@ -1,8 +1,8 @@
 //! Finds the statements of the client, and wraps the encrypted columns of their results.
 
-use crate::datatype::conversion::FOR_CLIENT;
+use super::columns::{conversion, is_announced, result_columns};
 use crate::datatype::is_plaintext_for;
-use crate::datatype::nested::{TextLike, text_like};
+use crate::datatype::nested::text_like;
 use crate::datatype::portal::running_statement;
 use crate::error::Error;
 use crate::nodes::{length, nth};
@@ -25,7 +25,9 @@ pub unsafe extern "C-unwind" fn announce(query: *mut pg_sys::Query, source: *con
         }
         let query = returning_query(query);
         let columns = if query.is_null() { null_mut() } else { result_columns(query) };
-        for column in (0..length(columns)).map(|index| &mut *nth(columns, index).cast::<pg_sys::TargetEntry>()) {
+        for column in
+            (0..length(columns)).map(|index| &mut *nth(columns, index).cast::<pg_sys::TargetEntry>())
+        {
             let type_oid = pg_sys::exprType(column.expr.cast());
             // Most types are PostgreSQL's own.
             if column.resjunk || type_oid.to_u32() < pg_sys::FirstNormalObjectId {
@@ -123,71 +125,6 @@ unsafe fn returning_query(query: *mut pg_sys::Query) -> *mut pg_sys::Query {
     }
 }
 
-/// The list of a query's result columns.
-///
-/// # Safety
-/// `query` is no utility statement.
-pub(super) unsafe fn result_columns(query: *mut pg_sys::Query) -> *mut pg_sys::List {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let is_select = (*query).commandType == pg_sys::CmdType::CMD_SELECT;
-        if is_select { (*query).targetList } else { (*query).returningList }
-    }
-}
-
-/// The conversion of a value to text, or of an array to `text[]`.
-///
-/// # Safety
-/// `value` is an expression of such a type.
-unsafe fn conversion(value: *mut pg_sys::Expr, like: TextLike) -> *mut pg_sys::Expr {
-    // SAFETY: new nodes in the query's memory context; all other fields are zero.
-    unsafe {
-        match like {
-            TextLike::Value(_) => conversion_of_value(value),
-            TextLike::Array { element } => {
-                let part = new_node::<pg_sys::CaseTestExpr>(pg_sys::NodeTag::T_CaseTestExpr);
-                (*part).typeId = element;
-                (*part).typeMod = -1;
-                let array = new_node::<pg_sys::ArrayCoerceExpr>(pg_sys::NodeTag::T_ArrayCoerceExpr);
-                (*array).arg = value;
-                (*array).elemexpr = conversion_of_value(part.cast());
-                (*array).resulttype = pg_sys::TEXTARRAYOID;
-                (*array).resulttypmod = -1;
-                (*array).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
-                (*array).coerceformat = FOR_CLIENT;
-                (*array).location = -1;
-                array.cast()
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `value` is an expression.
-unsafe fn conversion_of_value(value: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: as in `conversion`.
-    unsafe {
-        let node = new_node::<pg_sys::CoerceViaIO>(pg_sys::NodeTag::T_CoerceViaIO);
-        (*node).arg = value;
-        (*node).resulttype = pg_sys::TEXTOID;
-        (*node).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
-        (*node).coerceformat = FOR_CLIENT;
-        (*node).location = -1;
-        node.cast()
-    }
-}
-
-/// # Safety
-/// `T` is the node with this tag, for which zeroes are valid.
-pub(super) unsafe fn new_node<T>(tag: pg_sys::NodeTag) -> *mut T {
-    // SAFETY: as promised by the caller: each node begins with its tag.
-    unsafe {
-        let node = pg_sys::palloc0(size_of::<T>());
-        (*node.cast::<pg_sys::Node>()).type_ = tag;
-        node.cast()
-    }
-}
-
 /// Refuses CREATE TABLE AS EXECUTE of a statement whose encrypted columns are announced as text: the table would hold plaintext.
 ///
 /// # Safety
@@ -200,7 +137,7 @@ pub unsafe fn refuse_table_of(statement: *mut pg_sys::Node) {
         }
         let execute = inner_execute((*statement.cast::<pg_sys::CreateTableAsStmt>()).query);
         let prepared = if execute.is_null() { null_mut() } else { prepared_by(execute) };
-        if !prepared.is_null() && super::plan::is_announced((*(*prepared).plansource).query_list) {
+        if !prepared.is_null() && is_announced((*(*prepared).plansource).query_list) {
             Error::TableOfText.raise();
         }
     }

@@ -7,10 +7,13 @@
 //!    planner sees what was written, and only what is sent is converted.
 //! 3. A cached plan is made again when one of the settings changes (`plan_cache`), or the role.
 //!
-//! The conversion calls the output function (`datatype::conversion` knows it by its form), so the text is what would have been sent anyway. Statements inside functions, views and COPY
-//! are not statements of the client. Nor does one that makes a table count: CREATE TABLE AS EXECUTE of such a statement is refused.
+//! The conversion calls the output function (`datatype::conversion` knows it by its form), so the text is what would have been sent
+//! anyway. Statements inside functions, views and COPY are not statements of the client. CREATE TABLE AS EXECUTE of one is refused.
+//!
+//! `columns` has what both need: the result columns of a query, and conversions.
 
 mod announce;
+mod columns;
 mod plan;
 
 pub use announce::{announce, refuse_table_of};

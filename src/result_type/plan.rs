@@ -1,7 +1,6 @@
 //! Takes the conversions off a query before it is planned, and puts them on top of its plan.
 
-use super::announce::{new_node, result_columns};
-use crate::datatype::conversion::FOR_CLIENT;
+use super::columns::{converted, new_node, result_columns, with_argument};
 use crate::error::Error;
 use crate::nodes::{length, nth};
 use pgrx::prelude::*;
@@ -9,43 +8,6 @@ use std::ptr::null_mut;
 
 /// The conversions that were taken off a query: a list of target entries with the numbers of the columns. Null if there were none.
 pub type Announced = *mut pg_sys::List;
-
-/// What our conversion of a column converts; null if there is none.
-///
-/// # Safety
-/// `node` is an expression.
-unsafe fn converted(node: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: the node's tag says what it is.
-    unsafe {
-        match (*node.cast::<pg_sys::Node>()).type_ {
-            pg_sys::NodeTag::T_CoerceViaIO => {
-                let one = &*node.cast::<pg_sys::CoerceViaIO>();
-                if one.coerceformat == FOR_CLIENT { one.arg } else { null_mut() }
-            }
-            pg_sys::NodeTag::T_ArrayCoerceExpr => {
-                let one = &*node.cast::<pg_sys::ArrayCoerceExpr>();
-                if one.coerceformat == FOR_CLIENT { one.arg } else { null_mut() }
-            }
-            _ => null_mut(),
-        }
-    }
-}
-
-/// Whether a column of one of these queries is announced as text.
-///
-/// # Safety
-/// A list of queries, as PostgreSQL keeps it for a prepared statement.
-pub unsafe fn is_announced(queries: *mut pg_sys::List) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        (0..length(queries)).map(|index| nth(queries, index).cast::<pg_sys::Query>()).any(|query| {
-            let columns = result_columns(query);
-            (0..length(columns))
-                .map(|index| &*nth(columns, index).cast::<pg_sys::TargetEntry>())
-                .any(|column| !converted(column.expr).is_null())
-        })
-    }
-}
 
 /// Takes the conversions off a query. Not guarded, and without anything to drop, as most queries have none.
 ///
@@ -115,36 +77,20 @@ pub unsafe extern "C-unwind" fn convert(plan: *mut pg_sys::PlannedStmt, announce
 unsafe fn wrap(columns: *mut pg_sys::List, announced: Announced) {
     // SAFETY: as promised by the caller; `take_off` made the other list.
     unsafe {
-        for conversion in (0..length(announced)).map(|index| &*nth(announced, index).cast::<pg_sys::TargetEntry>()) {
+        for conversion in
+            (0..length(announced)).map(|index| &*nth(announced, index).cast::<pg_sys::TargetEntry>())
+        {
             let column = (0..length(columns))
                 .map(|index| nth(columns, index).cast::<pg_sys::TargetEntry>())
                 .find(|column| (**column).resno == conversion.resno);
             let same_type = |column: &*mut pg_sys::TargetEntry| {
-                pg_sys::exprType((**column).expr.cast()) == pg_sys::exprType(converted(conversion.expr).cast())
+                pg_sys::exprType((**column).expr.cast())
+                    == pg_sys::exprType(converted(conversion.expr).cast())
             };
             match column.filter(same_type) {
                 Some(column) => (*column).expr = with_argument(conversion.expr, (*column).expr),
                 None => Error::Internal("a plan has other columns than its query").raise(),
             }
-        }
-    }
-}
-
-/// A copy of a conversion, of this expression.
-///
-/// # Safety
-/// `conversion` is one of ours.
-unsafe fn with_argument(conversion: *mut pg_sys::Expr, argument: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: as promised by the caller; the tag says which it is.
-    unsafe {
-        if pgrx::is_a(conversion.cast(), pg_sys::NodeTag::T_ArrayCoerceExpr) {
-            let one = pg_sys::copyObjectImpl(conversion.cast()).cast::<pg_sys::ArrayCoerceExpr>();
-            (*one).arg = argument;
-            one.cast()
-        } else {
-            let one = pg_sys::copyObjectImpl(conversion.cast()).cast::<pg_sys::CoerceViaIO>();
-            (*one).arg = argument;
-            one.cast()
         }
     }
 }
@@ -178,7 +124,8 @@ unsafe fn projection_of(top: *mut pg_sys::Plan) -> *mut pg_sys::Plan {
             if column.resjunk {
                 continue;
             }
-            let value = pg_sys::makeVarFromTargetEntry(pg_sys::OUTER_VAR, nth(below.targetlist, index).cast());
+            let value =
+                pg_sys::makeVarFromTargetEntry(pg_sys::OUTER_VAR, nth(below.targetlist, index).cast());
             let entry = pg_sys::flatCopyTargetEntry(nth(below.targetlist, index).cast());
             (*entry).expr = value.cast();
             (*node).plan.targetlist = pg_sys::lappend((*node).plan.targetlist, entry.cast());
