@@ -2,10 +2,11 @@
 //! before for a role known to have the right. They make up most of a large scan or join, so they skip the frame that pgrx sets
 //! up around each call. Everything else goes to the functions that have it.
 //!
-//! No call here can panic, raises an error itself, or holds anything that must be dropped. The exception is when PostgreSQL
-//! looks up a function that orders indexes: fetching what it needs may raise an error (`readiness`).
+//! No call here can panic, raises an error itself, or holds anything that must be dropped. The exceptions: when PostgreSQL
+//! looks up a function that orders indexes, fetching what it needs may raise an error (`readiness`), and there may be no memory.
 
 use super::compare::are_comparable;
+use super::constant_tag::known_tag;
 use super::hashing::hash;
 use super::index_order::{is_ranking, number};
 use super::readiness;
@@ -106,8 +107,10 @@ unsafe fn equality(fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     let (left, right) = match (Envelope::peek_search_tag(left), Envelope::peek_search_tag(right)) {
         (Some(left), Some(right)) => (left, right),
         // A constant in a query has no tag.
-        (Some(tag), None) if privilege::is_known_to_search() => (tag, search_tags::known_tag(right).ok()??),
-        (None, Some(tag)) if privilege::is_known_to_search() => (search_tags::known_tag(left).ok()??, tag),
+        // SAFETY: this is the running call, and nothing here must be dropped.
+        (Some(tag), None) if privilege::is_known_to_search() => (tag, unsafe { known_tag(fcinfo, right) }?),
+        // SAFETY: likewise.
+        (None, Some(tag)) if privilege::is_known_to_search() => (unsafe { known_tag(fcinfo, left) }?, tag),
         _ => return None,
     };
     are_comparable(left, right).then(|| left == right)

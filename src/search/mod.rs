@@ -1,7 +1,7 @@
 //! Searching encrypted values. `docs/searching.md` says what each way reveals; `sql/search/operators.sql` declares the
 //! operators.
 //!
-//! - A comparison starts in `fast_path`, which handles values that carry search tags. Everything else goes to `operators`
+//! - A comparison starts in `fast_path`, which handles values that carry search tags, and constants (`constant_tag`). Everything else goes to `operators`
 //!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`. So does `arrays`.
 //! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
 //! - `blind_index` is the keyed hash for a separate column.
@@ -15,6 +15,7 @@
 mod arrays;
 mod blind_index;
 mod compare;
+mod constant_tag;
 pub mod explicit_order;
 mod fast_path;
 mod hashing;
