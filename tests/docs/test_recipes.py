@@ -1,6 +1,6 @@
 """
 The code that docs/recipes-clients.md gives for a tested driver is what the scenario tests run: the parts of a program
-in tests/drivers between the comments "recipe" and "end of recipe".
+in tests/drivers, in one file or several, between the comments "recipe" and "end of recipe".
 """
 
 import re
@@ -12,6 +12,7 @@ from harness import paths
 PROGRAMS = {
     "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
+    "Rails": "rails/config/initializers/encrypted_text.rb rails/config/database.yml rails/db/migrate/20240101000000_create_customers.rb rails/client.rb",
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)
@@ -26,7 +27,7 @@ class Recipes(unittest.TestCase):
         sections = dict(SECTION.findall(document))
         self.assertEqual(set(sections), set(PROGRAMS), "the drivers that the document calls tested")
         for driver, program in PROGRAMS.items():
-            source = (paths.ROOT / "tests/drivers" / program).read_text(encoding="utf-8")
+            source = "".join((paths.ROOT / "tests/drivers" / file).read_text(encoding="utf-8") for file in program.split())
             code = [textwrap.dedent(part).strip("\n") for part in RECIPE.findall(source)]
             self.assertTrue(code, program)
             self.assertEqual([block.strip("\n") for block in BLOCK.findall(sections[driver])], code, driver)

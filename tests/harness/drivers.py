@@ -35,6 +35,14 @@ def _run(argv, **kw):
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout[-3000:]}")
 
 
+def _require(argv):
+    """A command that fails where a package of the system is not there."""
+    try:
+        _run(argv)
+    except RuntimeError as error:
+        raise _Unreachable(str(error)) from None
+
+
 def _make_once(home, wanted, make):
     """Calls make() unless home was made for the same wanted (str) before."""
     stamp = home / ".made-for"
@@ -109,3 +117,11 @@ def tokio_postgres():
     manifest = SOURCES / "tokio_postgres/Cargo.toml"
     _run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", HOME / "cargo"])
     return [str(HOME / "cargo/release/prism-crypt-test-tokio-postgres")]
+
+
+@_or_skip
+def ruby():
+    """Command (a list) of a Ruby that has Active Record and PostgreSQL's driver, both of the system."""
+    # The releases that the tests are for; others may name things differently.
+    _require(["ruby", "-e", "gem 'activerecord', '~> 6.1.7'; gem 'pg', '~> 1.4'; require 'active_record'; require 'pg'"])
+    return ["ruby"]
