@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 from . import paths
 
@@ -125,3 +126,15 @@ def ruby():
     # The releases that the tests are for; others may name things differently.
     _require(["ruby", "-e", "gem 'activerecord', '~> 6.1.7'; gem 'pg', '~> 1.4'; require 'active_record'; require 'pg'"])
     return ["ruby"]
+
+
+@_or_skip
+def java():
+    """Command (a list) of a Java that compiles what it runs and has PostgreSQL's driver, both of the system."""
+    driver = next(Path("/usr/share/java").glob("postgresql-42.5.*.jar"), None)
+    if driver is None:
+        raise _Unreachable("there is no pgJDBC 42.5 in /usr/share/java")
+    # A short run gains nothing from the second compiler.
+    java = ["java", "-XX:TieredStopAtLevel=1", "-cp", str(driver)]
+    _require(java + ["--add-modules", "jdk.compiler", "--version"])
+    return java
