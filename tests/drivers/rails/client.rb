@@ -26,8 +26,6 @@ def boot(connection)
   Tasks.database_configuration = configurations
   Tasks.root = __dir__
   Tasks.env = "development"
-  Tasks.db_dir = Dir.mktmpdir
-  at_exit { FileUtils.rm_rf(Tasks.db_dir) }
   Tasks.migrations_paths = ActiveRecord::Migrator.migrations_paths = ["#{__dir__}/db/migrate"]
   ActiveRecord::Base.establish_connection(:development)
 end
@@ -132,7 +130,10 @@ given = JSON.parse($stdin.gets)
 T = given["texts"]
 boot(given["connection"])
 Tasks.migrate
-ANSWERS.puts JSON.generate(first_stage)
+Dir.mktmpdir do |directory|
+  Tasks.db_dir = directory
+  ANSWERS.puts JSON.generate(first_stage)
+end
 while (line = $stdin.gets)
   # As Rails does after a request; the next one checks its connection.
   ActiveRecord::Base.clear_active_connections!
