@@ -13,7 +13,8 @@ PROGRAMS = {
     "psycopg": "psycopg/recipe.py", "asyncpg": "asyncpg/recipe.py", "SQLAlchemy": "sqlalchemy/encrypted.py",
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
     "JDBC": "jdbc/V1__customers.sql jdbc/Customers.java",
-    "Rails": "rails/config/initializers/encrypted_text.rb rails/config/database.yml rails/db/migrate/20240101000000_create_customers.rb rails/client.rb",
+    "Rails": "rails/config/initializers/encrypted_text.rb rails/config/database.yml rails/db/migrate/20240101000000_create_customers.rb "
+             "rails/db/migrate/20240101000003_encrypt_subscribers.rb rails/client.rb",
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)

@@ -11,7 +11,9 @@ class Rails(OrmChecks, Orm):
     conf = Orm.conf | {"log_statement": "none", "log_min_duration_statement": "-1", "log_min_error_statement": "panic"}
     first = FIRST | {
         "tagged_by_parameter": ["second"], "changed": ["tags"], "warnings": [],
-        "schema_rb": ['# Could not dump table "customers" because of following StandardError', 'create_table "plain_customers"'],
+        "schema_rb": ['# Could not dump table "customers" because of following StandardError', 'create_table "plain_customers"',
+                      '# Could not dump table "subscribers" because of following StandardError'],
+        "converted": [["text", False, ["phone"]], ["encrypted_text(email,searchable)", False, ["phone"]]] * 2,
     }
 
     @classmethod

@@ -35,6 +35,9 @@ Tasks = ActiveRecord::Tasks::DatabaseTasks
 class PlainCustomer < ActiveRecord::Base
 end
 
+class Subscriber < ActiveRecord::Base
+end
+
 # recipe
 class Customer < ActiveRecord::Base
 end
@@ -54,11 +57,30 @@ def again
 end
 
 def first_stage
+  steps = converted
   inserted = save("first", T["email"]).reload.email
   Customer.insert_all!([["second", "phone"], ["third", "name"], ["fourth", "unicode"]].map { |label, name| { label: label, email: T[name], visits: 1 } })
   Customer.find_by!(label: "second").update!(tags: [T["tax id"], T["name"]])
   { inserted: inserted, **again, absent: found("absent"), upserted: upserted(T["email"]), **tagged(T["tax id"]),
-    changed: changed, duplicate: duplicate(Customer) == duplicate(PlainCustomer), agrees: agrees?, schema_rb: schema_rb, warnings: WARNINGS }
+    changed: changed, duplicate: duplicate(Customer) == duplicate(PlainCustomer), agrees: agrees?, schema_rb: schema_rb, converted: steps, warnings: WARNINGS }
+end
+
+# Types of a column, and who is found by it, as it was made, encrypted, text again and encrypted again.
+def converted
+  migrations = ActiveRecord::Base.connection.migration_context
+  look = lambda do
+    Subscriber.reset_column_information
+    [Subscriber.columns_hash["email"].sql_type, Subscriber.columns_hash["email"].null, Subscriber.where(email: T["phone"]).pluck(:email)]
+  end
+  migrations.up(20240101000002)
+  Subscriber.create!(email: T["phone"])
+  steps = [look.call]
+  Tasks.migrate
+  steps << look.call
+  migrations.rollback
+  steps << look.call
+  Tasks.migrate
+  steps << look.call
 end
 
 def upserted(email)
@@ -129,7 +151,6 @@ end
 given = JSON.parse($stdin.gets)
 T = given["texts"]
 boot(given["connection"])
-Tasks.migrate
 Dir.mktmpdir do |directory|
   Tasks.db_dir = directory
   ANSWERS.puts JSON.generate(first_stage)
