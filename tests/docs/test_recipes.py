@@ -1,6 +1,6 @@
 """
 The code that docs/recipes-clients.md gives for a tested driver is what the scenario tests run: the parts of a program
-in tests/drivers between the comments "recipe" and "end of recipe".
+in tests/drivers, in one file or several, between the comments "recipe" and "end of recipe".
 """
 
 import re
@@ -15,6 +15,9 @@ PROGRAMS = {
     "node-postgres": "node_postgres/recipe.js", "tokio-postgres": "tokio_postgres/src/recipe.rs",
     "Sequelize": "sequelize/migrations/1_customers.js sequelize/models.js sequelize/client.js",
     "Drizzle": "drizzle/schema.js drizzle/search.sql drizzle/client.js",
+    "JDBC": "jdbc/V1__customers.sql jdbc/Customers.java",
+    "Rails": "rails/config/initializers/encrypted_text.rb rails/config/database.yml rails/db/migrate/20240101000000_create_customers.rb "
+             "rails/db/migrate/20240101000003_encrypt_subscribers.rb rails/client.rb",
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import unittest
+from pathlib import Path
 
 from . import paths
 
@@ -33,6 +34,14 @@ def _run(argv, **kw):
         if found := UNREACHABLE.search(done.stdout):
             raise _Unreachable(found[0])
         raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout[-3000:]}")
+
+
+def _require(argv):
+    """A command that fails where a package of the system is not there."""
+    try:
+        _run(argv)
+    except RuntimeError as error:
+        raise _Unreachable(str(error)) from None
 
 
 def _make_once(home, wanted, make):
@@ -109,3 +118,23 @@ def tokio_postgres():
     manifest = SOURCES / "tokio_postgres/Cargo.toml"
     _run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", HOME / "cargo"])
     return [str(HOME / "cargo/release/prism-crypt-test-tokio-postgres")]
+
+
+@_or_skip
+def ruby():
+    """Command (a list) of a Ruby that has Active Record and PostgreSQL's driver, both of the system."""
+    # The releases that the tests are for; others may name things differently.
+    _require(["ruby", "-e", "gem 'activerecord', '~> 6.1.7'; gem 'pg', '~> 1.4'; require 'active_record'; require 'pg'"])
+    return ["ruby"]
+
+
+@_or_skip
+def java():
+    """Command (a list) of a Java that compiles what it runs and has PostgreSQL's driver, both of the system."""
+    driver = next(Path("/usr/share/java").glob("postgresql-42.5.*.jar"), None)
+    if driver is None:
+        raise _Unreachable("there is no pgJDBC 42.5 in /usr/share/java")
+    # A short run gains nothing from the second compiler.
+    java = ["java", "-XX:TieredStopAtLevel=1", "-cp", str(driver)]
+    _require(java + ["--add-modules", "jdk.compiler", "--version"])
+    return java
