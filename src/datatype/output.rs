@@ -1,7 +1,7 @@
 //! Output, which `prism_crypt.output` controls, and conversions, which it does not affect.
 
-use crate::datatype::dump;
 use crate::datatype::reading::{open_masked, open_text, open_without_context};
+use crate::datatype::{dump, plan_output};
 use crate::datum::Encrypted;
 use crate::error::Error;
 use crate::privilege::{self, Right};
@@ -33,11 +33,13 @@ pub fn shown(
     }
 }
 
-/// Output of a walsender or a dump leaves the server although nobody asked for plaintext.
+/// Output of a walsender, of a dump or of plans in the log leaves the server although nobody asked for plaintext.
 fn mode() -> Output {
     match settings::output() {
         Output::Ciphertext => Output::Ciphertext,
-        _ if privilege::is_walsender() || dump::is_running() => Output::Ciphertext,
+        _ if privilege::is_walsender() || dump::is_running() || plan_output::is_running() => {
+            Output::Ciphertext
+        }
         other => other,
     }
 }

@@ -103,6 +103,9 @@ FAILURES = [
 ]
 
 
+PLAINTEXT = "SET prism_crypt.output = 'plaintext'"
+
+
 class SearchPrivacy(Scenario):
     preload = True
     # PostgreSQL logs no statement of its own accord; what is logged here are plans and whatever anybody reports.
@@ -143,15 +146,17 @@ class SearchPrivacy(Scenario):
                 self.assertIn("Query Text: " + sql, log, "auto_explain logged no plan")
 
     def test_plans_in_the_log(self):
-        for settings in ("", "SET plan_cache_mode = force_generic_plan", "SET enable_seqscan = off", "SET prism_crypt.keyset = 'default'"):
+        for settings in ("", PLAINTEXT, f"{PLAINTEXT}; SET plan_cache_mode = force_generic_plan", "SET plan_cache_mode = force_generic_plan", "SET enable_seqscan = off", "SET prism_crypt.keyset = 'default'"):
             with Connection(self.cluster, db=self.db) as conn:
                 conn.execute(settings or "SELECT 1")
                 self.run_all(conn, SEARCHES)
 
     def test_plans_of_functions(self):
-        with Connection(self.cluster, db=self.db) as conn:
-            self.run_all(conn, NESTED)
-            self.run_all(conn, NESTED)
+        for settings in ("SELECT 1", PLAINTEXT):
+            with Connection(self.cluster, db=self.db) as conn:
+                conn.execute(settings)
+                self.run_all(conn, NESTED)
+                self.run_all(conn, NESTED)
 
     def test_prepared_statements(self):
         """The first executions have custom plans, then a generic one."""
@@ -163,17 +168,22 @@ class SearchPrivacy(Scenario):
                 self.clean(self.log(), sql)
 
     def test_explain(self):
-        """EXPLAIN shows the constant as ciphertext, verbose or not."""
-        with Connection(self.cluster, db=self.db) as conn:
-            for sql, parameters in SEARCHES:
-                for options in ("", "(ANALYZE, VERBOSE, FORMAT JSON)"):
-                    if "VERBOSE" in options and ("WITH x" in sql or "VALUES" in sql or "MERGE" in sql):
-                        continue
-                    with self.subTest(f"{options} {sql}"):
-                        plan = str(conn.execute(f"EXPLAIN {options} {sql}", *parameters))
-                        self.clean(plan, "the plan")
-                        if ("Filter: (" in plan or "Cond: (" in plan) and "VALUES" not in sql and "blind_index" not in sql:
-                            self.assertIn("prism:v1:", plan)
+        """EXPLAIN shows the constant as ciphertext, verbose or not, also where output is plaintext."""
+        for settings in ("SELECT 1", PLAINTEXT):
+            with Connection(self.cluster, db=self.db) as conn:
+                conn.execute(settings)
+                self.explain_all(conn)
+
+    def explain_all(self, conn):
+        for sql, parameters in SEARCHES:
+            for options in ("", "(ANALYZE, VERBOSE, FORMAT JSON)"):
+                if "VERBOSE" in options and ("WITH x" in sql or "VALUES" in sql or "MERGE" in sql):
+                    continue
+                with self.subTest(f"{options} {sql}"):
+                    plan = str(conn.execute(f"EXPLAIN {options} {sql}", *parameters))
+                    self.clean(plan, "the plan")
+                    if ("Filter: (" in plan or "Cond: (" in plan) and "VALUES" not in sql and "blind_index" not in sql:
+                        self.assertIn("prism:v1:", plan)
 
     def test_literals_in_plans(self):
         for sql in ("SELECT id FROM t WHERE v = 'numbat77'", "SELECT id FROM t WHERE v = 'numbat77'::text", "SELECT id FROM t WHERE v IN ('numbat77', 'x')",
@@ -185,7 +195,7 @@ class SearchPrivacy(Scenario):
                 self.assertIn("prism:v1:", plan)
                 # What auto_explain says of it, but for the query itself.
                 self.log()
-                self.cluster.psql(sql, db=self.db)
+                self.cluster.psql(f"{PLAINTEXT}; {sql}", db=self.db)
                 self.assertNotIn("numbat77", self.log().replace(sql, ""))
 
     def test_errors(self):
