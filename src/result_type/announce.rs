@@ -59,7 +59,7 @@ unsafe fn is_of_client(source: *const c_char) -> bool {
         }
         // Inside a statement that runs, only PREPARE and EXECUTE have another one.
         let prepares = |statement| pgrx::is_a(statement, pg_sys::NodeTag::T_PrepareStmt);
-        if source == pg_sys::debug_query_string && !running_statement(prepares).is_null() {
+        if source == (*pg_sys::ActivePortal).sourceText && !running_statement(prepares).is_null() {
             return true;
         }
         let executed = running_statement(|statement| !executed_by(statement).is_null());

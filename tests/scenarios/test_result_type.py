@@ -56,6 +56,15 @@ class ResultType(Scenario):
         self.assertEqual(connection.described("write"), expected)
         self.assertEqual(connection.execute_prepared("write", "1"), [["ada@example.org", "{a,b,NULL}"]])
 
+    def test_prepare_and_execute_in_sql(self):
+        for binary in (False, True):
+            connection = self.connect()
+            # Binary results take the extended protocol.
+            connection.execute(f"PREPARE read AS {READ}", binary=binary)
+            self.assertEqual(connection.announced("EXECUTE read", binary=binary), self.columns(TEXT, TEXTS), binary)
+            self.cluster.psql("ANALYZE people", db=self.db)
+            self.assertEqual(connection.announced("EXECUTE read", binary=binary), self.columns(TEXT, TEXTS), binary)
+
     def test_cursors(self):
         connection = self.connect()
         connection.execute(f"BEGIN; DECLARE c CURSOR FOR {READ}")
