@@ -157,5 +157,5 @@ def pgx():
         raise _Unreachable("golang-github-jackc-pgx-v4-dev is not installed")
     # Nothing is fetched: without modules, go builds from this path only.
     settings = {"GO111MODULE": "off", "GOPATH": packages, "GOCACHE": HOME / "go-cache", "GOFLAGS": "", "GOENV": "off"}
-    _run(["env", *(f"{name}={value}" for name, value in settings.items()), "go", "build", "-o", HOME / "pgx", "."], cwd=SOURCES / "pgx")
+    _run(["env", *(f"{name}={value}" for name, value in settings.items()), "go", "build", "-buildvcs=false", "-o", HOME / "pgx", "."], cwd=SOURCES / "pgx")
     return [str(HOME / "pgx")]
