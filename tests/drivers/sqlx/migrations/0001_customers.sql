@@ -1,3 +1,4 @@
+-- recipe
 CREATE TABLE customers (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   label text NOT NULL,
@@ -5,6 +6,7 @@ CREATE TABLE customers (
   visits int NOT NULL DEFAULT 1,
   tags encrypted_text[] NOT NULL DEFAULT '{}'
 );
+-- end of recipe
 CREATE TABLE plain_customers (
   id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   label text NOT NULL,
