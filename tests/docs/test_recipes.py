@@ -18,6 +18,7 @@ PROGRAMS = {
     "JDBC": "jdbc/V1__customers.sql jdbc/Customers.java",
     "Rails": "rails/config/initializers/encrypted_text.rb rails/config/database.yml rails/db/migrate/20240101000000_create_customers.rb "
              "rails/db/migrate/20240101000003_encrypt_subscribers.rb rails/client.rb",
+    "sqlx": "sqlx/migrations/0001_customers.sql sqlx/src/recipe.rs", "pgx": "pgx/recipe.go",
 }
 SECTION = re.compile(r"^## ([^\n]+) — tested$(.*?)(?=^## |\Z)", re.M | re.S)
 BLOCK = re.compile(r"^```(?!sql)\w+\n(.*?)^```$", re.M | re.S)

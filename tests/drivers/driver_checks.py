@@ -186,7 +186,9 @@ class DriverChecks:
         values = [[100 + i, v] for i, v in PEOPLE]
         for insert in ("INSERT INTO people VALUES ($1, $2)", "INSERT INTO archive VALUES ($1, $2::text)"):
             read = "SELECT decrypt_field(email), email::text, email FROM {} WHERE id BETWEEN 101 AND 107 ORDER BY id".format(insert.split()[2])
-            _, gave, _, shown = self.steps(sql(insert, *values), sql(read), sql("SET prism_crypt.output = 'plaintext'"), sql(read))
+            # Not the statement that the driver keeps: PostgreSQL refuses it where the columns were of other types when it was described.
+            again = f"{read} -- again"
+            _, gave, _, shown = self.steps(sql(insert, *values), sql(read), sql("SET prism_crypt.output = 'plaintext'"), sql(again))
             self.assertEqual([row[:2] for row in gave[0]], [[v, v] for _, v in PEOPLE])
             self.assertTrue(all(is_ciphertext(row[2]) for row in gave[0] if row[1] is not None))
             self.assertIsNone(gave[0][5][2])

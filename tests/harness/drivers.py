@@ -112,12 +112,21 @@ def node(directory):
     return ["env", f"NODE_PATH={home / 'node_modules'}", "node"]
 
 
+def _cargo(directory):
+    """Command (a list) of the program in a directory of tests/drivers; cargo knows whether it is up to date."""
+    manifest = SOURCES / directory / "Cargo.toml"
+    _run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", HOME / "cargo"])
+    return [str(HOME / "cargo/release" / re.search('^name = "(.*)"$', manifest.read_text(encoding="utf-8"), re.M)[1])]
+
+
 @_or_skip
 def tokio_postgres():
-    """Command (a list) of the program in tests/drivers/tokio_postgres; cargo knows whether it is up to date."""
-    manifest = SOURCES / "tokio_postgres/Cargo.toml"
-    _run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", manifest, "--target-dir", HOME / "cargo"])
-    return [str(HOME / "cargo/release/prism-crypt-test-tokio-postgres")]
+    return _cargo("tokio_postgres")
+
+
+@_or_skip
+def sqlx():
+    return _cargo("sqlx")
 
 
 @_or_skip
@@ -138,3 +147,15 @@ def java():
     java = ["java", "-XX:TieredStopAtLevel=1", "-cp", str(driver)]
     _require(java + ["--add-modules", "jdk.compiler", "--version"])
     return java
+
+
+@_or_skip
+def pgx():
+    """Command (a list) of the program in tests/drivers/pgx, with the driver that Debian packages; go knows whether it is up to date."""
+    packages = Path("/usr/share/gocode")
+    if not (packages / "src/github.com/jackc/pgx/v4").is_dir():
+        raise _Unreachable("golang-github-jackc-pgx-v4-dev is not installed")
+    # Nothing is fetched: without modules, go builds from this path only.
+    settings = {"GO111MODULE": "off", "GOPATH": packages, "GOCACHE": HOME / "go-cache", "GOFLAGS": "", "GOENV": "off"}
+    _run(["env", *(f"{name}={value}" for name, value in settings.items()), "go", "build", "-buildvcs=false", "-o", HOME / "pgx", "."], cwd=SOURCES / "pgx")
+    return [str(HOME / "pgx")]

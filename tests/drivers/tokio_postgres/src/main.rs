@@ -1,5 +1,6 @@
 //! Runs the steps on stdin with tokio-postgres and prints what each gave; tests/drivers/driver_checks.py says what a step is.
 
+mod plaintext;
 mod recipe;
 mod value;
 
@@ -165,6 +166,10 @@ async fn steps(given: &Value) -> Outcome<()> {
     config.user(text(at, "user")).dbname(text(at, "database"));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
+    if text(given, "variant") == "plaintext" {
+        println!("{}", plaintext::plaintext(&client, text(given, "email"), text(given, "other")).await?);
+        return Ok(());
+    }
     if text(given, "variant") == "recipe" {
         let row =
             recipe::recipe(&client, text(given, "name"), text(given, "email"), text(given, "other")).await?;

@@ -18,10 +18,11 @@ pub async fn recipe(client: &Client, name: &str, email: &str, other: &str) -> Ou
     writer.as_mut().write(&[&name, &other]).await?;
     writer.finish().await?;
 
-    let find = "SELECT id, decrypt_field(name), email::text FROM patients WHERE email = $1::text";
-    let row = client.query_one(find, &[&email]).await?;
-    let find = "SELECT id FROM patients WHERE email = ANY ($1::text[]) ORDER BY id";
-    let rows = client.query(find, &[&vec![email, other]]).await?;
+    let find =
+        client.prepare_typed("SELECT id, name, email FROM patients WHERE email = $1", &[Type::TEXT]).await?;
+    let row = client.query_one(&find, &[&email]).await?;
+    let find = "SELECT id FROM patients WHERE email = ANY ($1) ORDER BY id";
+    let rows = client.query_typed(find, &[(&vec![email, other], Type::TEXT_ARRAY)]).await?;
     let upsert = "INSERT INTO patients (name, email) VALUES ($1::text, $2::text)
         ON CONFLICT (email) DO UPDATE SET name = excluded.name RETURNING id";
     let upserted: i32 = client.query_one(upsert, &[&name, &email]).await?.get(0);
