@@ -1,7 +1,4 @@
-//! What cached plans depend on, besides what PostgreSQL knows of: the settings that say as what results are announced
-//! (`result_type`), and sealed constants.
-//!
-//! Sealed constants belong to the keyset and the key that were current when the plan was made. Plans that hold
+//! Sealed constants in plans. They belong to the keyset and the key that were current when the plan was made. Plans that hold
 //! some depend on a function of this extension, the mark (`query_constants::mark`), as if they called it. So only these plans
 //! are replanned when the keyset or the key changes.
 
@@ -12,8 +9,6 @@ use std::ffi::c_int;
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
     static LAST_AT: Cell<i64> = const { Cell::new(0) };
-    /// Whether there was such a statement since plans were last invalidated for it.
-    static DEPENDS_ON_SETTINGS: Cell<bool> = const { Cell::new(false) };
     static IN_PLANS: Cell<Marked> = const { Cell::new(Marked::None) };
 }
 
@@ -71,20 +66,6 @@ pub fn constants_are_in_plans(mark: Option<u32>) {
         (Some(hash), Marked::None | Marked::By(_)) => Marked::By(hash),
         _ => Marked::Unknown,
     });
-}
-
-/// Records that a statement was analysed whose result is announced as the settings say.
-pub fn note_result() {
-    DEPENDS_ON_SETTINGS.set(true);
-}
-
-/// Invalidates this session's plans if the result of any may be announced differently now. PostgreSQL analyses their statements again,
-/// and refuses those that were described to a client as something else.
-pub fn forget_results() {
-    if DEPENDS_ON_SETTINGS.replace(false) {
-        // SAFETY: only marks plans as invalid.
-        unsafe { reset_plan_cache() }
-    }
 }
 
 /// Invalidates this session's plans that hold sealed constants: those belong to the previous keyset or key.

@@ -1,12 +1,12 @@
 //! Finds the statements of the client, and wraps the encrypted columns of their results.
 
 use super::columns::{conversion, is_announced, result_columns};
+use super::kept;
 use crate::datatype::is_plaintext_for;
-use crate::datatype::nested::text_like;
+use crate::datatype::nested::{TextLike, text_like};
 use crate::datatype::portal::running_statement;
 use crate::error::Error;
 use crate::nodes::{length, nth};
-use crate::plan_cache;
 use crate::settings;
 use pgrx::prelude::*;
 use std::ffi::c_char;
@@ -20,7 +20,11 @@ use std::ptr::null_mut;
 pub unsafe extern "C-unwind" fn announce(query: *mut pg_sys::Query, source: *const c_char) {
     // SAFETY: as promised by the caller; the tags of nodes say what they are.
     unsafe {
-        if !settings::results_may_be_text() || !is_of_client(source) {
+        if !is_of_client(source) {
+            return;
+        }
+        let before = kept::announced_before(source);
+        if !before.unwrap_or_else(settings::results_may_be_text) {
             return;
         }
         let query = returning_query(query);
@@ -28,20 +32,57 @@ pub unsafe extern "C-unwind" fn announce(query: *mut pg_sys::Query, source: *con
         for column in
             (0..length(columns)).map(|index| &mut *nth(columns, index).cast::<pg_sys::TargetEntry>())
         {
-            let type_oid = pg_sys::exprType(column.expr.cast());
-            // Most types are PostgreSQL's own.
-            if column.resjunk || type_oid.to_u32() < pg_sys::FirstNormalObjectId {
-                continue;
-            }
-            let Some(like) = text_like(type_oid) else { continue };
-            // For other roles the result is another. PostgreSQL analyses such a statement again when the role has changed.
-            (*query).hasRowSecurity = true;
-            plan_cache::note_result();
-            if is_plaintext_for(like.value_type()) {
+            if let Some(like) = encrypted(column)
+                && before.unwrap_or_else(|| is_plaintext_for(like.value_type()))
+            {
                 column.expr = conversion(column.expr, like);
             }
         }
     }
+}
+
+/// Keeps in mind how a prepared statement was announced, if it has a result that may be announced in more than one way. Not guarded, as most
+/// statements are none.
+///
+/// # Safety
+/// A query that is about to be planned, with the conversions that were taken off it, and the text that it was analysed from.
+#[inline]
+pub unsafe fn keep(query: *mut pg_sys::Query, announced: *mut pg_sys::List, source: *const c_char) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if is_of_client(source) && !kept::is_analysed_just_now(source) {
+            keep_prepared(query, announced, source);
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn keep_prepared(
+    query: *mut pg_sys::Query,
+    announced: *mut pg_sys::List,
+    source: *const c_char,
+) {
+    // SAFETY: `keep` passes what it got.
+    unsafe {
+        let columns = result_columns(query);
+        let mut columns =
+            (0..length(columns)).map(|index| &*nth(columns, index).cast::<pg_sys::TargetEntry>());
+        if !announced.is_null() || columns.any(|column| encrypted(column).is_some()) {
+            kept::keep(source, !announced.is_null());
+        }
+    }
+}
+
+/// What a result column is, if its values stand for texts.
+///
+/// # Safety
+/// A column of an analysed query.
+unsafe fn encrypted(column: &pg_sys::TargetEntry) -> Option<TextLike> {
+    // SAFETY: as promised by the caller.
+    let type_oid = unsafe { pg_sys::exprType(column.expr.cast()) };
+    // Most types are PostgreSQL's own.
+    let may_be = !column.resjunk && type_oid.to_u32() >= pg_sys::FirstNormalObjectId;
+    if may_be { text_like(type_oid) } else { None }
 }
 
 /// Whether a text is that of the statement that the client sent, or prepared by one and executes now: PostgreSQL analyses a copy of any other.

@@ -5,7 +5,7 @@
 //!    takes the type of the result from there, also when it describes a prepared statement.
 //! 2. `plan`: before the statement is planned, the conversions are taken off again, and they are put on top of the finished plan. So the
 //!    planner sees what was written, and only what is sent is converted.
-//! 3. A cached plan is made again when one of the settings changes (`plan_cache`), or the role.
+//! 3. A prepared statement stays announced as it was (`kept`), whatever the settings and the role are when it runs.
 //!
 //! The conversion calls the output function (`datatype::conversion` knows it by its form), so the text is what would have been sent
 //! anyway. Statements inside functions, views and COPY are not statements of the client. CREATE TABLE AS EXECUTE of one is refused.
@@ -14,7 +14,8 @@
 
 mod announce;
 mod columns;
+mod kept;
 mod plan;
 
-pub use announce::{announce, refuse_table_of};
+pub use announce::{announce, keep, refuse_table_of};
 pub use plan::{convert, take_off};

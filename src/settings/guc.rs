@@ -1,10 +1,9 @@
 //! Hooks of the settings: what PostgreSQL calls when a value is checked, assigned or shown.
 
-use super::{MASTER_GENERATION, OUTPUT, RESULT_TYPE, Text, keyset};
+use super::{MASTER_GENERATION, Text, keyset};
 use crate::error::postgres_string;
-use crate::plan_cache;
 use pgrx::prelude::*;
-use pgrx::{GucContext, GucEnum, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry};
 use prism_envelope::parse_keys;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -52,31 +51,6 @@ pub fn define_keyset(name: &'static CStr, description: &'static CStr, setting: &
     let hooks = Hooks { check: Some(keyset::check), assign: Some(keyset::assign), show: None };
     // Poolers that track reported settings pass a client's keyset on to each connection they give it.
     define(name, description, long, setting, GucContext::Userset, GucFlags::REPORT, hooks);
-}
-
-/// A setting that decides what results look like, or as what they are announced.
-pub fn define_of_results<T: GucEnum>(
-    name: &'static CStr,
-    description: &'static CStr,
-    long: &'static CStr,
-    setting: &'static GucSetting<T>,
-    assign: pg_sys::GucEnumAssignHook,
-) {
-    let (context, flags) = (GucContext::Userset, GucFlags::default());
-    // SAFETY: the hook is guarded, and lives as long as the library.
-    unsafe {
-        GucRegistry::define_enum_guc_with_hooks(
-            name,
-            description,
-            long,
-            setting,
-            context,
-            flags,
-            None,
-            assign,
-            None,
-        );
-    }
 }
 
 fn define(
@@ -167,20 +141,6 @@ fn refuse(message: &str, detail: &str) -> bool {
 #[pg_guard]
 unsafe extern "C-unwind" fn assign_master(_new_value: *const c_char, _extra: *mut c_void) {
     MASTER_GENERATION.fetch_add(1, Relaxed);
-}
-
-#[pg_guard]
-pub unsafe extern "C-unwind" fn assign_output(new_value: c_int, _extra: *mut c_void) {
-    if new_value != OUTPUT.get().to_ordinal() {
-        plan_cache::forget_results();
-    }
-}
-
-#[pg_guard]
-pub unsafe extern "C-unwind" fn assign_result_type(new_value: c_int, _extra: *mut c_void) {
-    if new_value != RESULT_TYPE.get().to_ordinal() {
-        plan_cache::forget_results();
-    }
 }
 
 #[pg_guard]

@@ -115,19 +115,21 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     guc::define_keyset(c"prism_crypt.keyset", c"Keyset whose active data key seals new values.", &KEYSET);
-    guc::define_of_results(
+    GucRegistry::define_enum_guc(
         c"prism_crypt.output",
         c"What encrypted_text shows: ciphertext, plaintext or masked text.",
         c"Plaintext and masked text are shown to roles with that privilege only; others see ciphertext.",
         &OUTPUT,
-        Some(guc::assign_output),
+        GucContext::Userset,
+        GucFlags::default(),
     );
-    guc::define_of_results(
+    GucRegistry::define_enum_guc(
         c"prism_crypt.result_type",
         c"What encrypted columns of a client's results are announced as where it reads plaintext: text or encrypted_text.",
         c"Arrays are announced as text[]. Applies to the statements of the client, not to those in functions and views.",
         &RESULT_TYPE,
-        Some(guc::assign_result_type),
+        GucContext::Userset,
+        GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
         c"prism_crypt.enforce_seal_limit",

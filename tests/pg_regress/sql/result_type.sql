@@ -120,22 +120,51 @@ SET ROLE result_reader;
 EXECUTE p (3);
 EXPLAIN (COSTS OFF) EXECUTE p (2);
 RESET plan_cache_mode;
--- Settings and roles change what the client was told: PostgreSQL refuses, and goes on when they are back.
+-- They stay what the client was told, whatever the settings and the role are then, also when they are analysed again.
 SET prism_crypt.result_type = 'encrypted_text';
+EXECUTE p (1) \gdesc
 EXECUTE p (1);
 SELECT email FROM results WHERE id = 1 \gdesc
 SELECT email FROM results WHERE id = 1;
 RESET prism_crypt.result_type;
-EXECUTE p (1);
 SET prism_crypt.output = 'ciphertext';
-EXECUTE p (1);
+PREPARE s (int) AS SELECT email, tags FROM results WHERE id = $1;
+EXECUTE p (1) \gdesc
+EXECUTE p (1) \gset
+SELECT left(:'email', 9);
+EXECUTE s (1) \gset
+SELECT left(:'email', 9);
 SET prism_crypt.output = 'plaintext';
+EXECUTE s (1) \gdesc
+EXECUTE s (1);
+SET prism_crypt.output = 'masked';
 SET ROLE result_stranger;
-EXECUTE p (1);
+EXECUTE p (1) \gset
+SELECT left(:'email', 9);
+RESET ROLE;
+ALTER TABLE results ADD COLUMN visits_again int;
+SET ROLE result_stranger;
+EXECUTE p (1) \gdesc
+EXECUTE p (1) \gset
+SELECT left(:'email', 9);
 SET ROLE result_reader;
+SET prism_crypt.output = 'plaintext';
+EXECUTE p (1) \gdesc
 EXECUTE p (1);
-BEGIN; SET LOCAL prism_crypt.output = 'masked'; SAVEPOINT s; EXECUTE p (1); ROLLBACK TO s; COMMIT;
-EXECUTE p (1);
+EXECUTE s (1) \gdesc
+EXECUTE s (1);
+-- But not other statements with the same text.
+SET prism_crypt.output = 'ciphertext';
+SELECT email, tags FROM results WHERE id = 1 \gdesc
+SET prism_crypt.output = 'plaintext';
+SELECT email, tags FROM results WHERE id = 1 \gdesc
+SELECT email, tags FROM results WHERE id = 1;
+SET prism_crypt.output = 'ciphertext';
+SELECT email, tags FROM results WHERE id = 1 \gdesc
+DEALLOCATE p;
+PREPARE p (int) AS SELECT email, tags FROM results WHERE id = $1;
+EXECUTE p (1) \gdesc
+SET prism_crypt.output = 'plaintext';
 
 -- No table of it; nor anything else that is not sent.
 RESET ROLE;
