@@ -36,7 +36,7 @@ pub unsafe fn conversion(value: *mut pg_sys::Expr, like: TextLike) -> *mut pg_sy
                 (*array).elemexpr = conversion_of_value(part.cast());
                 (*array).resulttype = pg_sys::TEXTARRAYOID;
                 (*array).resulttypmod = -1;
-                (*array).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+                (*array).resultcollid = pg_sys::DEFAULT_COLLATION_OID;
                 (*array).coerceformat = FOR_CLIENT;
                 (*array).location = -1;
                 array.cast()
@@ -53,7 +53,7 @@ unsafe fn conversion_of_value(value: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
         let node = new_node::<pg_sys::CoerceViaIO>(pg_sys::NodeTag::T_CoerceViaIO);
         (*node).arg = value;
         (*node).resulttype = pg_sys::TEXTOID;
-        (*node).resultcollid = pg_sys::Oid::from(pg_sys::DEFAULT_COLLATION_OID);
+        (*node).resultcollid = pg_sys::DEFAULT_COLLATION_OID;
         (*node).coerceformat = FOR_CLIENT;
         (*node).location = -1;
         node.cast()
