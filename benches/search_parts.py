@@ -4,7 +4,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from parts import VALUES, executed, in_turns
+from parts import VALUES, executed, in_turns, wall
 
 ROWS = 1_000_000
 SEARCHABLE = "encrypted_text('email', 'searchable')"
@@ -86,6 +86,42 @@ def part_search_scan(c):
                     [sql.format(name) for sql in statements.values() for name in ("s_text", "s_sealed")], 3)
     return [("ms", "text", "encrypted_text", "times text")] + [
         ratio(what, [took[sql.format(name)] for name in ("s_text", "s_sealed")]) for what, sql in statements.items()]
+
+
+def part_search_arrays(c):
+    """Arrays of four values in 100,000 rows: those that hold a text
+
+    The index is GIN; pgbench, prepared, one client, the parameter is `text[]`.
+    """
+    rows = 100_000
+    for name, kind in (("a_text", "text[]"), ("a_sealed", f"{SEARCHABLE}[]")):
+        c.psql(f"CREATE TABLE {name} (i int, e {kind}); INSERT INTO {name} SELECT i, ARRAY(SELECT md5((i * 4 + n)::text) FROM generate_series(1, 4) n) "
+               f"FROM generate_series(1, {rows}) i; VACUUM ANALYZE {name}")
+    names = ("a_text", "a_sealed")
+    scans = in_turns(lambda name: executed(c, f"SELECT count(*) FROM {name} WHERE e @> ARRAY['c4ca4238a0b923820dcc509a6f75849b']") * 1e3, names, 3)
+    for name in names:
+        c.psql(f"CREATE INDEX ON {name} USING gin (e)")
+    took = latencies(c, [f"\\set n random(4, {rows * 4})\nSELECT i FROM {name} WHERE e @> ARRAY[md5((:n)::text)];" for name in names])
+    c.psql("DROP TABLE a_text, a_sealed")
+    return [("", "text[]", "encrypted_text[]", "times text[]"), ratio("scan, ms", [scans[name] for name in names]), ratio("look-up by index, µs", took)]
+
+
+def part_result_type(c):
+    """Reading 1,000,000 emails as plaintext, by psql
+
+    Announced as `text` (the default) or as `encrypted_text`. The column of text holds the same.
+    """
+    make_tables(c)
+    settings = {"text, announced as it is": ("s_text", "text"), "`encrypted_text`, announced as `text`": ("s_sealed", "text"),
+                "`encrypted_text`, announced as it is": ("s_sealed", "encrypted_text")}
+
+    def read(what):
+        table, result_type = settings[what]
+        return wall(c, f"SET prism_crypt.output = 'plaintext'; SET prism_crypt.result_type = '{result_type}';\n\\o /dev/null\nSELECT e FROM {table};\n")
+
+    took = in_turns(read, settings, 5)
+    least = min(took.values())
+    return [("", "ms", "times text"), *((what, f"{seconds * 1e3:.0f}", f"{seconds / least:.2f}") for what, seconds in took.items())]
 
 
 def part_search_tag(c):
