@@ -64,11 +64,19 @@ unsafe extern "C-unwind" fn keep_prepared(
 ) {
     // SAFETY: `keep` passes what it got.
     unsafe {
-        let columns = result_columns(query);
+        if !announced.is_null() {
+            return kept::keep(source, true);
+        }
+        // What rules add was not announced.
+        let columns = if (*query).querySource == pg_sys::QuerySource::QSRC_ORIGINAL {
+            result_columns(query)
+        } else {
+            null_mut()
+        };
         let mut columns =
             (0..length(columns)).map(|index| &*nth(columns, index).cast::<pg_sys::TargetEntry>());
-        if !announced.is_null() || columns.any(|column| encrypted(column).is_some()) {
-            kept::keep(source, !announced.is_null());
+        if columns.any(|column| encrypted(column).is_some()) {
+            kept::keep(source, false);
         }
     }
 }

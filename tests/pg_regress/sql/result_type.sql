@@ -87,6 +87,16 @@ SET ROLE result_reader;
 INSERT INTO result_view VALUES (10, 'by rule') RETURNING email \gdesc
 INSERT INTO result_view VALUES (10, 'by rule') RETURNING email;
 INSERT INTO result_updatable VALUES (11, 'by view') RETURNING email;
+RESET ROLE;
+CREATE RULE also_select AS ON INSERT TO result_log DO ALSO SELECT email FROM results WHERE id = NEW.id;
+PREPARE i (int) AS INSERT INTO result_log VALUES ($1, 'by rule') RETURNING email;
+EXECUTE i (1);
+ALTER TABLE result_log ADD COLUMN visits int;
+EXECUTE i (1);
+DROP RULE also_select ON result_log;
+ALTER TABLE result_log DROP COLUMN visits;
+DELETE FROM result_log;
+SET ROLE result_reader;
 UPDATE result_updatable SET email = 'by view 2' WHERE email = 'by view' RETURNING email, id;
 
 -- Cursors: forth and back, updated where they are, kept, binary.
