@@ -56,8 +56,10 @@ pub enum Error {
     BlindIndexBits,
     #[error("values of type encrypted_text have no order")]
     NoOrder,
-    #[error("can't make a table of a prepared statement whose encrypted columns are announced as text")]
-    TableOfText,
+    #[error(
+        "encrypted columns of this cursor or prepared statement are announced as text, for the client only"
+    )]
+    ResultOfClient,
     #[error("extended statistics can't combine encrypted values with other columns")]
     Statistics,
     #[error("no active data key in keyset \"{0}\"")]
@@ -267,7 +269,7 @@ impl Error {
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoOrder | Self::TableOfText | Self::Statistics | Self::PreparedBuild => {
+            Self::NoOrder | Self::ResultOfClient | Self::Statistics | Self::PreparedBuild => {
                 ERRCODE_FEATURE_NOT_SUPPORTED
             }
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,

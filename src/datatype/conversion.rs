@@ -2,6 +2,7 @@
 //! the output function of the source and the input function of the target. Then these functions are casts.
 
 use crate::datatype::nested;
+use crate::datatype::type_lookup::is_of_extension;
 use crate::error::Error;
 use pgrx::pg_sys;
 
@@ -61,9 +62,10 @@ unsafe fn is_made_by_planner(call: &pg_sys::FuncExpr) -> bool {
     }
 }
 
-/// Refuses the text of a row or an array that holds encrypted values: it contains ciphertext.
+/// Refuses the text of a row or an array that holds encrypted values, also as an operand of an operator of ours: it contains ciphertext.
 ///
 /// Needs a transaction.
 pub fn check_source(source: pg_sys::Oid) -> Result<(), Error> {
-    if nested::holds(source).encrypted { Err(Error::MadeOfCiphertext) } else { Ok(()) }
+    let holds_values = nested::holds(source).encrypted || is_of_extension(pg_sys::TypeRelationId, source);
+    if holds_values { Err(Error::MadeOfCiphertext) } else { Ok(()) }
 }

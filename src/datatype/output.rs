@@ -17,7 +17,7 @@ pub fn shown(
     output_function: impl Fn() -> pg_sys::Oid,
 ) -> Result<Option<Varlena>, Error> {
     let mode = mode();
-    if mode == Output::Ciphertext {
+    if mode == Output::Ciphertext || plan_output::is_running() {
         return Ok(None);
     }
     // A value that needs its context can't be opened here: an output function has none to give.
@@ -33,13 +33,11 @@ pub fn shown(
     }
 }
 
-/// Output of a walsender, of a dump or of plans in the log leaves the server although nobody asked for plaintext.
+/// Output of a walsender or of a dump leaves the server although nobody asked for plaintext.
 fn mode() -> Output {
     match settings::output() {
         Output::Ciphertext => Output::Ciphertext,
-        _ if privilege::is_walsender() || dump::is_running() || plan_output::is_running() => {
-            Output::Ciphertext
-        }
+        _ if privilege::is_walsender() || dump::is_running() => Output::Ciphertext,
         other => other,
     }
 }

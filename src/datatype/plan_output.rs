@@ -10,21 +10,31 @@ use pgrx::pg_sys;
 use std::cell::Cell;
 
 thread_local! {
-    /// When the client's message arrived in which a query has run and was not released yet; 0 if there is none. An error may keep
-    /// a query from being released in the same message.
-    static FINISHED_IN: Cell<i64> = const { Cell::new(0) };
+    /// When the client's message arrived in which a query has run and was not released yet, and in which subtransaction; zeros if there is
+    /// none. An error may keep a query from being released: it ends the message, or the subtransaction.
+    static FINISHED_IN: Cell<(i64, u32)> = const { Cell::new((0, 0)) };
+}
+
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary.
+    fn GetCurrentSubTransactionId() -> u32;
+}
+
+fn here() -> (i64, u32) {
+    // SAFETY: reads a variable of this session.
+    (statement_start(), unsafe { GetCurrentSubTransactionId() })
 }
 
 /// Records that a query has run, and that another one begins or this one was released.
 pub fn query_has_run(has_run: bool) {
-    FINISHED_IN.set(if has_run { statement_start() } else { 0 });
+    FINISHED_IN.set(if has_run { here() } else { (0, 0) });
 }
 
 /// Whether what is put out now describes a plan.
 #[inline]
 pub fn is_running() -> bool {
     let finished_in = FINISHED_IN.get();
-    (finished_in != 0 && finished_in == statement_start()) || !running_statement(only_explains).is_null()
+    (finished_in.0 != 0 && finished_in == here()) || !running_statement(only_explains).is_null()
 }
 
 /// Whether a statement is an EXPLAIN that runs nothing, so that nothing but a plan is put out.

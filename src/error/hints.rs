@@ -72,8 +72,8 @@ impl Error {
             Self::RotateDenied => "rotate_index_key() needs access to rotate, beside key_admin.",
             Self::IndexKeyReplaced => "Run the transaction again.",
             Self::PreparedBuild => "Commit it, or make the indexes in a transaction of their own.",
-            Self::TableOfText => {
-                "Use CREATE TABLE AS SELECT, or SET prism_crypt.result_type = 'encrypted_text' before PREPARE."
+            Self::ResultOfClient => {
+                "SET prism_crypt.result_type = 'encrypted_text' before DECLARE or PREPARE."
             }
             Self::NoOrder => "Compare or sort the plaintext: column::text. That opens every row.",
             Self::NoKeyset(_) => "Call prism_crypt.create_keyset() to make it.",

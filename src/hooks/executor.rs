@@ -1,10 +1,13 @@
 //! `ExecutorStart_hook`: fetches what the query's indexes may need before it runs. A parallel worker shows the text of its
 //! leader's client, which it receives with the plan, as it was sent. So keys are blanked in it first.
 //!
+//! `ExecutorRun_hook`: refuses to give a function what was announced to a client as text.
+//!
 //! `ExecutorFinish_hook`, `ExecutorEnd_hook`: between them, plans are described for the log (`datatype::plan_output`).
 
 use crate::datatype::plan_output;
 use crate::hygiene::client_text;
+use crate::result_type;
 use crate::search::readiness;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -12,6 +15,7 @@ use std::ffi::c_int;
 
 thread_local! {
     static NEXT: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
+    static NEXT_RUN: Cell<pg_sys::ExecutorRun_hook_type> = const { Cell::new(None) };
     static NEXT_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
     static NEXT_END: Cell<pg_sys::ExecutorEnd_hook_type> = const { Cell::new(None) };
 }
@@ -19,6 +23,19 @@ thread_local! {
 unsafe extern "C-unwind" {
     // pgrx's own bindings would catch errors and raise them again with less detail.
     fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+    #[cfg(not(feature = "pg18"))]
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        execute_once: bool,
+    );
+    #[cfg(feature = "pg18")]
+    fn standard_ExecutorRun(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+    );
     fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
     fn standard_ExecutorEnd(query: *mut pg_sys::QueryDesc);
 }
@@ -28,6 +45,8 @@ pub fn init() {
     unsafe {
         NEXT.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(executor_start);
+        NEXT_RUN.set(pg_sys::ExecutorRun_hook);
+        pg_sys::ExecutorRun_hook = Some(executor_run);
         NEXT_FINISH.set(pg_sys::ExecutorFinish_hook);
         pg_sys::ExecutorFinish_hook = Some(executor_finish);
         NEXT_END.set(pg_sys::ExecutorEnd_hook);
@@ -48,6 +67,41 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             None => standard_ExecutorStart(query, flags),
         }
         readiness::before_query(query, flags);
+    }
+}
+
+/// Not guarded, like `executor_start`.
+#[cfg(not(feature = "pg18"))]
+unsafe extern "C-unwind" fn executor_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    execute_once: bool,
+) {
+    // SAFETY: everything is passed on as PostgreSQL gave it.
+    unsafe {
+        result_type::require_client(query);
+        match NEXT_RUN.get() {
+            Some(next) => next(query, direction, count, execute_once),
+            None => standard_ExecutorRun(query, direction, count, execute_once),
+        }
+    }
+}
+
+/// Not guarded, like `executor_start`.
+#[cfg(feature = "pg18")]
+unsafe extern "C-unwind" fn executor_run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: everything is passed on as PostgreSQL gave it.
+    unsafe {
+        result_type::require_client(query);
+        match NEXT_RUN.get() {
+            Some(next) => next(query, direction, count),
+            None => standard_ExecutorRun(query, direction, count),
+        }
     }
 }
 

@@ -43,7 +43,6 @@ unsafe extern "C-unwind" fn plan(
     unsafe {
         let before = plan_cache::constants_sealed();
         let announced = result_type::take_off(query);
-        result_type::keep(query, announced, text);
         visit_all(query.cast(), look_at, params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),

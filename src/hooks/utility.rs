@@ -4,7 +4,6 @@
 use crate::hygiene::{alter_type, client_text, copy_statement, key_statement};
 use crate::jobs::deferral;
 use crate::query_constants::view_definition;
-use crate::result_type;
 use crate::search::{explicit_order, index_warning, readiness, statistics};
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -131,7 +130,6 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
         let blanked = client_text::blanked(text, location, length, key_statement::is_named_by(node));
         readiness::before_utility(node);
-        result_type::refuse_table_of(node);
         if let Err(error) = deferral::check(node) {
             error.raise();
         }

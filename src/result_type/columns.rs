@@ -2,7 +2,6 @@
 
 use crate::datatype::conversion::FOR_CLIENT;
 use crate::datatype::nested::TextLike;
-use crate::nodes::{length, nth};
 use pgrx::pg_sys;
 use std::ptr::null_mut;
 
@@ -108,21 +107,5 @@ pub unsafe fn with_argument(conversion: *mut pg_sys::Expr, argument: *mut pg_sys
             (*one).arg = argument;
             one.cast()
         }
-    }
-}
-
-/// Whether a column of one of these queries is announced as text.
-///
-/// # Safety
-/// A list of queries, as PostgreSQL keeps it for a prepared statement.
-pub unsafe fn is_announced(queries: *mut pg_sys::List) -> bool {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        (0..length(queries)).map(|index| nth(queries, index).cast::<pg_sys::Query>()).any(|query| {
-            let columns = result_columns(query);
-            (0..length(columns))
-                .map(|index| &*nth(columns, index).cast::<pg_sys::TargetEntry>())
-                .any(|column| !converted(column.expr).is_null())
-        })
     }
 }

@@ -5,17 +5,18 @@
 //!    takes the type of the result from there, also when it describes a prepared statement.
 //! 2. `plan`: before the statement is planned, the conversions are taken off again, and they are put on top of the finished plan. So the
 //!    planner sees what was written, and only what is sent is converted.
-//! 3. A prepared statement stays announced as it was (`kept`), whatever the settings and the role are when it runs.
+//! 3. A prepared statement stays announced as it was (`saved`), whatever the settings and the role are when it runs.
 //!
 //! The conversion calls the output function (`datatype::conversion` knows it by its form), so the text is what would have been sent
-//! anyway. Statements inside functions, views and COPY are not statements of the client. CREATE TABLE AS EXECUTE of one is refused.
+//! anyway. Statements inside functions, views and COPY are not statements of the client. When a function or CREATE TABLE AS reads a cursor or
+//! a prepared statement of the client, that is an error.
 //!
 //! `columns` has what both need: the result columns of a query, and conversions.
 
 mod announce;
 mod columns;
-mod kept;
 mod plan;
+mod saved;
 
-pub use announce::{announce, keep, refuse_table_of};
-pub use plan::{convert, take_off};
+pub use announce::announce;
+pub use plan::{convert, require_client, take_off};

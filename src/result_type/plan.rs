@@ -133,3 +133,41 @@ unsafe fn projection_of(top: *mut pg_sys::Plan) -> *mut pg_sys::Plan {
         node.cast()
     }
 }
+
+/// Refuses to give the result of a plan to anything but the client, if it is announced as text: a function or a table would take plaintext for
+/// what it is not. Not guarded, and without anything to drop, as most plans are none.
+///
+/// # Safety
+/// A query whose execution has been prepared and which is about to run.
+#[inline]
+pub unsafe fn require_client(query: *mut pg_sys::QueryDesc) {
+    use pg_sys::CommandDest::{
+        DestDebug, DestNone, DestRemote, DestRemoteExecute, DestRemoteSimple, DestTuplestore,
+    };
+    // SAFETY: as promised by the caller; a query always has a plan, and its target list has only target entries.
+    unsafe {
+        let receiver = (*query).dest;
+        // A tuplestore keeps the result until the client fetches it; EXPLAIN ANALYZE gives it to nobody.
+        if receiver.is_null()
+            || [DestRemote, DestRemoteExecute, DestRemoteSimple, DestTuplestore, DestNone, DestDebug]
+                .contains(&(*receiver).mydest)
+        {
+            return;
+        }
+        let columns = (*(*(*query).plannedstmt).planTree).targetlist;
+        if columns.is_null() {
+            return;
+        }
+        for index in 0..(*columns).length as usize {
+            let column = (*(*columns).elements.add(index)).ptr_value.cast::<pg_sys::TargetEntry>();
+            if !converted((*column).expr).is_null() {
+                refuse();
+            }
+        }
+    }
+}
+
+#[pg_guard]
+extern "C-unwind" fn refuse() {
+    Error::ResultOfClient.raise();
+}

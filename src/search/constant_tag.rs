@@ -2,6 +2,7 @@
 //! value never changes as long as its generation doesn't, and tags of different generations are not compared (`compare`).
 
 use crate::keyring::search_tags;
+use crate::plan_cache::statement_start;
 use pgrx::pg_sys;
 use prism_envelope::SearchTag;
 use std::ffi::c_void;
@@ -13,6 +14,8 @@ const MAX_LEN: usize = 256;
 #[repr(C)]
 struct Known {
     tag: SearchTag,
+    /// When the client's message arrived: PostgreSQL keeps some calls for the whole session, in which keys may go.
+    message: i64,
     length: usize,
     bytes: [u8; MAX_LEN],
 }
@@ -32,6 +35,7 @@ pub unsafe fn known_tag(fcinfo: pg_sys::FunctionCallInfo, constant: &[u8]) -> Op
         }
         if let Some(known) = (*function).fn_extra.cast::<Known>().as_ref()
             && known.bytes.get(..known.length) == Some(constant)
+            && known.message == statement_start()
         {
             return Some(known.tag);
         }
@@ -59,6 +63,7 @@ unsafe fn remember(function: *mut pg_sys::FmgrInfo, constant: &[u8], tag: Search
         }
         let known = (*function).fn_extra.cast::<Known>();
         (*known).tag = tag;
+        (*known).message = statement_start();
         (*known).length = constant.len();
         (*known).bytes.as_mut_ptr().copy_from_nonoverlapping(constant.as_ptr(), constant.len());
     }

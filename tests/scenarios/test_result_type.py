@@ -100,6 +100,59 @@ class ResultType(Scenario):
                         self.assertEqual((email == "ada@example.org", tags == "{a,b,NULL}"), (shown == "plaintext",) * 2, (away, setting, change, name))
                         self.assertEqual(connection.described(name), self.columns(*types), (away, setting, change))
 
+    def test_a_prepared_statement_that_never_ran(self):
+        """And whose table changed: described, executed or explained first, by another role or under other settings, in either protocol."""
+        firsts = {
+            "describe": lambda c: self.assertEqual(c.described("read"), self.columns(TEXT, TEXTS)),
+            "bind": lambda c: c.execute_prepared("read"),
+            "execute": lambda c: c.execute("EXECUTE read"),
+            "execute, extended": lambda c: c.execute("EXECUTE read", binary=True),
+            "explain": lambda c: c.execute("EXPLAIN EXECUTE read"),
+            "explain analyze": lambda c: c.execute("EXPLAIN ANALYZE EXECUTE read"),
+        }
+        for how in ("protocol", "PREPARE", "in a block"):
+            for away in ("SELECT 1", "SET ROLE stranger", "SET prism_crypt.output = 'ciphertext'", "SET prism_crypt.result_type = 'encrypted_text'"):
+                for name, first in firsts.items():
+                    with self.subTest(f"{how}, {away}, {name}"), Connection(self.cluster, self.db, "switcher") as connection:
+                        connection.execute("SET ROLE reader")
+                        if how == "protocol":
+                            connection.prepare("read", READ)
+                        else:
+                            connection.execute(f"PREPARE read AS {READ}")
+                        if how == "in a block":
+                            connection.execute("DO $$ DECLARE r record; BEGIN FOR r IN EXECUTE 'EXPLAIN EXECUTE read' LOOP END LOOP; END $$")
+                        connection.execute(away)
+                        self.cluster.psql("ALTER TABLE people ALTER id SET STATISTICS 50", db=self.db)
+                        first(connection)
+                        self.assertEqual(connection.described("read"), self.columns(TEXT, TEXTS))
+                        self.assertEqual(connection.announced("EXECUTE read", binary=True), self.columns(TEXT, TEXTS))
+
+    def test_many_statements(self):
+        """None is taken for another one that is gone, or forgotten because of others."""
+        connection = self.connect("switcher")
+        connection.execute("SET ROLE reader")
+        connection.prepare("read", READ)
+        for number in range(1100):
+            connection.execute("SELECT email FROM people WHERE id = $1 AND $2 = " + str(number), 1, number)
+        for _ in range(5):
+            connection.execute(f"SET prism_crypt.output = 'plaintext'; PREPARE again AS {READ}; EXECUTE again; DEALLOCATE again; SET prism_crypt.output = 'ciphertext'")
+            connection.execute(f"PREPARE again AS {READ}")
+            self.cluster.psql("ALTER TABLE people ALTER id SET STATISTICS 60", db=self.db)
+            self.assertEqual(connection.announced("EXECUTE again", binary=True), self.columns(self.value, self.values))
+            connection.execute("DEALLOCATE again")
+            self.assertEqual(connection.described("read"), self.columns(TEXT, TEXTS))
+            self.assertTrue(connection.execute_prepared("read")[0][0].startswith("prism:v"))
+
+    def test_row_security(self):
+        self.cluster.psql("CREATE TABLE secured (id int, email encrypted_text); INSERT INTO secured VALUES (1, 'a'); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;"
+                          "CREATE POLICY all_rows ON secured USING (true); GRANT ALL ON secured TO reader, stranger", db=self.db)
+        connection = self.connect("switcher")
+        connection.execute("SET ROLE reader")
+        connection.prepare("read", "SELECT email FROM secured")
+        for role, shown in ("stranger", False), ("reader", True), ("stranger", False), ("reader", True):
+            connection.execute(f"SET ROLE {role}")
+            self.assertEqual(connection.execute_prepared("read") == [["a"]], shown, role)
+
     def test_what_is_set_for_a_transaction_only(self):
         """As behind a pooler."""
         connection = self.connect()

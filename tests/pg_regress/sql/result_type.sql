@@ -112,9 +112,15 @@ CLOSE c;
 DECLARE u CURSOR FOR SELECT id, email FROM results WHERE id = 2 FOR UPDATE;
 FETCH u;
 UPDATE results SET name = 'where it is' WHERE CURRENT OF u RETURNING name;
-DECLARE k CURSOR WITH HOLD FOR SELECT email FROM results WHERE id = 2;
+-- One that is kept shows its rows to whoever fetches them, so it is announced as what it is.
+DECLARE k CURSOR WITH HOLD FOR SELECT email FROM results WHERE id < 3;
 COMMIT;
+FETCH k \gdesc
 FETCH k;
+SET ROLE result_stranger;
+FETCH k \gset
+SELECT left(:'email', 7);
+SET ROLE result_reader;
 CLOSE k;
 
 -- Prepared statements, with generic plans too.
@@ -181,6 +187,7 @@ SET prism_crypt.output = 'plaintext';
 RESET ROLE;
 PREPARE t AS SELECT email FROM results;
 CREATE TABLE result_copy AS EXECUTE t;
+EXPLAIN ANALYZE CREATE TABLE result_copy AS EXECUTE t;
 CREATE TABLE result_copy AS SELECT email, tags FROM results;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'result_copy'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT email INTO result_into FROM results;
@@ -203,6 +210,17 @@ END $$;
 SELECT result_of_sql(2) \gdesc
 SELECT result_of_sql(2), result_of_atomic(2);
 SELECT result_of_plpgsql(2);
+-- What was announced to the client is for the client: a function can't take it for a value, nor a mask for what is stored.
+CREATE FUNCTION result_fetched(c refcursor) RETURNS text LANGUAGE plpgsql AS $$ DECLARE e encrypted_text; BEGIN FETCH c INTO e; RETURN decrypt_field(e); END $$;
+CREATE FUNCTION result_executed() RETURNS text LANGUAGE plpgsql AS $$ DECLARE e encrypted_text; BEGIN EXECUTE 'EXECUTE t' INTO e; RETURN decrypt_field(e); END $$;
+CREATE FUNCTION result_table() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'EXPLAIN ANALYZE CREATE TABLE result_copy_2 AS EXECUTE t'; END $$;
+BEGIN; DECLARE c CURSOR FOR SELECT email FROM results ORDER BY id; SELECT result_fetched('c'); ROLLBACK;
+BEGIN; DECLARE c CURSOR FOR SELECT email FROM results ORDER BY id; SET LOCAL prism_crypt.output = 'masked'; INSERT INTO result_log VALUES (1, result_fetched('c')); ROLLBACK;
+SELECT result_executed();
+SELECT result_table();
+SET prism_crypt.result_type = 'encrypted_text';
+BEGIN; DECLARE c CURSOR FOR SELECT email FROM results ORDER BY id; SELECT result_fetched('c'); ROLLBACK;
+RESET prism_crypt.result_type;
 COPY (SELECT id, email FROM results WHERE id < 3 ORDER BY id) TO STDOUT;
 COPY results (id) TO STDOUT;
 
@@ -211,7 +229,7 @@ EXPLAIN (VERBOSE, COSTS OFF) SELECT email FROM results WHERE id = 1;
 DEALLOCATE ALL;
 SET client_min_messages = error;
 DROP TABLE results, result_log, result_parts, result_copy, result_into CASCADE;
-DROP FUNCTION result_of_sql, result_of_plpgsql;
+DROP FUNCTION result_of_sql, result_of_plpgsql, result_fetched, result_executed, result_table;
 DROP DOMAIN email_address, tag_list;
 SELECT prism_crypt.revoke_access('result_reader', 'decrypt'), prism_crypt.revoke_access('result_reader', 'search');
 DROP ROLE result_reader, result_stranger;
