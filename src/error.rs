@@ -56,9 +56,7 @@ pub enum Error {
     BlindIndexBits,
     #[error("values of type encrypted_text have no order")]
     NoOrder,
-    #[error(
-        "encrypted columns of this cursor or prepared statement are announced as text, for the client only"
-    )]
+    #[error("this result is announced as text, for the client only")]
     ResultOfClient,
     #[error("extended statistics can't combine encrypted values with other columns")]
     Statistics,

@@ -16,7 +16,7 @@ LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[(\d+)\] (\w{5}) ([A-Z]+):  ",
 # With XX000 PostgreSQL says these of random queries and arguments, extension or not.
 OF_POSTGRES = re.compile("cannot advance OID counter anymore|invalid INTERVAL typmod|unrecognized interval typmod|failed to find conversion function from unknown to text")
 # Statements that open values on purpose. What PostgreSQL's functions say of the plaintext that they are then given is not kept back.
-OPENS = re.compile(r"\bopened\b|decrypt_field|decrypt_bytes|\bmask_field|\b(text|varchar|bpchar|name)\(")
+OPENS = re.compile(r"\bopened\b|encrypted_text_(out|send)|decrypt_field|decrypt_bytes|\bmask_field|\b(text|varchar|bpchar|name)\(")
 
 
 def secrets():

@@ -75,7 +75,7 @@ class OrdinaryRoles(Source):
                 with self.subTest(statement):
                     self.assertEqual(self.cluster.error(self.load + statement, db=self.db, user="ordinary").sqlstate, "42501")
         listed = "SELECT name FROM pg_settings WHERE name LIKE 'prism_crypt.%' ORDER BY 1"
-        self.assertEqual(self.cluster.psql(self.load + listed, db=self.db, user="ordinary"), "prism_crypt.enforce_seal_limit\nprism_crypt.keyset\nprism_crypt.master_key_timeout\nprism_crypt.output")
+        self.assertEqual(self.cluster.psql(self.load + listed, db=self.db, user="ordinary"), "prism_crypt.enforce_seal_limit\nprism_crypt.keyset\nprism_crypt.master_key_timeout\nprism_crypt.output\nprism_crypt.result_type")
         self.assertFalse(str(self.cluster.key_file) in self.cluster.psql(self.load + "SHOW ALL", db=self.db, user="ordinary"))
 
     def test_what_they_set_before_the_library_is_loaded_counts_for_nothing(self):
