@@ -4,7 +4,7 @@
 use crate::nodes::visit_all;
 use crate::query_constants;
 use crate::result_type;
-use crate::search::{explicit_order, hidden_equality};
+use crate::search::{anonymous_rows, explicit_order, hidden_equality};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -31,6 +31,7 @@ unsafe extern "C-unwind" fn analyzed(
     // SAFETY: everything is passed on as PostgreSQL gave it; the hook may change the query.
     unsafe {
         if (*query).commandType != pg_sys::CmdType::CMD_UTILITY {
+            anonymous_rows::statement(query);
             visit_all(query.cast(), look_at, null_mut());
         }
         query_constants::mark_literals(query, (*state).p_sourcetext);

@@ -5,7 +5,7 @@ use crate::nodes::visit_all;
 use crate::plan_cache;
 use crate::query_constants;
 use crate::result_type;
-use crate::search::{explicit_order, hidden_equality};
+use crate::search::{anonymous_rows, explicit_order, hidden_equality};
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
@@ -43,6 +43,7 @@ unsafe extern "C-unwind" fn plan(
     unsafe {
         let before = plan_cache::constants_sealed();
         let announced = result_type::take_off(query);
+        anonymous_rows::statement(query);
         visit_all(query.cast(), look_at, params.cast());
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),

@@ -141,17 +141,14 @@ unsafe fn projection_of(top: *mut pg_sys::Plan) -> *mut pg_sys::Plan {
 /// A query whose execution has been prepared and which is about to run.
 #[inline]
 pub unsafe fn require_client(query: *mut pg_sys::QueryDesc) {
-    use pg_sys::CommandDest::{
-        DestDebug, DestNone, DestRemote, DestRemoteExecute, DestRemoteSimple, DestTuplestore,
-    };
+    use pg_sys::CommandDest::{DestCopyOut, DestIntoRel, DestSPI, DestSQLFunction, DestTransientRel};
     // SAFETY: as promised by the caller; a query always has a plan, and its target list has only target entries.
     unsafe {
         let receiver = (*query).dest;
-        // A tuplestore keeps the result until the client fetches it; EXPLAIN ANALYZE gives it to nobody.
-        if receiver.is_null()
-            || [DestRemote, DestRemoteExecute, DestRemoteSimple, DestTuplestore, DestNone, DestDebug]
-                .contains(&(*receiver).mydest)
-        {
+        let is_of_server = !receiver.is_null()
+            && [DestSPI, DestSQLFunction, DestIntoRel, DestTransientRel, DestCopyOut]
+                .contains(&(*receiver).mydest);
+        if !is_of_server {
             return;
         }
         let columns = (*(*(*query).plannedstmt).planTree).targetlist;

@@ -7,6 +7,7 @@
 //!
 //! `<` between values is an operator of its own that raises the same error (`index_order`).
 
+use super::anonymous_rows;
 use crate::datatype::{nested, type_lookup};
 use crate::error::Error;
 use crate::nodes::{length, nth, visit_all};
@@ -257,7 +258,7 @@ unsafe fn any_holds_values(expressions: *mut pg_sys::List) -> bool {
 }
 
 /// Whether the results of an expression are or can hold encrypted values. The fields of an anonymous row, and those of an array of such
-/// rows, are looked at where it is made.
+/// rows, are looked at if it is made here.
 ///
 /// # Safety
 /// An expression of an analysed query.
@@ -270,6 +271,8 @@ unsafe fn holds_values(expression: *mut pg_sys::Node) -> bool {
             any_holds_values((*expression.cast::<pg_sys::RowExpr>()).args)
         } else if pgrx::is_a(expression, pg_sys::NodeTag::T_ArrayExpr) && type_oid == pg_sys::RECORDARRAYOID {
             any_holds_values((*expression.cast::<pg_sys::ArrayExpr>()).elements)
+        } else if [pg_sys::RECORDOID, pg_sys::RECORDARRAYOID].contains(&type_oid) {
+            anonymous_rows::may_hold_values()
         } else {
             nested::may_hold_encrypted(type_oid)
         }

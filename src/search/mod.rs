@@ -5,13 +5,14 @@
 //!   (`=`, `<>`), `hashing` or `index_order`, which all build on the one comparison in `compare`. So does `arrays`.
 //! - `readiness` fetches the keys before an index may need them: while a page is locked, nothing can be fetched.
 //! - `blind_index` is the keyed hash for a separate column.
-//! - `explicit_order` refuses statements that order by values: the order of indexes must not show.
+//! - `explicit_order` refuses statements that order by values, also in `anonymous_rows`: the order of indexes must not show.
 //! - `hidden_equality` restores `=` and `<>` where the `search_path` hides them.
 //! - Around indexes: `index_build` rebuilds them when their key changes, `table_locks` locks their tables for that,
 //!   `index_warning` warns about those that open values, and `statistics` hides common values from the planner.
 //!
 //! The constants that values are compared with are sealed earlier: see `query_constants`.
 
+pub mod anonymous_rows;
 mod arrays;
 mod blind_index;
 mod compare;
