@@ -62,7 +62,9 @@ unsafe extern "C-unwind" fn is_value(expression: *mut pg_sys::Node) -> bool {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn has_values(types: *mut pg_sys::List) -> bool {
-    // SAFETY: null or a list of OIDs.
-    let count = if types.is_null() { 0 } else { unsafe { (*types).length } };
-    (0..count).any(|index| nested::may_hold_encrypted(unsafe { pg_sys::list_nth_oid(types, index) }))
+    // SAFETY: null or a list of OIDs, of which it has this many.
+    unsafe {
+        let count = if types.is_null() { 0 } else { (*types).length };
+        (0..count).any(|index| nested::may_hold_encrypted(pg_sys::list_nth_oid(types, index)))
+    }
 }
