@@ -1,33 +1,54 @@
-# PostgreSQL's major version: 14 to 18, where installed (15 is fetched).
+# PostgreSQL's major version, for what uses a private copy: 14 to 18, the system's or one that is fetched.
 PG_MAJOR ?= 15
-export PG_MAJOR
+# The PostgreSQL to build for and to install into.
+PG_CONFIG ?= pg_config
+# For the processor that builds; empty for any.
+OPTFLAGS ?= -C target-cpu=native
 SECONDS ?= 600
-export SECONDS SEED
+export PG_MAJOR PG_CONFIG DESTDIR OPTFLAGS SECONDS SEED
 
-LAYERS = fmt clippy envelope miri pgrx regress isolation scenarios drivers attacks docs sql structure
+LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks docs sql structure
 
-.PHONY: help setup build install demo test fuzz-sql bench clean $(LAYERS:%=test-%)
+.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz-sql bench $(LAYERS:%=test-%)
+
+all: ## release build for the PostgreSQL of PG_CONFIG
+	@tools/install --build
+
+install: ## release build, installed into the PostgreSQL of PG_CONFIG, below DESTDIR if that is set
+	@tools/install --system
+
+uninstall: ## remove what install installs
+	@tools/install --uninstall
+
+installcheck: ## try what is installed on the running server of PGHOST and PGPORT
+	@tools/installcheck
+
+clean: ## remove build output and logs
+	@. ./tools/env.sh && cargo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  make test-LAYER       one layer of tests: $(LAYERS)"
-	@echo "  PG_MAJOR=$(PG_MAJOR); make install takes PG_CONFIG (default: pg_config on PATH)"
+	@echo "  PG_CONFIG=$(PG_CONFIG); OPTFLAGS='$(OPTFLAGS)' are rustc's (nothing: for any processor)"
+	@echo "  PG_MAJOR=$(PG_MAJOR) is what demo, test and bench use"
 
-setup: ## install what building needs: packages, cargo-pgrx, a private copy of PostgreSQL
+setup: ## install what building needs: packages, a private copy of PostgreSQL PG_MAJOR
 	@tools/setup
 
-build: setup ## release build, installed into the private copy of PostgreSQL
+build: setup ## release build, installed into the private copy
 	@tools/install
-
-install: ## release build, installed into the PostgreSQL of PG_CONFIG
-	@tools/install --system
 
 demo: build ## encrypt a column of 100,000 rows, read it, rotate its key, on a private server
 	@tools/demo
 
-test: ## all tests; ends with "N passed, N failed"
+test: ## all tests on PG_MAJOR; ends with "N passed, N failed"
 	@tools/setup tests
 	@tools/test
+
+test-all: ## all tests on PostgreSQL 14 to 18
+	@for major in 14 16 17 18; do PG_MAJOR=$$major tools/setup || exit 1; done
+	@PG_MAJOR=15 tools/setup tests
+	@PG_MAJOR=15 tools/test --all-majors
 
 $(LAYERS:%=test-%): test-%:
 	@tools/setup tests
@@ -40,6 +61,3 @@ fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed th
 
 bench: build ## measure, and write docs/benchmarks.md
 	@benches/bench
-
-clean: ## remove build output and logs
-	@. ./tools/env.sh && cargo clean

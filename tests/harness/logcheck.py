@@ -7,7 +7,7 @@ from . import canaries, paths, unittests
 
 def main():
     files = [f for f in paths.LOG_DIR.rglob("*") if f.is_file()]
-    servers = [f for f in files if f.parent == paths.SERVER_LOG_DIR]
+    servers = [f for f in files if f.parent.name == paths.SERVER_LOG_DIR.name]
     contents = {f: f.read_bytes() for f in files}
     print(f"{len(files)} files, {sum(map(len, contents.values()))} bytes, of {len(servers)} servers")
     passed = failed = 0
