@@ -7,7 +7,7 @@ OPTFLAGS ?= -C target-cpu=native
 SECONDS ?= 600
 export PG_MAJOR PG_CONFIG DESTDIR OPTFLAGS SECONDS SEED
 
-LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks docs sql structure
+LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks tools docs sql structure
 
 .PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz-sql bench $(LAYERS:%=test-%)
 

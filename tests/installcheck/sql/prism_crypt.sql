@@ -8,7 +8,7 @@ SELECT format('SET prism_crypt.master_key = %L', key) AS command FROM generate_k
 SELECT prism_crypt.rotate_key();
 CREATE TABLE patients (id int PRIMARY KEY, name encrypted_text, email encrypted_text('email', 'searchable') UNIQUE);
 INSERT INTO patients VALUES (1, 'Ada Lovelace', 'ada@example.org'), (2, 'Alan Turing', 'alan@example.org');
-SELECT name LIKE 'prism:v1:%' AS encrypted, decrypt_field(name), email::text FROM (SELECT name, email FROM patients) AS p ORDER BY 2;
+SELECT id, key_version(name), decrypt_field(name), email::text FROM patients ORDER BY id;
 SELECT id FROM patients WHERE email = 'alan@example.org';
 INSERT INTO patients VALUES (3, 'Somebody', 'ada@example.org');
 INSERT INTO patients VALUES (3, 'Somebody', 'ada@example.org') ON CONFLICT (email) DO NOTHING;
