@@ -3,7 +3,7 @@
 //! - In: `text_io` and `binary_io` receive what a client sends. Ciphertext goes to `load`, which checks the right to load.
 //!   Anything else is converted to UTF-8 by `encoding` and sealed for the column, whose class `typmod` reads.
 //! - Out: `output` decides what a role is shown, `reading` decrypts a value, `masking` masks it. `dump` recognises dumps by the
-//!   session, or by the statement that the client sent (`portal`), and `plan_output` what auto_explain writes.
+//!   session, or by the statement that the client sent (`portal`), and `plan_output` what EXPLAIN and auto_explain write.
 //! - `cast` does the same for casts. `conversion` recognises casts that PostgreSQL makes with input and output functions, and
 //!   `unseen_change` those of an ALTER TABLE that began before the library was loaded.
 //! - Other types: `nested` finds values inside values, `types_over` the types that can hold some; `type_lookup` reads the
@@ -30,4 +30,9 @@ pub mod typmod;
 mod unseen_change;
 
 pub use output::is_plaintext_for;
-pub use unseen_change::init;
+
+/// Called when the library is loaded, perhaps by a statement that is already running.
+pub fn init() {
+    unseen_change::init();
+    plan_output::init();
+}

@@ -20,14 +20,15 @@ pub fn shown(
     if mode == Output::Ciphertext || plan_output::is_running() {
         return Ok(None);
     }
+    let envelope = value.envelope()?;
     // A value that needs its context can't be opened here: an output function has none to give.
-    if value.envelope()?.attributes().context.is_some() {
+    if envelope.attributes().context.is_some() {
         return Ok(None);
     }
     match mode {
-        Output::Plaintext if may_decrypt(output_function()) => open_text(value.envelope()?, None).map(Some),
+        Output::Plaintext if may_decrypt(output_function()) => open_text(envelope, None).map(Some),
         Output::Masked if privilege::may(Right::Mask(output_function())) => {
-            open_masked(value.envelope()?, None).map(Some)
+            open_masked(envelope, None).map(Some)
         }
         _ => Ok(None),
     }

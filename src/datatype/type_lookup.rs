@@ -2,7 +2,7 @@
 //! lock on a table can block them.
 
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 
 /// What a type is made of, one level deep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,21 +114,6 @@ unsafe fn column_count(relation: pg_sys::Oid) -> pg_sys::AttrNumber {
         let count = (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>()).relnatts;
         pg_sys::ReleaseSysCache(tuple);
         count
-    }
-}
-
-/// The type of this name in a schema; invalid if there is none. Needs a transaction.
-pub fn named_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
-    // SAFETY: the keys have the types of this cache: name, oid.
-    unsafe {
-        pg_sys::GetSysCacheOid(
-            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
-            pg_sys::Anum_pg_type_oid as pg_sys::AttrNumber,
-            pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(schema),
-            pg_sys::Datum::null(),
-            pg_sys::Datum::null(),
-        )
     }
 }
 

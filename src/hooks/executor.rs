@@ -3,7 +3,8 @@
 //!
 //! `ExecutorRun_hook`: refuses to give a function what was announced to a client as text.
 //!
-//! `ExecutorFinish_hook`, `ExecutorEnd_hook`: between them, plans are described for the log (`datatype::plan_output`).
+//! `ExecutorFinish_hook`, `ExecutorEnd_hook`: between them, plans are described (`datatype::plan_output`); from the start on, if EXPLAIN runs
+//! nothing.
 
 use crate::datatype::plan_output;
 use crate::hygiene::client_text;
@@ -58,7 +59,7 @@ pub fn init() {
 unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: everything is passed on as PostgreSQL gave it; a global that only this process writes.
     unsafe {
-        plan_output::query_has_run(false);
+        plan_output::set_described(false);
         if pg_sys::ParallelWorkerNumber >= 0 {
             look();
         }
@@ -67,6 +68,7 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
             None => standard_ExecutorStart(query, flags),
         }
         readiness::before_query(query, flags);
+        plan_output::set_described(flags.cast_unsigned() & pg_sys::EXEC_FLAG_EXPLAIN_ONLY != 0);
     }
 }
 
@@ -114,7 +116,7 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
             None => standard_ExecutorFinish(query),
         }
     }
-    plan_output::query_has_run(true);
+    plan_output::set_described(true);
 }
 
 /// Not guarded, like `executor_start`.
@@ -126,7 +128,7 @@ unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
             None => standard_ExecutorEnd(query),
         }
     }
-    plan_output::query_has_run(false);
+    plan_output::set_described(false);
 }
 
 #[pg_guard]

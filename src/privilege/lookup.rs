@@ -116,9 +116,11 @@ pub unsafe fn find_function(schema: pg_sys::Oid, name: &CStr, types: &[pg_sys::O
     }
 }
 
+/// The type of this name in a schema; invalid if there is none.
+///
 /// # Safety
 /// Inside a transaction.
-unsafe fn find_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
+pub unsafe fn find_type(schema: pg_sys::Oid, name: &CStr) -> pg_sys::Oid {
     // SAFETY: the keys have the types of this cache: name, oid.
     unsafe {
         pg_sys::GetSysCacheOid(

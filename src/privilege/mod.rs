@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 pub use call::require_execute;
 pub use exemption::Exemption;
-pub use lookup::find_function;
+pub use lookup::{find_function, find_type};
 
 /// A right that is checked inside a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub unsafe fn look_through_cast(
         for place in [1, 0] {
             let Some((cast, texts)) = cast_texts(nth(comparison.args, place)) else { continue };
             let values = nth(comparison.args, 1 - place);
-            let element = pg_sys::get_element_type(pg_sys::getBaseType(pg_sys::exprType(values)));
+            let element = pg_sys::get_base_element_type(pg_sys::exprType(values));
             if !type_lookup::is_encrypted_text(element) {
                 continue;
             }

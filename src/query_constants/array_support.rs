@@ -11,7 +11,7 @@ use crate::datatype::{nested, type_lookup};
 use crate::datum::{Node, simplify_request};
 use crate::error::{Error, SqlResult};
 use crate::nodes::{has_name, length, nth};
-use crate::privilege::{self, find_function};
+use crate::privilege::{self, find_function, find_type};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -124,7 +124,7 @@ impl Side {
                 pg_sys::NodeTag::T_RelabelType => (*node.cast::<pg_sys::RelabelType>()).arg.cast(),
                 _ => node,
             };
-            let element = pg_sys::get_element_type(pg_sys::getBaseType(pg_sys::exprType(node)));
+            let element = pg_sys::get_base_element_type(pg_sys::exprType(node));
             (element != pg_sys::InvalidOid).then_some(Self { node, element })
         }
     }
@@ -282,8 +282,8 @@ pub unsafe fn with_texts(function: pg_sys::Oid, native: pg_sys::Oid, is_text_lef
     // SAFETY: as promised by the caller.
     unsafe {
         let schema = pg_sys::get_func_namespace(function);
-        let values = type_lookup::named_type(schema, c"encrypted_text_array");
-        let texts = type_lookup::named_type(schema, c"encrypted_text_texts");
+        let values = find_type(schema, c"encrypted_text_array");
+        let texts = find_type(schema, c"encrypted_text_texts");
         let operands = if is_text_left { [texts, values] } else { [values, texts] };
         operator_of(function, name, operands)
     }

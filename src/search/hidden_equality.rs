@@ -91,8 +91,8 @@ unsafe fn array_of(node: *mut pg_sys::Node) -> Side {
                 && pgrx::is_a(cast.elemexpr.cast(), pg_sys::NodeTag::T_FuncExpr)
             {
                 let function = (*cast.elemexpr.cast::<pg_sys::FuncExpr>()).funcid;
-                let array = pg_sys::getBaseType(pg_sys::exprType(cast.arg.cast()));
-                let type_oid = pg_sys::getBaseType(pg_sys::get_element_type(array));
+                let element = pg_sys::get_base_element_type(pg_sys::exprType(cast.arg.cast()));
+                let type_oid = pg_sys::getBaseType(element);
                 if decrypts(function, type_oid) {
                     return Side { node: cast.arg.cast(), type_oid, cast: function };
                 }

@@ -123,8 +123,8 @@ unsafe fn is_array_of_values(relation: pg_sys::Oid, column: pg_sys::AttrNumber) 
     column > 0
         // SAFETY: catalog look-ups.
         && unsafe {
-            let base = pg_sys::getBaseType(pg_sys::get_atttype(relation, column));
-            type_lookup::is_encrypted_text(pg_sys::get_element_type(base))
+            let element = pg_sys::get_base_element_type(pg_sys::get_atttype(relation, column));
+            type_lookup::is_encrypted_text(element)
         }
 }
 

@@ -176,7 +176,7 @@ class SearchPrivacy(Scenario):
 
     def explain_all(self, conn):
         for sql, parameters in SEARCHES:
-            for options in ("", "(ANALYZE, VERBOSE, FORMAT JSON)"):
+            for options in ("", "(ANALYZE off)", "(ANALYZE, VERBOSE, FORMAT JSON)"):
                 if "VERBOSE" in options and ("WITH x" in sql or "VALUES" in sql or "MERGE" in sql):
                     continue
                 with self.subTest(f"{options} {sql}"):
