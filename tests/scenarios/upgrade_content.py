@@ -3,7 +3,7 @@
 import re
 
 import searchable
-from harness import canaries
+from harness import canaries, releases
 
 KINDS = ("encrypt", "decrypt", "mask", "search", "rotate", "load", "key_admin", "monitor")
 ROLES = (*(f"may_{kind}" for kind in KINDS), "member", "nobody")
@@ -114,6 +114,8 @@ OTHER = {
     "written": ("postgres", "BEGIN; UPDATE users SET email = 'another' WHERE email = 'user199@example.org'; SELECT id, email::text FROM users WHERE email = 'another'; "
                             "INSERT INTO users VALUES (1, 'another') ON CONFLICT (email) DO UPDATE SET plain = 'met' RETURNING id, plain; ROLLBACK"),
 }
+# {version: kinds of access that got new functions in it}. Roles get these by grant_access(), again, and CHANGELOG.md says so.
+GAINED = {}
 QUESTIONS = {**CONTENT, **DENIED, **OTHER}
 # Jobs describe a server, and are not dumped; a restore fills materialized views anew.
 NOT_DUMPED = ("progress", "census")
@@ -142,6 +144,12 @@ END = r"""
     SELECT id, decrypt_field(name), email::text FROM person ORDER BY id;
     SELECT id, email::text FROM users ORDER BY id;
 """
+
+
+def grants_again(old):
+    """What is granted again after an update from a version."""
+    kinds = {kind for version, gained in GAINED.items() if releases.numbers(version) > releases.numbers(old) for kind in gained}
+    return "".join(f"SELECT prism_crypt.grant_access('may_{kind}', '{kind}');" for kind in sorted(kinds))
 
 
 def normal(text):

@@ -17,7 +17,10 @@ class Releases(unittest.TestCase):
 
     def test_frozen_scripts_are_unchanged(self):
         sums = dict(reversed(line.split("  ")) for line in (releases.FROZEN / "SHA256SUMS").read_text(encoding="ascii").splitlines())
-        self.assertEqual({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in releases.FROZEN.glob("*.sql")}, sums)
+        scripts = {path.name: path for path in releases.FROZEN.glob("*.sql")}
+        # Those that lead to a frozen version are frozen, too.
+        scripts.update({f"../upgrade/{path.name}": path for path in releases.UPGRADES.glob("*.sql") if path.stem.rpartition("--")[2] in releases.frozen()})
+        self.assertEqual({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in scripts.items()}, sums)
         self.assertIn("0.2.0", releases.frozen())
 
     def test_the_current_version_is_no_older_and_no_other(self):
@@ -121,10 +124,14 @@ class Tools(unittest.TestCase):
     def test_a_release_is_frozen_once(self):
         before = self.frozen()
         self.set_version("7.0.0")
+        (self.root / "sql/upgrade/prism_crypt--6.0.0--7.0.0.sql").touch()
         self.assertEqual(self.run_tool("release-sql"), (0, "sql/releases/prism_crypt--7.0.0.sql"))
         frozen = self.frozen()
         self.assertEqual(sorted(frozen), sorted([*before, "prism_crypt--7.0.0.sql"]))
-        self.assertEqual(frozen["SHA256SUMS"].splitlines()[:-1], before["SHA256SUMS"].splitlines())
+        sums = frozen["SHA256SUMS"].splitlines()
+        self.assertEqual([line.split("  ")[1] for line in sums if line not in before["SHA256SUMS"].splitlines()],
+                         ["../upgrade/prism_crypt--6.0.0--7.0.0.sql", "prism_crypt--7.0.0.sql"])
+        self.assertTrue(set(before["SHA256SUMS"].splitlines()) <= set(sums))
         self.assertEqual(self.run_tool("release-sql"), (0, "sql/releases/prism_crypt--7.0.0.sql"))
         self.edit("sql/access/grants.sql", lambda text: text + "SELECT 1;\n")
         code, out = self.run_tool("release-sql")
