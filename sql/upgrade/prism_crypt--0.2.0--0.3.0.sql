@@ -10,14 +10,40 @@ WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.
 -- ---- What changed. (Nothing yet.)
 
 -- ---- The end of every such script.
--- What is new is closed to everybody, whatever ALTER DEFAULT PRIVILEGES says. Then new helpers that run with the caller's rights are
--- opened, and EXECUTE on what is not open is checked at each call. Nothing that was there before is touched: it has the rights
--- that people gave it. See sql/access/privileges.sql.
+-- What is new belongs to the extension's owner, whichever superuser updates it, and is closed to everybody, whatever ALTER DEFAULT
+-- PRIVILEGES says. Then new helpers that run with the caller's rights are opened, and EXECUTE on what is not open is checked at each
+-- call. Nothing that was there before is touched: it has the rights that people gave it. See sql/access/privileges.sql.
 DO $$
 DECLARE
   old CONSTANT pg_catalog.text[] := pg_catalog.string_to_array(pg_catalog.current_setting('prism_upgrade.members'), ' ');
   one pg_catalog.record;
 BEGIN
+  FOR one IN
+    SELECT pg_catalog.format('ALTER %s %s OWNER TO %s', i.type, i.identity, pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(e.extowner)))
+             AS command
+    FROM pg_catalog.pg_extension AS e
+    JOIN pg_catalog.pg_depend AS d ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+      AND d.refobjid OPERATOR(pg_catalog.=) e.oid AND d.deptype OPERATOR(pg_catalog.=) 'e'
+    CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.classid, d.objid, 0) AS i
+    WHERE e.extname OPERATOR(pg_catalog.=) 'prism_crypt'
+      AND pg_catalog.pg_get_userbyid(e.extowner) OPERATOR(pg_catalog.<>) CURRENT_USER
+      AND pg_catalog.format('%s.%s', d.classid::pg_catalog.oid, d.objid) OPERATOR(pg_catalog.<>) ALL (old)
+      AND i.type OPERATOR(pg_catalog.=) ANY (
+        '{function,procedure,aggregate,table,view,sequence,type,schema,operator,operator class,operator family}'::pg_catalog.text[])
+      -- Types of rows and arrays follow theirs, and so do sequences of columns.
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_type AS t LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) t.typrelid
+        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass AND t.oid OPERATOR(pg_catalog.=) d.objid
+          AND (c.relkind OPERATOR(pg_catalog.<>) 'c' OR t.typcategory OPERATOR(pg_catalog.=) 'A'))
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend AS l
+        WHERE i.type OPERATOR(pg_catalog.=) 'sequence' AND l.classid OPERATOR(pg_catalog.=) d.classid
+          AND l.objid OPERATOR(pg_catalog.=) d.objid AND l.refclassid OPERATOR(pg_catalog.=) d.classid
+          AND l.deptype OPERATOR(pg_catalog.=) ANY ('{a,i}'::pg_catalog."char"[]))
+  LOOP
+    EXECUTE one.command;
+  END LOOP;
+
   FOR one IN
     WITH members AS (
       SELECT d.classid, d.objid

@@ -56,7 +56,9 @@ class Upgrade(Scenario):
         return (cluster or self.cluster).psql("SELECT setting, ok FROM prism_crypt.status() WHERE name = 'extension_version'", db=db)
 
     def update(self, db):
-        self.query("ALTER EXTENSION prism_crypt UPDATE", db)
+        """Without a master key."""
+        source = "SELECT setting FROM prism_crypt.status() WHERE name = 'key_source'"
+        self.assertEqual(self.query(f"SET prism_crypt.master_key_file = ''; ALTER EXTENSION prism_crypt UPDATE; {source}", db), "none")
         self.assertEqual(self.version(db), f"{releases.current()}|t")
 
     def assert_the_same_extension(self, db, other="fresh"):
