@@ -1,5 +1,3 @@
-\echo Use "CREATE EXTENSION prism_crypt" to load this file. \quit
-
 -- sql/keys/tables.sql
 
 -- State and administration are in a schema with a fixed name. CREATE fails if somebody else made it before: what is looked up

@@ -98,6 +98,13 @@ def pglast():
 
 
 @_or_skip
+def pgxn():
+    """Command (a list) of PGXN's client."""
+    python, = _interpreter(HOME / f"pgxn-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/packages/requirements.txt")
+    return [str(Path(python).with_name("pgxn"))]
+
+
+@_or_skip
 def node(directory):
     """Command (a list) of a node that finds the packages of the package-lock.json in a directory of tests/drivers."""
     home = HOME / f"node-{directory}"
