@@ -7,9 +7,9 @@ OPTFLAGS ?= -C target-cpu=native
 SECONDS ?= 600
 export PG_MAJOR PG_CONFIG DESTDIR OPTFLAGS SECONDS SEED
 
-LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks tools docs sql structure
+LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks tools packages docs sql structure
 
-.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz-sql deb dist bench $(LAYERS:%=test-%)
+.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz-sql deb dist release-sql bench $(LAYERS:%=test-%)
 
 all: ## release build for the PostgreSQL of PG_CONFIG
 	@tools/install --build
@@ -58,6 +58,9 @@ fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed th
 	@tools/setup tests
 	@tools/install
 	@tools/fuzz-sql
+
+release-sql: ## freeze the install script of this version in sql/releases
+	@tools/release-sql
 
 deb: ## Debian packages for MAJORS="14 15 16 17 18", in target/deb
 	@tools/deb $(MAJORS)

@@ -29,7 +29,8 @@ fn status() -> Result<
     checks.push(hardware());
     checks.push(preload());
     checks.push(sees_statements_first());
-    checks.push(("library_version", env!("CARGO_PKG_VERSION").to_owned(), true));
+    checks.push(("library_version", LIBRARY_VERSION.to_owned(), true));
+    checks.push(extension_version()?);
     checks.push(("postgresql_version", postgresql_version(), true));
     let enabled = checks.iter().all(|(name, _, ok)| {
         *ok || matches!(
@@ -41,6 +42,7 @@ fn status() -> Result<
                 | "hardware_aes"
                 | "preloaded"
                 | "sees_statements_first"
+                | "extension_version"
         )
     });
     checks.insert(0, ("enabled", if enabled { "yes" } else { "no" }.to_owned(), enabled));
@@ -98,9 +100,13 @@ fn seals() -> Check {
 
 /// The problem that a catalog query finds; `None` if it finds none.
 fn finding(name: &'static str, query: &str) -> Result<Option<Check>, ErrorReport> {
-    let found = Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<String>())
-        .map_err(|_| Error::Internal("the catalogs can't be looked through"))?;
-    Ok(found.map(|found| (name, found, false)))
+    Ok(text_of(query)?.map(|found| (name, found, false)))
+}
+
+/// The text that a catalog query gives.
+fn text_of(query: &str) -> Result<Option<String>, Error> {
+    Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<String>())
+        .map_err(|_| Error::Internal("the catalogs can't be looked through"))
 }
 
 /// Invalid indexes, with the command that fixes each: those built before their index key arrived, and leftovers of failed
@@ -141,6 +147,52 @@ fn sees_statements_first() -> Check {
     ("sees_statements_first", setting.to_owned(), first)
 }
 
+const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
+const EXTENSION_VERSION: &str =
+    "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'prism_crypt'";
+
+/// The version of the SQL objects. A library works with those of earlier versions, but need not have what later ones call: then
+/// the server still runs the library from before an update, or is a standby that was not updated.
+fn extension_version() -> Result<Check, ErrorReport> {
+    let version = text_of(EXTENSION_VERSION)?.unwrap_or_else(|| "none".to_owned());
+    let ok = is_known(&version, LIBRARY_VERSION);
+    let setting = if ok {
+        version
+    } else {
+        format!("{version}: newer than the library; install that of this version and restart")
+    };
+    Ok(("extension_version", setting, ok))
+}
+
+/// Whether a library of this version knows the SQL of that version. A version that is no three numbers is none of ours.
+fn is_known(sql: &str, library: &str) -> bool {
+    fn numbers(version: &str) -> Option<Vec<u32>> {
+        version.split('.').map(|number| number.parse().ok()).collect()
+    }
+    matches!((numbers(sql), numbers(library)), (Some(sql), Some(library)) if sql <= library)
+}
+
 fn postgresql_version() -> String {
     pg_sys::PG_VERSION.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_known;
+
+    #[test]
+    fn libraries_know_what_is_not_newer() {
+        for (sql, library, known) in [
+            ("0.3.0", "0.3.0", true),
+            ("0.2.0", "0.3.0", true),
+            ("0.9.12", "0.10.0", true),
+            ("0.10.0", "0.9.12", false),
+            ("0.3.1", "0.3.0", false),
+            ("1.0.0", "0.3.0", false),
+            ("unpackaged", "0.3.0", false),
+            ("", "0.3.0", false),
+        ] {
+            assert_eq!(is_known(sql, library), known, "{sql} by {library}");
+        }
+    }
 }
