@@ -86,6 +86,7 @@ class Deb(workplace.Workplace):
             f"usr/lib/postgresql/{MAJOR}/lib/prism_crypt.so",
             f"{extension}/prism_crypt.control", f"{extension}/prism_crypt--{workplace.version()}.sql",
             *(f"{extension}/{name}" for name in scripts),
+            f"usr/share/lintian/overrides/{PACKAGE}",
             *(f"{DOC}/{name}" for name in ("README.md", "SECURITY.md", "changelog.gz", "changelog.Debian.gz", "copyright", "notices.gz", *workplace.tracked("docs"))),
         }))
         self.assertEqual(set(self.files().values()), {("-rw-r--r--", "root/root")})
