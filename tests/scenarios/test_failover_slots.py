@@ -15,7 +15,7 @@ READ = "SELECT id, decrypt_field(v), n, key_version(v) FROM t ORDER BY id"
 LOOKUP = "SET enable_seqscan = off; SELECT id FROM t WHERE v = 'row 77'"
 
 # A primary that is gone, or going.
-GONE = re.compile("could not (connect to|receive data from|send data to)|terminating|shutting down|starting up|not yet accepting|replication origin .* already active")
+GONE = re.compile("could not (connect to|fetch failover|receive data from|send data to)|terminating|shutting down|starting up|not yet accepting|replication origin .* already active")
 
 
 def failures(cluster):

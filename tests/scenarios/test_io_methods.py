@@ -68,6 +68,19 @@ class IoMethod:
         self.assertEqual(self.query("CREATE EXTENSION amcheck; SELECT bt_index_check('t_v', true)"), "")
         self.assertEqual(self.query("SELECT sum(ciphertexts) FROM prism_crypt.census() WHERE location = 'public.t.v' AND key_version = " + version), "20000")
 
+    def test_a_copied_database(self):
+        """In each way to copy files, where the file system has it."""
+        for method in ("copy", "clone"):
+            with self.subTest(method):
+                copied = self.cluster.run_psql(f"SET file_copy_method = '{method}'; CREATE DATABASE {method}_of_it TEMPLATE {self.db} STRATEGY file_copy", check=False)
+                if method == "clone" and copied.returncode:
+                    self.assertRegex(copied.stderr, "could not clone|invalid value for parameter")
+                    continue
+                self.assertEqual(copied.stderr, "")
+                self.assertEqual(self.cluster.psql(WRONG, db=f"{method}_of_it"), "0")
+                self.cluster.psql("SELECT prism_crypt.rotate_key(); CALL prism_crypt.rotate_all()", db=f"{method}_of_it")
+                self.assertEqual(self.cluster.psql(f"SELECT count(DISTINCT key_version(v)) FROM t; {WRONG}", db=f"{method}_of_it"), "1\n0")
+
     def test_a_crash(self):
         """What was committed is there."""
         self.query("UPDATE t SET v = reencrypt_field(v) WHERE id % 3 = 0")
