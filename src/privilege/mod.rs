@@ -226,10 +226,15 @@ pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
     }
 }
 
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary; this is called for each value that is put out.
+    fn IsLogicalWorker() -> bool;
+}
+
 /// Whether this process applies changes that another server replicates.
 pub fn is_logical_worker() -> bool {
     // SAFETY: only reads what kind of process this is.
-    unsafe { pg_sys::IsLogicalWorker() }
+    unsafe { IsLogicalWorker() }
 }
 
 /// `prism_crypt._is_logical_worker() → boolean`
