@@ -51,6 +51,7 @@ impl DataKey {
 
     /// The version written to every envelope it seals.
     #[must_use]
+    #[inline]
     pub fn version(&self) -> KeyVersion {
         self.version
     }
@@ -60,6 +61,7 @@ impl DataKey {
     ///
     /// # Errors
     /// [`SealError::Randomness`], [`SealError::Length`].
+    #[inline]
     pub fn seal_into(
         &self,
         nonces: &mut NoncePool,
@@ -80,13 +82,14 @@ impl DataKey {
     /// # Errors
     /// [`OpenError::Authentication`] for a wrong key, a context (or none) other than the one it was sealed with, or changed
     /// bytes; [`OpenError::Length`].
+    #[inline]
     pub fn open_into(
         &self,
         envelope: &Envelope<'_>,
         context: Option<&ContextHash>,
         out: &mut [u8],
     ) -> Result<(), OpenError> {
-        if envelope.attributes().context.as_ref() != context {
+        if envelope.context().as_ref() != context {
             return Err(OpenError::Authentication);
         }
         self.open_any_context(envelope, out)
@@ -127,6 +130,7 @@ impl DataKey {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn seal_with_nonce(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -145,6 +149,7 @@ impl DataKey {
         Ok(())
     }
 
+    #[inline]
     fn open_any_context(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<(), OpenError> {
         let body = InOutBuf::new(envelope.ciphertext(), out).map_err(|_| OpenError::Length)?;
         self.cipher
@@ -156,6 +161,7 @@ impl DataKey {
 type Parts<'a> = (&'a mut [u8], &'a mut [u8], &'a mut [u8; TAG_LEN]);
 
 /// Header, body and tag of an envelope that is about to be written.
+#[inline]
 fn split_mut<'a>(attributes: &Attributes, out: &'a mut [u8]) -> Result<Parts<'a>, SealError> {
     let (header, rest) = out.split_at_mut_checked(attributes.header_len()).ok_or(SealError::Length)?;
     let (body, tag) = rest.split_last_chunk_mut().ok_or(SealError::Length)?;

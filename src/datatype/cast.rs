@@ -56,7 +56,7 @@ fn apply_encrypted_text_typmod(
 
 fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     let envelope = value.envelope()?;
-    let found = *envelope.attributes();
+    let found = envelope.attributes();
     let Some(Modifier { class, is_searchable }) = Modifier::of(typmod) else {
         return Varlena::copy_of(value.bytes());
     };

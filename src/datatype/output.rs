@@ -21,7 +21,7 @@ pub fn shown(
         return Ok(None);
     }
     // A value that needs its context can't be opened here: an output function has none to give.
-    if value.envelope()?.attributes().context.is_some() {
+    if value.envelope()?.context().is_some() {
         return Ok(None);
     }
     match mode {

@@ -18,7 +18,7 @@ pub fn open_text(envelope: Envelope<'_>, context: Option<&ContextHash>) -> Resul
 
 /// The same for a cast, which can't take a context.
 pub fn open_without_context(envelope: Envelope<'_>) -> Result<Varlena, Error> {
-    if envelope.attributes().context.is_some() {
+    if envelope.context().is_some() {
         return Err(Error::BoundToContext(envelope.key_version()));
     }
     open_text(envelope, None)

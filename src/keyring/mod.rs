@@ -144,10 +144,9 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
 pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
     with_scratch(envelope.plaintext_len(), |scratch| {
         with_keyring(|keyring| {
-            let context = envelope.attributes().context.as_ref();
             keyring
                 .opening_key(envelope.key_version())?
-                .open_into(envelope, context, scratch)
+                .open_into(envelope, envelope.context().as_ref(), scratch)
                 .map_err(|error| Error::open(envelope.key_version(), error))
         })
     })
