@@ -61,7 +61,7 @@ impl DataKey {
     ///
     /// # Errors
     /// [`SealError::Randomness`], [`SealError::Length`].
-    #[inline]
+    #[inline(always)]
     pub fn seal_into(
         &self,
         nonces: &mut NoncePool,
@@ -74,7 +74,7 @@ impl DataKey {
             return Err(SealError::Length);
         }
         let nonce = nonces.take(owner)?;
-        self.seal_with_nonce(&nonce, attributes, plaintext, out)
+        self.seal_with_nonce(nonce, attributes, plaintext, out)
     }
 
     /// Opens an envelope into `out`, which is [`Envelope::plaintext_len`] bytes. On an error `out` is unchanged.
@@ -82,7 +82,7 @@ impl DataKey {
     /// # Errors
     /// [`OpenError::Authentication`] for a wrong key, a context (or none) other than the one it was sealed with, or changed
     /// bytes; [`OpenError::Length`].
-    #[inline]
+    #[inline(always)]
     pub fn open_into(
         &self,
         envelope: &Envelope<'_>,
@@ -121,16 +121,16 @@ impl DataKey {
         old.open_any_context(envelope, body)?;
         let search_tag =
             attributes.search_tag.map(|tag| index_key.map_or(tag, |index_key| index_key.search_tag(body)));
-        Attributes { search_tag, ..*attributes }.write_header(self.version, &nonce, header);
+        Attributes { search_tag, ..*attributes }.write_header(self.version, nonce, header);
         *tag = self
             .cipher
-            .encrypt_inout_detached(&nonce.into(), header, body.into())
+            .encrypt_inout_detached(nonce.into(), header, body.into())
             .map_err(|_| SealError::Length)?
             .into();
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn seal_with_nonce(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -149,7 +149,7 @@ impl DataKey {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn open_any_context(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<(), OpenError> {
         let body = InOutBuf::new(envelope.ciphertext(), out).map_err(|_| OpenError::Length)?;
         self.cipher

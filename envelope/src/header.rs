@@ -204,7 +204,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// [`FormatError`] says what is wrong.
-    #[inline]
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let key_version = Self::peek(bytes, bytes.len())?;
         let (header, body) =
@@ -218,7 +218,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// [`FormatError`] when the front is not that of an envelope.
-    #[inline]
+    #[inline(always)]
     pub fn peek_key_version(front: &[u8]) -> Result<KeyVersion, FormatError> {
         match front.first() {
             None => return Err(FormatError::Truncated),
@@ -234,7 +234,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// The same [`FormatError`] as [`Envelope::parse`].
-    #[inline]
+    #[inline(always)]
     pub fn peek(front: &[u8], length: usize) -> Result<KeyVersion, FormatError> {
         let key_version = Self::peek_key_version(front)?;
         let (flags, class) = (front[FLAGS_AT], front[CLASS_AT]);
@@ -263,12 +263,19 @@ impl<'a> Envelope<'a> {
     #[inline]
     pub fn attributes(&self) -> Attributes {
         Attributes {
-            content: if self.flags() & FLAG_BYTES == 0 { Content::Text } else { Content::Bytes },
+            content: if self.holds_text() { Content::Text } else { Content::Bytes },
             // The class is known: it was checked when the envelope was parsed.
             class: self.header.get(CLASS_AT).and_then(|code| FieldClass::from_code(*code)).unwrap_or_default(),
             search_tag: Self::peek_search_tag(self.header),
             context: self.context(),
         }
+    }
+
+    /// Whether the plaintext is text.
+    #[must_use]
+    #[inline]
+    pub fn holds_text(&self) -> bool {
+        self.flags() & FLAG_BYTES == 0
     }
 
     /// The context it is bound to.
