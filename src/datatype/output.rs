@@ -22,7 +22,7 @@ pub fn shown(
     }
     let envelope = value.envelope()?;
     // A value that needs its context can't be opened here: an output function has none to give.
-    if envelope.attributes().context.is_some() {
+    if envelope.context().is_some() {
         return Ok(None);
     }
     match mode {
