@@ -17,6 +17,8 @@ CREATE INDEX posts_tags ON posts USING gin (tags);
 CREATE INDEX posts_loose ON posts USING gin (loose);
 SELECT * FROM wrong();
 SELECT regress.plan($$SELECT id FROM posts WHERE tags @> ARRAY['tag3']$$);
+CREATE EXTENSION amcheck;
+SELECT gin_index_check('posts_tags'), gin_index_check('posts_loose');
 -- After a new index key, between old and new tags.
 SELECT prism_crypt._replace_index_key('default', 'leaked');
 UPDATE posts SET tags = plain WHERE id % 2 = 0;
@@ -34,3 +36,5 @@ REINDEX INDEX posts_loose;
 \set VERBOSITY default
 RESET prism_crypt.master_key_env;
 SELECT * FROM wrong();
+SELECT gin_index_check('posts_tags'), gin_index_check('posts_loose');
+DROP EXTENSION amcheck;
