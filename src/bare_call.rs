@@ -24,9 +24,9 @@ macro_rules! sql_function {
         #[unsafe(no_mangle)]
         #[doc(hidden)]
         pub unsafe extern "C-unwind" fn $name(fcinfo: pgrx::pg_sys::FunctionCallInfo) -> pgrx::pg_sys::Datum {
-            // SAFETY: PostgreSQL passes a call of a strict function, with the argument types of the install script.
+            // SAFETY: PostgreSQL passes a call with the argument types of the install script.
             unsafe {
-                match $usual(fcinfo) {
+                match $crate::bare_call::unwinding_to_here(|| $usual(fcinfo)) {
                     Some(datum) => datum,
                     None => $otherwise(fcinfo),
                 }
@@ -35,6 +35,22 @@ macro_rules! sql_function {
     };
 }
 pub(crate) use sql_function;
+
+/// A panic must not unwind into PostgreSQL. There is none to expect, and expecting it costs nothing.
+#[inline(always)]
+pub fn unwinding_to_here<T>(usual: impl FnOnce() -> Option<T>) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(usual)).ok().flatten()
+}
+
+/// Whether an argument is null.
+///
+/// # Safety
+/// The call has this argument.
+#[inline(always)]
+pub unsafe fn is_null(fcinfo: pg_sys::FunctionCallInfo, index: usize) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe { (*fcinfo).args.as_ptr().add(index).read().isnull }
+}
 
 /// The payload of an inline argument: neither compressed nor stored out of line.
 ///

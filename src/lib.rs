@@ -16,6 +16,7 @@ mod keyring;
 mod nodes;
 mod plan_cache;
 mod privilege;
+mod processor;
 mod query_constants;
 mod result_type;
 mod rotation;
@@ -29,9 +30,12 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
-/// Runs once, when PostgreSQL loads the library.
+processor::checked_init!();
+
+/// What `_PG_init` does once it may.
 #[pg_guard]
-pub extern "C-unwind" fn _PG_init() {
+#[unsafe(no_mangle)]
+extern "C-unwind" fn prism_crypt_init() {
     // If RUST_BACKTRACE is set, pgrx would otherwise send stack traces to clients in the detail of errors.
     // SAFETY: a PostgreSQL process has one thread.
     unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::hooks;
 use crate::keyring;
+use crate::processor;
 use crate::settings;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -27,6 +28,7 @@ fn status() -> Result<
     checks.extend(finding("unexpected_grants", UNEXPECTED_GRANTS)?);
     checks.extend(finding("namesakes", NAMESAKES)?);
     checks.push(hardware());
+    checks.push(("built_for", processor::BUILT_FOR.to_owned(), true));
     checks.push(preload());
     checks.push(sees_statements_first());
     checks.push(("library_version", LIBRARY_VERSION.to_owned(), true));

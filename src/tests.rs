@@ -77,9 +77,9 @@ mod tests {
         let sealed = seal(&attributes, b"alice@example.com");
         let next: i32 = Spi::get_one("SELECT prism_crypt.rotate_key()").unwrap().unwrap();
         let old = Envelope::parse(sealed.bytes()).unwrap();
-        let resealed = keyring::reseal(&old, old.attributes()).unwrap_or_else(|error| panic!("{error}"));
+        let resealed = keyring::reseal(&old, &old.attributes()).unwrap_or_else(|error| panic!("{error}"));
         let new = Envelope::parse(resealed.bytes()).unwrap();
-        assert_eq!(new.attributes(), &attributes);
+        assert_eq!(new.attributes(), attributes);
         assert_eq!(new.key_version().get(), next.cast_unsigned());
         let opened = keyring::open(&new, Some(&context)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(opened.bytes(), b"alice@example.com");

@@ -42,26 +42,42 @@ pub struct Varlena {
 impl Varlena {
     /// A varlena with a payload of `payload_len` zeros, to be overwritten. Raises no PostgreSQL error.
     pub fn new(payload_len: usize) -> Result<Self, Error> {
+        Self::if_possible(payload_len).ok_or_else(|| Self::impossible(payload_len))
+    }
+
+    /// The same, where the caller has no use for the reason.
+    #[inline]
+    pub fn if_possible(payload_len: usize) -> Option<Self> {
         // Zeroed because uninitialised memory must not be borrowed as bytes, not even to write to it.
         Self::allocate(payload_len, pg_sys::MCXT_ALLOC_ZERO)
     }
 
-    fn allocate(payload_len: usize, flags: u32) -> Result<Self, Error> {
+    #[cold]
+    fn impossible(payload_len: usize) -> Error {
         if payload_len > MAX_ENVELOPE_LEN {
-            return Err(Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN });
+            Error::TooLong { length: payload_len, limit: MAX_ENVELOPE_LEN }
+        } else {
+            Error::OutOfMemory
+        }
+    }
+
+    #[inline]
+    fn allocate(payload_len: usize, flags: u32) -> Option<Self> {
+        if payload_len > MAX_ENVELOPE_LEN {
+            return None;
         }
         let total = payload_len + pg_sys::VARHDRSZ;
         // SAFETY: returns `total` bytes or null; raises an error only for lengths above the limit checked here.
         let pointer = unsafe { palloc_extended(total, (flags | pg_sys::MCXT_ALLOC_NO_OOM) as i32) };
-        let pointer = NonNull::new(pointer.cast::<pg_sys::varlena>()).ok_or(Error::OutOfMemory)?;
+        let pointer = NonNull::new(pointer.cast::<pg_sys::varlena>())?;
         // SAFETY: the allocation is new and includes the header, and the length fits in it.
         unsafe { pgrx::set_varsize_4b(pointer.as_ptr(), total as i32) };
-        Ok(Self { pointer, payload_len })
+        Some(Self { pointer, payload_len })
     }
 
     /// A varlena with this payload.
     pub fn copy_of(payload: &[u8]) -> Result<Self, Error> {
-        let varlena = Self::allocate(payload.len(), 0)?;
+        let varlena = Self::allocate(payload.len(), 0).ok_or_else(|| Self::impossible(payload.len()))?;
         // SAFETY: the new memory has the same length, and nothing else refers to it.
         unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), varlena.payload(), payload.len()) };
         Ok(varlena)

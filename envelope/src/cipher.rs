@@ -51,6 +51,7 @@ impl DataKey {
 
     /// The version written to every envelope it seals.
     #[must_use]
+    #[inline]
     pub fn version(&self) -> KeyVersion {
         self.version
     }
@@ -60,6 +61,7 @@ impl DataKey {
     ///
     /// # Errors
     /// [`SealError::Randomness`], [`SealError::Length`].
+    #[inline(always)]
     pub fn seal_into(
         &self,
         nonces: &mut NoncePool,
@@ -72,7 +74,7 @@ impl DataKey {
             return Err(SealError::Length);
         }
         let nonce = nonces.take(owner)?;
-        self.seal_with_nonce(&nonce, attributes, plaintext, out)
+        self.seal_with_nonce(nonce, attributes, plaintext, out)
     }
 
     /// Opens an envelope into `out`, which is [`Envelope::plaintext_len`] bytes. On an error `out` is unchanged.
@@ -80,13 +82,14 @@ impl DataKey {
     /// # Errors
     /// [`OpenError::Authentication`] for a wrong key, a context (or none) other than the one it was sealed with, or changed
     /// bytes; [`OpenError::Length`].
+    #[inline(always)]
     pub fn open_into(
         &self,
         envelope: &Envelope<'_>,
         context: Option<&ContextHash>,
         out: &mut [u8],
     ) -> Result<(), OpenError> {
-        if envelope.attributes().context.as_ref() != context {
+        if envelope.context().as_ref() != context {
             return Err(OpenError::Authentication);
         }
         self.open_any_context(envelope, out)
@@ -118,15 +121,16 @@ impl DataKey {
         old.open_any_context(envelope, body)?;
         let search_tag =
             attributes.search_tag.map(|tag| index_key.map_or(tag, |index_key| index_key.search_tag(body)));
-        Attributes { search_tag, ..*attributes }.write_header(self.version, &nonce, header);
+        Attributes { search_tag, ..*attributes }.write_header(self.version, nonce, header);
         *tag = self
             .cipher
-            .encrypt_inout_detached(&nonce.into(), header, body.into())
+            .encrypt_inout_detached(nonce.into(), header, body.into())
             .map_err(|_| SealError::Length)?
             .into();
         Ok(())
     }
 
+    #[inline(always)]
     pub(crate) fn seal_with_nonce(
         &self,
         nonce: &[u8; NONCE_LEN],
@@ -145,6 +149,7 @@ impl DataKey {
         Ok(())
     }
 
+    #[inline(always)]
     fn open_any_context(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<(), OpenError> {
         let body = InOutBuf::new(envelope.ciphertext(), out).map_err(|_| OpenError::Length)?;
         self.cipher
@@ -156,6 +161,7 @@ impl DataKey {
 type Parts<'a> = (&'a mut [u8], &'a mut [u8], &'a mut [u8; TAG_LEN]);
 
 /// Header, body and tag of an envelope that is about to be written.
+#[inline]
 fn split_mut<'a>(attributes: &Attributes, out: &'a mut [u8]) -> Result<Parts<'a>, SealError> {
     let (header, rest) = out.split_at_mut_checked(attributes.header_len()).ok_or(SealError::Length)?;
     let (body, tag) = rest.split_last_chunk_mut().ok_or(SealError::Length)?;

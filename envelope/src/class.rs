@@ -30,6 +30,7 @@ impl FieldClass {
 
     /// The class with this header code, or `None` if the format defines none.
     #[must_use]
+    #[inline]
     pub fn from_code(code: u8) -> Option<Self> {
         match code {
             0 => Some(Self::None),

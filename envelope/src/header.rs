@@ -114,40 +114,51 @@ pub struct Attributes {
 impl Attributes {
     /// Length of the header in bytes.
     #[must_use]
+    #[inline]
     pub fn header_len(&self) -> usize {
-        FIXED_LEN
-            + if self.search_tag.is_some() { SearchTag::LEN } else { 0 }
-            + if self.context.is_some() { ContextHash::LEN } else { 0 }
+        header_len(self.flags())
     }
 
     /// Length in bytes of the envelope of a plaintext of `plaintext_len` bytes.
     #[must_use]
+    #[inline]
     pub fn envelope_len(&self, plaintext_len: usize) -> usize {
         self.header_len() + plaintext_len + TAG_LEN
     }
 
+    #[inline]
+    fn flags(&self) -> u8 {
+        let search_tag = if self.search_tag.is_some() { FLAG_SEARCH_TAG } else { 0 };
+        let context = if self.context.is_some() { FLAG_CONTEXT } else { 0 };
+        let bytes = if self.content == Content::Bytes { FLAG_BYTES } else { 0 };
+        search_tag | context | bytes
+    }
+
     /// Writes the header. `out` is [`Attributes::header_len`] bytes.
+    #[inline]
     pub(crate) fn write_header(&self, version: KeyVersion, nonce: &[u8; NONCE_LEN], out: &mut [u8]) {
-        let mut flags = 0;
         let mut at = FIXED_LEN;
         if let Some(tag) = &self.search_tag {
-            flags |= FLAG_SEARCH_TAG;
             out[at..at + SearchTag::LEN].copy_from_slice(tag.as_bytes());
             at += SearchTag::LEN;
         }
         if let Some(context) = &self.context {
-            flags |= FLAG_CONTEXT;
             out[at..at + ContextHash::LEN].copy_from_slice(context.as_bytes());
         }
-        if self.content == Content::Bytes {
-            flags |= FLAG_BYTES;
-        }
         out[0] = FORMAT_V1;
-        out[FLAGS_AT] = flags;
+        out[FLAGS_AT] = self.flags();
         out[CLASS_AT] = self.class.code();
         out[VERSION_AT..NONCE_AT].copy_from_slice(&version.get().to_be_bytes());
         out[NONCE_AT..FIXED_LEN].copy_from_slice(nonce);
     }
+}
+
+/// Length in bytes of a header with these flags.
+#[inline]
+fn header_len(flags: u8) -> usize {
+    FIXED_LEN
+        + if flags & FLAG_SEARCH_TAG == 0 { 0 } else { SearchTag::LEN }
+        + if flags & FLAG_CONTEXT == 0 { 0 } else { ContextHash::LEN }
 }
 
 /// Why some bytes are not an envelope. Holds none of them, except a code of the header.
@@ -172,9 +183,10 @@ pub enum FormatError {
 }
 
 /// A well-formed envelope. Nothing is authenticated yet.
+///
+/// It is made for every value that is opened. So it only says where the parts are, and what they hold is read when it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    attributes: Attributes,
     key_version: KeyVersion,
     header: &'a [u8],
     nonce: &'a [u8; NONCE_LEN],
@@ -192,44 +204,21 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// [`FormatError`] says what is wrong.
+    #[inline(always)]
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let key_version = Self::peek_key_version(bytes)?;
-        let flags = bytes[FLAGS_AT];
-        if flags & !FLAGS_DEFINED != 0 {
-            return Err(FormatError::ReservedFlag);
-        }
-        let class =
-            FieldClass::from_code(bytes[CLASS_AT]).ok_or(FormatError::UnknownClass(bytes[CLASS_AT]))?;
-
-        let (_, rest) = bytes.split_at(NONCE_AT);
-        let (nonce, mut rest) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
-        let mut search_tag = None;
-        if flags & FLAG_SEARCH_TAG != 0 {
-            let (tag, after) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
-            (search_tag, rest) = (Some(SearchTag(*tag)), after);
-        }
-        let mut context = None;
-        if flags & FLAG_CONTEXT != 0 {
-            let (hash, after) = rest.split_first_chunk().ok_or(FormatError::Truncated)?;
-            (context, rest) = (Some(ContextHash::from_bytes(*hash)), after);
-        }
-        let header = &bytes[..bytes.len() - rest.len()];
-        let (ciphertext, tag) = rest.split_last_chunk().ok_or(FormatError::Truncated)?;
-        let content = if flags & FLAG_BYTES == 0 { Content::Text } else { Content::Bytes };
-        Ok(Self {
-            attributes: Attributes { content, class, search_tag, context },
-            key_version,
-            header,
-            nonce,
-            ciphertext,
-            tag,
-        })
+        let key_version = Self::peek(bytes, bytes.len())?;
+        let (header, body) =
+            bytes.split_at_checked(header_len(bytes[FLAGS_AT])).ok_or(FormatError::Truncated)?;
+        let nonce = header.get(NONCE_AT..).and_then(<[u8]>::first_chunk).ok_or(FormatError::Truncated)?;
+        let (ciphertext, tag) = body.split_last_chunk().ok_or(FormatError::Truncated)?;
+        Ok(Self { key_version, header, nonce, ciphertext, tag })
     }
 
     /// The key version, from the first [`Envelope::PEEK_LEN`] bytes alone.
     ///
     /// # Errors
     /// [`FormatError`] when the front is not that of an envelope.
+    #[inline(always)]
     pub fn peek_key_version(front: &[u8]) -> Result<KeyVersion, FormatError> {
         match front.first() {
             None => return Err(FormatError::Truncated),
@@ -245,6 +234,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// The same [`FormatError`] as [`Envelope::parse`].
+    #[inline(always)]
     pub fn peek(front: &[u8], length: usize) -> Result<KeyVersion, FormatError> {
         let key_version = Self::peek_key_version(front)?;
         let (flags, class) = (front[FLAGS_AT], front[CLASS_AT]);
@@ -254,9 +244,7 @@ impl<'a> Envelope<'a> {
         if FieldClass::from_code(class).is_none() {
             return Err(FormatError::UnknownClass(class));
         }
-        let optional = if flags & FLAG_SEARCH_TAG == 0 { 0 } else { SearchTag::LEN }
-            + if flags & FLAG_CONTEXT == 0 { 0 } else { ContextHash::LEN };
-        if length < MIN_OVERHEAD + optional { Err(FormatError::Truncated) } else { Ok(key_version) }
+        if length < header_len(flags) + TAG_LEN { Err(FormatError::Truncated) } else { Ok(key_version) }
     }
 
     /// The search tag, from the first [`Envelope::PEEK_TAG_LEN`] bytes alone (or all, if there are fewer). Nothing else is
@@ -272,18 +260,47 @@ impl<'a> Envelope<'a> {
 
     /// The attributes it was sealed with.
     #[must_use]
-    pub fn attributes(&self) -> &Attributes {
-        &self.attributes
+    #[inline]
+    pub fn attributes(&self) -> Attributes {
+        Attributes {
+            content: if self.holds_text() { Content::Text } else { Content::Bytes },
+            // The class is known: it was checked when the envelope was parsed.
+            class: self.header.get(CLASS_AT).and_then(|code| FieldClass::from_code(*code)).unwrap_or_default(),
+            search_tag: Self::peek_search_tag(self.header),
+            context: self.context(),
+        }
+    }
+
+    /// Whether the plaintext is text.
+    #[must_use]
+    #[inline]
+    pub fn holds_text(&self) -> bool {
+        self.flags() & FLAG_BYTES == 0
+    }
+
+    /// The context it is bound to.
+    #[must_use]
+    #[inline]
+    pub fn context(&self) -> Option<ContextHash> {
+        let hash = if self.flags() & FLAG_CONTEXT == 0 { None } else { self.header.last_chunk() };
+        hash.map(|hash| ContextHash::from_bytes(*hash))
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        self.header.get(FLAGS_AT).copied().unwrap_or_default()
     }
 
     /// The version of the data key that sealed it.
     #[must_use]
+    #[inline]
     pub fn key_version(&self) -> KeyVersion {
         self.key_version
     }
 
     /// Length of the plaintext in bytes.
     #[must_use]
+    #[inline]
     pub fn plaintext_len(&self) -> usize {
         self.ciphertext.len()
     }

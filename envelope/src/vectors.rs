@@ -101,7 +101,7 @@ impl EnvelopeVector {
         let mut decoded = vec![0; armor::decoded_len_estimate(length)];
         let length = armor::decode_into(&text, &mut decoded)?;
         let envelope = Envelope::parse(&decoded[..length])?;
-        assert_eq!(envelope.attributes(), &attributes, "attributes: {}", self.comment);
+        assert_eq!(envelope.attributes(), attributes, "attributes: {}", self.comment);
         let mut opened = vec![0; envelope.plaintext_len()];
         key.open_into(&envelope, attributes.context.as_ref(), &mut opened)?;
         assert_eq!(opened, plaintext, "opened: {}", self.comment);

@@ -93,7 +93,7 @@ impl MasterKey {
         identity: KeyIdentity<'_>,
         key: &KeyBytes,
     ) -> Result<[u8; WRAPPED_LEN], RandomnessError> {
-        Ok(self.wrap_with_nonce(&nonces.take(owner)?, identity, key))
+        Ok(self.wrap_with_nonce(nonces.take(owner)?, identity, key))
     }
 
     /// Unwraps a key.

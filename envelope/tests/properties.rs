@@ -74,7 +74,7 @@ proptest! {
     fn what_is_sealed_opens(attributes in attributes(), plaintext in vec(any::<u8>(), 0..300)) {
         let sealed = seal(&KEY, &attributes, &plaintext);
         let envelope = Envelope::parse(&sealed).unwrap();
-        prop_assert_eq!(envelope.attributes(), &attributes);
+        prop_assert_eq!(envelope.attributes(), attributes);
         prop_assert_eq!(envelope.key_version(), KEY.version());
         prop_assert_eq!(Envelope::peek_key_version(&sealed[..Envelope::PEEK_LEN]).unwrap(), KEY.version());
         prop_assert!(peeks_the_tag_it_parses(&sealed));
@@ -154,7 +154,7 @@ proptest! {
         new.reseal_into(&mut NoncePool::new(), OWNER, &KEY, &envelope, &attributes, None, &mut resealed).unwrap();
         prop_assert!(open(&new, &resealed, attributes.context.as_ref()).is_some_and(|opened| opened == plaintext));
         let envelope = Envelope::parse(&resealed).unwrap();
-        prop_assert_eq!(envelope.attributes(), &attributes);
+        prop_assert_eq!(envelope.attributes(), attributes);
         let envelope = Envelope::parse(&sealed).unwrap();
         let wrong = data_key(7);
         prop_assert!(new.reseal_into(&mut NoncePool::new(), OWNER, &wrong, &envelope, &attributes, None, &mut resealed).is_err());

@@ -1,7 +1,8 @@
 //! Casts. From text: encrypts, and never loads. To text: decrypts, and needs that privilege. To the type itself: applies the
 //! type modifier.
 
-use crate::datatype::reading::open_without_context;
+use crate::bare_call::{argument, sql_function};
+use crate::datatype::reading::{open_without_context, opened_if_ready};
 use crate::datatype::typmod::{self, Modifier};
 use crate::datatype::{load, text_io, unseen_change};
 use crate::datum::{Bytea, ByteaResult, Encrypted, EncryptedResult, Text, TextResult};
@@ -10,11 +11,51 @@ use crate::keyring::{self, search_tags};
 use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
-use prism_envelope::{Attributes, FieldClass, SearchTag};
+use prism_envelope::{Attributes, FieldClass, SearchTag, armor};
+
+sql_function!(
+    text_to_encrypted_text_wrapper,
+    pg_finfo_text_to_encrypted_text_wrapper,
+    sealed_if_ready,
+    any_text_to_encrypted_text_wrapper
+);
+sql_function!(
+    encrypted_text_to_text_wrapper,
+    pg_finfo_encrypted_text_to_text_wrapper,
+    text_if_ready,
+    any_encrypted_text_to_text_wrapper
+);
+
+/// The usual case of [`any_text_to_encrypted_text`]: an inline plaintext, for a role that is known to have the right.
+///
+/// # Safety
+/// A call of this strict cast.
+#[inline(always)]
+unsafe fn sealed_if_ready(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller: the second argument is an integer.
+    let (text, typmod) = unsafe {
+        let arguments = (*fcinfo).args.as_ptr();
+        (argument(fcinfo, 0)?, (*arguments.add(1)).value.value() as i32)
+    };
+    let sealed = if armor::is_armored(text) { None } else { text_io::seal_text_if_ready(text, typmod) };
+    sealed.map(|sealed| sealed.datum())
+}
+
+/// The usual case of [`any_encrypted_text_to_text`]: an inline value, for a role that is known to have the right.
+///
+/// # Safety
+/// A call of this strict cast.
+#[inline(always)]
+unsafe fn text_if_ready(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller.
+    let value = unsafe { argument(fcinfo, 0)? };
+    let may = !unseen_change::may_be_running() && privilege::is_known_to_execute(fcinfo);
+    if may { opened_if_ready(value).map(|text| text.datum()) } else { None }
+}
 
 /// `encrypted_text(text, integer, boolean) → encrypted_text`: encrypts a text; refuses the text form of an envelope.
 #[pg_extern(sql = false)]
-fn text_to_encrypted_text(
+fn any_text_to_encrypted_text(
     plaintext: Text<'_>,
     typmod: i32,
     _explicit: bool,
@@ -56,7 +97,7 @@ fn apply_encrypted_text_typmod(
 
 fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) -> Result<Varlena, Error> {
     let envelope = value.envelope()?;
-    let found = *envelope.attributes();
+    let found = envelope.attributes();
     let Some(Modifier { class, is_searchable }) = Modifier::of(typmod) else {
         return Varlena::copy_of(value.bytes());
     };
@@ -84,7 +125,7 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
 
 /// `text(encrypted_text) → text`: the implicit cast.
 #[pg_extern(sql = false)]
-fn encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
+fn any_encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
     unseen_change::check(fcinfo)?;
     privilege::require_execute(fcinfo)?;
     Ok(TextResult(open_without_context(value.envelope()?)?))

@@ -47,6 +47,16 @@ impl Purpose {
     }
 }
 
+/// Whether the running call belongs to an expression. If not, its purpose is [`Purpose::Transport`].
+#[inline]
+pub fn has_expression(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: PostgreSQL passes a valid call.
+    unsafe {
+        let function = (*fcinfo).flinfo;
+        !function.is_null() && !(*function).fn_expr.is_null()
+    }
+}
+
 /// Whether the planner made this call from a conversion, to evaluate it. A call in a statement has a location in its text. One
 /// stored in a view has lost it, but rarely has a constant as its argument.
 ///

@@ -22,7 +22,7 @@ pub fn shown(
     }
     let envelope = value.envelope()?;
     // A value that needs its context can't be opened here: an output function has none to give.
-    if envelope.attributes().context.is_some() {
+    if envelope.context().is_some() {
         return Ok(None);
     }
     match mode {
@@ -34,11 +34,14 @@ pub fn shown(
     }
 }
 
-/// Output of a walsender or of a dump leaves the server although nobody asked for plaintext.
+/// Output of a walsender or of a dump leaves the server although nobody asked for plaintext; that of a logical replication worker goes to
+/// the log, when PostgreSQL describes conflicting rows.
 fn mode() -> Output {
     match settings::output() {
         Output::Ciphertext => Output::Ciphertext,
-        _ if privilege::is_walsender() || dump::is_running() => Output::Ciphertext,
+        _ if privilege::is_walsender() || privilege::is_logical_worker() || dump::is_running() => {
+            Output::Ciphertext
+        }
         other => other,
     }
 }

@@ -1,5 +1,6 @@
 //! Text input and output.
 
+use crate::bare_call::sql_function;
 use crate::datatype::conversion::{self, Purpose};
 use crate::datatype::{encoding, load, output, typmod, unseen_change};
 use crate::datum::{CStringResult, Encrypted, EncryptedResult};
@@ -10,12 +11,50 @@ use crate::privilege;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::armor;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
+
+sql_function!(
+    encrypted_text_in_wrapper,
+    pg_finfo_encrypted_text_in_wrapper,
+    sealed_if_ready,
+    encrypted_text_in_any_wrapper
+);
+
+/// The usual case of [`encrypted_text_in_any`]: a plaintext that enters, for a role that is known to have the right.
+///
+/// # Safety
+/// A call of the type's input function.
+#[inline(always)]
+unsafe fn sealed_if_ready(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller: a terminated string and a type modifier.
+    let (text, typmod) = unsafe {
+        let arguments = (*fcinfo).args.as_ptr();
+        let text = (*arguments).value.cast_mut_ptr::<c_char>();
+        (CStr::from_ptr(text).to_bytes(), (*arguments.add(2)).value.value() as i32)
+    };
+    if conversion::has_expression(fcinfo) || armor::is_armored(text) {
+        return None;
+    }
+    let sealed = seal_text_if_ready(text, typmod)?;
+    plan_cache::note_constant();
+    Some(sealed.datum())
+}
+
+/// [`seal_text`] for a column that is not searchable, where nothing has to be loaded, looked up or converted. See
+/// [`keyring::seal_if_ready`] for what must hold.
+#[inline]
+pub fn seal_text_if_ready(text: &[u8], typmod: i32) -> Option<Varlena> {
+    let attributes = typmod::attributes_of(typmod);
+    if attributes.search_tag.is_some() || !encoding::server_is_utf8() || !privilege::is_known_to_encrypt() {
+        return None;
+    }
+    keyring::seal_if_ready(&attributes, text)
+}
 
 /// `encrypted_text_in(cstring, oid, integer) → encrypted_text`: loads a text form, and encrypts any other text. As the second
 /// half of a conversion it is a cast, and never loads.
 #[pg_extern(sql = false)]
-fn encrypted_text_in(
+fn encrypted_text_in_any(
     input: &CStr,
     _type: pg_sys::Oid,
     typmod: i32,

@@ -18,6 +18,12 @@ pub fn init() {
     IS_RUNNING.store(!running_change().is_null(), Relaxed);
 }
 
+/// Whether such a statement may be running.
+#[inline]
+pub fn may_be_running() -> bool {
+    IS_RUNNING.load(Relaxed)
+}
+
 /// Refuses the running call, a cast from the type, if such a statement makes it.
 #[inline]
 pub fn check(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {

@@ -1,16 +1,40 @@
 //! `decrypt_field`, `try_decrypt_field` and `decrypt_bytes`.
 
 use super::encrypt::context_hash;
-use crate::datatype::reading::open_text;
+use crate::bare_call::{argument, is_null, sql_function};
+use crate::datatype::reading::{open_text, opened_if_ready};
 use crate::datum::{Bytea, ByteaResult, Encrypted, Text, TextResult};
 use crate::error::SqlResult;
 use crate::keyring;
-use crate::privilege::require_execute;
+use crate::privilege::{is_known_to_execute, require_execute};
 use pgrx::prelude::*;
+
+sql_function!(
+    decrypt_field_wrapper,
+    pg_finfo_decrypt_field_wrapper,
+    text_if_ready,
+    decrypt_any_field_wrapper
+);
+
+/// The usual case of [`decrypt_any_field`]: an inline value without a context, for a role that is known to have the right.
+///
+/// # Safety
+/// A call with two arguments, the first of type `encrypted_text`.
+#[inline(always)]
+unsafe fn text_if_ready(fcinfo: pg_sys::FunctionCallInfo) -> Option<pg_sys::Datum> {
+    // SAFETY: as promised by the caller. The argument is not null where it is read.
+    let value = unsafe {
+        if is_null(fcinfo, 0) || !is_null(fcinfo, 1) {
+            return None;
+        }
+        argument(fcinfo, 0)?
+    };
+    if is_known_to_execute(fcinfo) { opened_if_ready(value).map(|text| text.datum()) } else { None }
+}
 
 /// `decrypt_field(value encrypted_text, context text) → text`. A null value gives null.
 #[pg_extern(sql = false)]
-fn decrypt_field(
+fn decrypt_any_field(
     value: Option<Encrypted<'_>>,
     context: Option<Text<'_>>,
     fcinfo: pg_sys::FunctionCallInfo,

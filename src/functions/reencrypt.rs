@@ -12,7 +12,7 @@ use pgrx::prelude::*;
 fn reencrypt_field(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<EncryptedResult> {
     require_execute(fcinfo)?;
     let envelope = value.envelope()?;
-    Ok(EncryptedResult(keyring::reseal(&envelope, envelope.attributes())?))
+    Ok(EncryptedResult(keyring::reseal(&envelope, &envelope.attributes())?))
 }
 
 /// `reencrypt_bytes(value bytea) → bytea`, like [`reencrypt_field`].
@@ -20,5 +20,5 @@ fn reencrypt_field(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> Sq
 fn reencrypt_bytes(value: Bytea<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<ByteaResult> {
     require_execute(fcinfo)?;
     let envelope = value.envelope()?;
-    Ok(ByteaResult(keyring::reseal(&envelope, envelope.attributes())?))
+    Ok(ByteaResult(keyring::reseal(&envelope, &envelope.attributes())?))
 }

@@ -122,6 +122,43 @@ pub fn open(envelope: &Envelope<'_>, context: Option<&ContextHash>) -> Result<Va
     Ok(out)
 }
 
+/// Seals a plaintext under the active key of the session's keyset, without a search tag, if nothing has to be loaded or counted
+/// for it. `None` says only that [`seal`] knows more. Neither the caller nor its callers may hold anything that has to be
+/// dropped; nothing here raises an error itself.
+#[inline]
+pub fn seal_if_ready(attributes: &Attributes, plaintext: &[u8]) -> Option<Varlena> {
+    with_ready_keyring(|keyring| {
+        let (key, nonces) = keyring.ready_sealing_key()?;
+        let mut out = Varlena::if_possible(attributes.envelope_len(plaintext.len()))?;
+        key.seal_into(nonces, nonce_owner(), attributes, plaintext, out.bytes_mut()).ok()?;
+        Some(out)
+    })
+}
+
+/// Opens a value that is bound to no context, likewise.
+#[inline]
+pub fn open_if_ready(envelope: &Envelope<'_>) -> Option<Varlena> {
+    with_ready_keyring(|keyring| {
+        let key = keyring.ready_opening_key(envelope.key_version())?;
+        let mut out = Varlena::if_possible(envelope.plaintext_len())?;
+        key.open_into(envelope, None, out.bytes_mut()).ok()?;
+        Some(out)
+    })
+}
+
+#[inline]
+fn with_ready_keyring<T>(use_keyring: impl FnOnce(&mut Keyring) -> Option<T>) -> Option<T> {
+    if interrupts::are_held_off() {
+        return None;
+    }
+    accept_messages();
+    KEYRING.with(|keyring| {
+        let mut keyring = keyring.try_borrow_mut().ok()?;
+        keyring.refresh();
+        use_keyring(&mut keyring)
+    })
+}
+
 /// Opens a value, whatever its context, and seals it under the active key of its own keyset with these attributes. If
 /// their search tag is unmade or outdated, a new one is made.
 pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlena, Error> {
@@ -144,10 +181,9 @@ pub fn reseal(envelope: &Envelope<'_>, attributes: &Attributes) -> Result<Varlen
 pub fn check(envelope: &Envelope<'_>) -> Result<(), Error> {
     with_scratch(envelope.plaintext_len(), |scratch| {
         with_keyring(|keyring| {
-            let context = envelope.attributes().context.as_ref();
             keyring
                 .opening_key(envelope.key_version())?
-                .open_into(envelope, context, scratch)
+                .open_into(envelope, envelope.context().as_ref(), scratch)
                 .map_err(|error| Error::open(envelope.key_version(), error))
         })
     })

@@ -43,7 +43,7 @@ pub fn make_tag(bytes: &[u8], envelope: &Envelope<'_>) -> Result<SearchTag, Erro
         with_keyring(|keyring| {
             let key = Rc::clone(keyring.opening_key(version)?);
             let index_key = keyring.index_key_of(version)?;
-            key.open_into(envelope, envelope.attributes().context.as_ref(), scratch)
+            key.open_into(envelope, envelope.context().as_ref(), scratch)
                 .map_err(|error| Error::open(version, error))?;
             let tag = index_key.search_tag(scratch);
             keyring.opened.put(bytes, tag);

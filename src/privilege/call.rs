@@ -19,6 +19,19 @@ struct Permitted {
     as_of: u32,
 }
 
+impl Permitted {
+    /// What the running call takes.
+    #[inline]
+    fn of(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Self { function: function_oid(fcinfo), role: Identity::current().role, as_of: CATALOGS.get() }
+    }
+
+    #[inline]
+    fn is_known(self) -> bool {
+        KNOWN.with(|known| known[place(self.function)].get() == Some(self))
+    }
+}
+
 /// Functions with neighbouring oids, called by turns, must not displace each other.
 const PLACES: usize = 16;
 
@@ -31,10 +44,14 @@ thread_local! {
 /// `fcinfo` is the running call.
 #[inline]
 pub fn require_execute(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
-    let function = function_oid(fcinfo);
-    let call = Permitted { function, role: Identity::current().role, as_of: CATALOGS.get() };
-    let is_known = KNOWN.with(|known| known[place(function)].get() == Some(call));
-    if is_known { Ok(()) } else { require_otherwise(call) }
+    let call = Permitted::of(fcinfo);
+    if call.is_known() { Ok(()) } else { require_otherwise(call) }
+}
+
+/// Whether [`require_execute`] is known to succeed. Looks nothing up.
+#[inline]
+pub fn is_known_to_execute(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    Permitted::of(fcinfo).is_known()
 }
 
 fn place(function: pg_sys::Oid) -> usize {

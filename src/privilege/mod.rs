@@ -21,7 +21,7 @@ use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-pub use call::require_execute;
+pub use call::{is_known_to_execute, require_execute};
 pub use exemption::Exemption;
 pub use lookup::{find_function, find_type};
 
@@ -151,8 +151,13 @@ pub fn is_known_to_search() -> bool {
 
 #[inline]
 fn is_search_known_of(role: pg_sys::Oid) -> Option<bool> {
-    let kind = Right::Search(pg_sys::InvalidOid).kind();
-    let last = LAST.with(|last| last[kind].get());
+    is_granted_to(Right::Search(pg_sys::InvalidOid), role)
+}
+
+/// Whether a role has a right of this kind; `None` if that is not known. Looks nothing up.
+#[inline]
+fn is_granted_to(right: Right, role: pg_sys::Oid) -> Option<bool> {
+    let last = LAST.with(|last| last[right.kind()].get());
     last.filter(|last| last.role == role && last.is_current()).map(|last| last.is_granted)
 }
 
@@ -202,6 +207,13 @@ pub fn require_encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     if may { Ok(()) } else { Err(Error::EncryptDenied) }
 }
 
+/// Whether [`require_encrypt`] is known to succeed, and not just because a foreign key is checked. Looks nothing up.
+#[inline]
+pub fn is_known_to_encrypt() -> bool {
+    let identity = Identity::current();
+    !identity.is_referential() && is_granted_to(Right::Encrypt(pg_sys::InvalidOid), identity.role) == Some(true)
+}
+
 /// Whether a role may encrypt, or search. `function` is one of this extension.
 #[inline]
 pub fn may_encrypt(function: pg_sys::Oid, role: pg_sys::Oid) -> bool {
@@ -218,6 +230,7 @@ fn permit(is_granted: Option<bool>) -> Result<(), Error> {
 }
 
 /// The oid of the function that is running.
+#[inline]
 pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
     // SAFETY: PostgreSQL passes a valid call; `flinfo` is null only in direct calls, which nobody makes.
     unsafe {
@@ -226,10 +239,15 @@ pub fn function_oid(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Oid {
     }
 }
 
+unsafe extern "C-unwind" {
+    // pgrx's own binding sets up an error boundary; this is called for each value that is put out.
+    fn IsLogicalWorker() -> bool;
+}
+
 /// Whether this process applies changes that another server replicates.
 pub fn is_logical_worker() -> bool {
     // SAFETY: only reads what kind of process this is.
-    unsafe { pg_sys::IsLogicalWorker() }
+    unsafe { IsLogicalWorker() }
 }
 
 /// `prism_crypt._is_logical_worker() → boolean`

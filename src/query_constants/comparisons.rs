@@ -25,6 +25,8 @@ pub unsafe fn seal_in(node: *mut pg_sys::Node, params: pg_sys::ParamListInfo) {
             | pg_sys::NodeTag::T_DistinctExpr
             | pg_sys::NodeTag::T_NullIfExpr => true,
             pg_sys::NodeTag::T_OpExpr => is_for_arrays((*node.cast::<pg_sys::OpExpr>()).opno),
+            #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
+            pg_sys::NodeTag::T_SubLink => super::values_lists::may_compare_values(&*node.cast()),
             _ => false,
         };
         if is_comparison {
@@ -40,6 +42,8 @@ unsafe extern "C-unwind" fn seal(node: *mut pg_sys::Node, params: pg_sys::ParamL
         match (*node).type_ {
             pg_sys::NodeTag::T_ScalarArrayOpExpr => seal_array(&mut *node.cast(), params),
             pg_sys::NodeTag::T_OpExpr => look_through_cast(&mut *node.cast(), params),
+            #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
+            pg_sys::NodeTag::T_SubLink => super::values_lists::seal_values(&mut *node.cast(), params),
             kind => seal_text(&mut *node.cast(), kind == pg_sys::NodeTag::T_DistinctExpr, params),
         }
     };

@@ -5,7 +5,8 @@
 //!    `mark` wraps it, so that plans made from the statement can be recognised; not in a view (`view_definition`), which is
 //!    stored.
 //! 2. Before the statement is planned, `comparisons` seals the texts of `= ANY`, `IS DISTINCT FROM` and `NULLIF`, as far as
-//!    `evaluation` can compute them by then; `arrays` seals those in arrays. What may fail is computed in a `subtransaction`.
+//!    `evaluation` can compute them by then; `arrays` seals those in arrays, and, for PostgreSQL 18, `values_lists` those in VALUES. What
+//!    may fail is computed in a `subtransaction`.
 //! 3. During planning, PostgreSQL calls `eq_support` for each `=` and `<>`, and `array_support` for operators between arrays of values and
 //!    of texts. `array_casts` finds those of PostgreSQL whose texts are cast.
 //! 4. `with_text` finds the operator that replaces one with text, and makes the constant.
@@ -19,6 +20,8 @@ mod eq_support;
 mod evaluation;
 mod mark;
 mod subtransaction;
+#[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
+mod values_lists;
 pub mod view_definition;
 mod with_text;
 

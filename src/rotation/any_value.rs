@@ -100,7 +100,7 @@ fn reencrypted(bytes: &[u8], scope: Scope<'_>, keep: bool) -> Result<Varlena, Er
         {
             Varlena::copy_of(bytes)
         }
-        Ok(envelope) if !keep => keyring::reseal(&envelope, envelope.attributes()),
+        Ok(envelope) if !keep => keyring::reseal(&envelope, &envelope.attributes()),
         envelope => reencrypt_or_keep(envelope, bytes),
     }
 }

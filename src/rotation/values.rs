@@ -40,7 +40,7 @@ fn _reencrypt_value(value: Encrypted<'_>, keep: bool) -> SqlResult<EncryptedResu
         return Ok(EncryptedResult(reencrypt_or_keep(value.envelope(), value.bytes())?));
     }
     let envelope = value.envelope()?;
-    Ok(EncryptedResult(keyring::reseal(&envelope, envelope.attributes())?))
+    Ok(EncryptedResult(keyring::reseal(&envelope, &envelope.attributes())?))
 }
 
 /// Decides by key version and search tag alone.
@@ -62,7 +62,7 @@ pub fn is_rotatable(
 
 /// The value under the active key of its keyset, or unchanged if it can't be opened.
 pub fn reencrypt_or_keep(envelope: Result<Envelope<'_>, Error>, bytes: &[u8]) -> Result<Varlena, Error> {
-    match envelope.and_then(|envelope| keyring::reseal(&envelope, envelope.attributes())) {
+    match envelope.and_then(|envelope| keyring::reseal(&envelope, &envelope.attributes())) {
         Err(error) if error.is_about_the_value() => Varlena::copy_of(bytes),
         result => result,
     }

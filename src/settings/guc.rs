@@ -90,6 +90,7 @@ pub fn reserve_prefix() {
 }
 
 /// Changes whenever the server configuration is reloaded.
+#[inline]
 pub fn config_generation() -> i64 {
     // SAFETY: a global that only this process writes.
     unsafe { pg_sys::PgReloadTime }

@@ -195,6 +195,7 @@ pub fn inline_master_key() -> Option<&'static CStr> {
 }
 
 /// Changes whenever a master-key setting is assigned.
+#[inline]
 pub fn master_generation() -> u64 {
     MASTER_GENERATION.load(Relaxed)
 }

@@ -15,6 +15,8 @@ def messages_of_the_code():
     source = (paths.ROOT / "src/error.rs").read_text(encoding="utf-8")
     found = re.findall(r'#\[error\("((?:[^"\\]|\\.)*)"', source)
     assert len(found) == len(re.findall(r"#\[error\(", source)), "an attribute that is written in another way"
+    # What is checked before any of it may run.
+    found += re.findall(r'errmsg\("([^"]*)"\)', (paths.ROOT / "src/processor.c").read_text(encoding="utf-8"))
     return {normalised(message.replace('\\"', '"').replace("\\\\", "\\")) for message in found}
 
 

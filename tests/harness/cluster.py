@@ -14,7 +14,8 @@ class Cluster(Server):
     with Cluster("name", preload=True, conf={"work_mem": "'8MB'"}) as c:
         c.psql("SELECT 1")
 
-    home: a fixed directory instead of a temporary one. keep: leave server and files behind (for the demo).
+    home: a fixed directory instead of a temporary one. keep: leave server and files behind (for the demo). major: another
+    PostgreSQL, which must be installed (paths.installed). initdb: more options for it.
     """
 
     # ---- clients (run as the caller)
@@ -27,7 +28,7 @@ class Cluster(Server):
         if isinstance(input, str) and not text:
             input = input.encode()
         result = subprocess.run(
-            [str(paths.bindir() / argv[0]), *map(str, argv[1:])], input=input, text=text,
+            [str(self.bindir / argv[0]), *map(str, argv[1:])], input=input, text=text,
             env=self.env(user, db, **env), capture_output=True, **({} if input is not None else {"stdin": subprocess.DEVNULL})
         )
         if check and result.returncode != 0:
@@ -53,7 +54,7 @@ class Cluster(Server):
 
     def session(self, user="postgres", db="postgres", cwd=None, **env):
         """A psql that stays open (see Session)."""
-        argv = [str(paths.bindir() / "psql"), "-XAtq"]
+        argv = [str(self.bindir / "psql"), "-XAtq"]
         return Session(argv, self.env(user, db, **env), cwd)
 
     def create_db(self, name):
@@ -72,7 +73,7 @@ class Cluster(Server):
     def basebackup(self, dest, *options):
         """pg_basebackup into dest, owned by the server's user."""
         identity = paths.server_identity()
-        argv = [paths.bindir() / "pg_basebackup", "-D", dest, "-h", self.socket, "-p", self.port, "-U", "postgres",
+        argv = [self.bindir / "pg_basebackup", "-D", dest, "-h", self.socket, "-p", self.port, "-U", "postgres",
                 "-c", "fast", "-X", "stream", *options]
         result = subprocess.run([str(a) for a in argv], capture_output=True, text=True, cwd="/", env=paths.clean_env(HOME="/"), **identity)
         if result.returncode != 0:

@@ -26,8 +26,21 @@ def pg_config(option, config=PG_CONFIG):
     return Path(subprocess.run([str(config), option], check=True, capture_output=True, text=True).stdout.strip())
 
 
-def bindir():
-    return PG_CONFIG.parent
+def bindir(major=PG_MAJOR):
+    """Programs of the private copy, or of that of another major version (see installed)."""
+    return PG_CONFIG.parent if major == PG_MAJOR else installed(major).parent
+
+
+def installed(major):
+    """
+    pg_config of the private copy of a major version, if the extension is installed there, otherwise None. Another one than the
+    tested one is there after `PG_MAJOR=14 tools/setup; PG_MAJOR=14 tools/install`.
+    """
+    root = CACHE / f"pg{major}/release"
+    for config in (root / "bin/pg_config", root / f"usr/lib/postgresql/{major}/bin/pg_config"):
+        if config.exists() and (pg_config("--sharedir", config) / "extension/prism_crypt.control").exists():
+            return config
+    return None
 
 
 def server_identity():

@@ -53,8 +53,8 @@ def _watch():
 class Server:
     """What Cluster builds on: files, settings, processes; no client yet."""
 
-    def __init__(self, name, preload=False, conf=None, home=None, keep=False, durable=False, _empty=False):
-        self.name, self.keep = name, keep
+    def __init__(self, name, preload=False, conf=None, home=None, keep=False, durable=False, major=paths.PG_MAJOR, initdb=(), _empty=False):
+        self.name, self.keep, self.bindir = name, keep, paths.bindir(major)
         self._proc = None
         self._env = {}
         temporary = home is None
@@ -81,12 +81,12 @@ class Server:
             self.port = random.randint(20000, 60000)
             (self.home / "port").write_text(str(self.port))
             if not _empty:
-                self._initdb(preload, conf or {}, durable)
+                self._initdb(preload, conf or {}, durable, initdb)
 
-    def _initdb(self, preload, conf, durable):
+    def _initdb(self, preload, conf, durable, options):
         self.server_run(
-            [paths.bindir() / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
-             "--locale=C", "--no-instructions", "-N"]
+            [self.bindir / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "-E", "UTF8",
+             "--locale=C", "--no-instructions", "-N", *options]
         )
         settings = dict(DEFAULTS)
         if durable:
@@ -152,7 +152,7 @@ class Server:
             main_thread = threading.current_thread() is threading.main_thread()
             with open(self.log_path, "ab") as log:
                 self._proc = subprocess.Popen(
-                    [str(paths.bindir() / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(self.port)],
+                    [str(self.bindir / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(self.port)],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=paths.clean_env(HOME="/", **self._env),
                     # Not in our process group: Ctrl-C is for us, and we stop the server.
                     start_new_session=True,

@@ -4,7 +4,7 @@ import re
 import unittest
 
 from copy_ways import ALL, EMAIL, INPUTS, NUMBER, SCHEMA, TYPES
-from harness import canaries
+from harness import canaries, paths
 from harness.scenario import Scenario
 
 SECRETS = [*canaries.PLAINTEXTS.values(), NUMBER]
@@ -159,6 +159,15 @@ class CopyLeaks(Scenario):
         log = len(self.cluster.log())
         self.said(f"COPY ends FROM STDIN;\n1\t{EMAIL}\n\\.\n")
         self.assertRegex(self.cluster.log()[log:], r"(?s)FATAL:  57P01.*COPY ends, line 1: withheld by prism_crypt")
+
+    @unittest.skipIf(paths.PG_MAJOR < 17, "ON_ERROR came with PostgreSQL 17")
+    def test_rows_that_are_skipped(self):
+        for table in ("t", "own", "parts", "unique_id"):
+            # Messages that are no errors are withheld where the library was there before the statement.
+            text = self.said(f"\\echo {table}\nCOPY {table} FROM STDIN (ON_ERROR ignore, LOG_VERBOSITY verbose);\n{EMAIL}\tx\n7\ty\n{EMAIL}\t{EMAIL}\n\\.\n")
+            self.assertEqual(re.findall('NOTICE:  00000: skipping row .* at line (.*)', text), [f'{line} for column "id": withheld by prism_crypt' for line in (1, 3)], table)
+        if paths.PG_MAJOR >= 18:
+            self.fails(f"\\echo t\nCOPY t FROM STDIN (ON_ERROR ignore, REJECT_LIMIT 1, LOG_VERBOSITY verbose);\n{EMAIL}\tx\n{EMAIL}\ty\n\\.\n", "22P02", "COPY t, line 2, column id: ")
 
     def test_errverbose(self):
         text = self.said(f"COPY own FROM '{self.file}';\n\\errverbose\n")

@@ -2,6 +2,7 @@
 
 import unittest
 
+from harness import paths
 from harness.scenario import Scenario, set_key, wait_until
 
 # Every replica identity, and indexes on encrypted values in each table.
@@ -40,6 +41,7 @@ ERRORS = "SELECT apply_error_count + sync_error_count FROM pg_stat_subscription_
 
 
 class KeysLogical(Scenario):
+    options = ""
     conf = {"wal_level": "'logical'", "max_replication_slots": "30", "max_wal_senders": "30"}
 
     @classmethod
@@ -86,7 +88,7 @@ class KeysLogical(Scenario):
             self.there(before)
         self.there(
             f"CREATE SUBSCRIPTION s CONNECTION 'host={self.cluster.socket} port={self.cluster.port} dbname={self.db} user=postgres' "
-            f"PUBLICATION {publications} WITH (slot_name = '{self.db}')")
+            f"PUBLICATION {publications} WITH (slot_name = '{self.db}'{self.options})")
         self.addCleanup(self.there, "DROP SUBSCRIPTION s")
 
     def synchronized(self):
@@ -256,6 +258,29 @@ class KeysLogical(Scenario):
         self.synchronized()
         self.names = ("by_key",)
         self.assert_same("keys taken")
+
+
+@unittest.skipIf(paths.PG_MAJOR < 16, "parallel apply workers came with PostgreSQL 16")
+class KeysLogicalStreamed(KeysLogical):
+    """Transactions that are sent before they commit, and applied by workers beside the first one. 18 does so by default, with large ones."""
+
+    options = ", streaming = parallel"
+    conf = {**KeysLogical.conf, "max_worker_processes": "24", "max_logical_replication_workers": "16", "max_parallel_apply_workers_per_subscription": "4"}
+    test_all_tables = test_all_tables_with_keys_there = test_a_subscriber_takes_over = test_other_keys_are_there = None
+    test_keys_are_copied_by_hand = None
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # As if every transaction were a large one.
+        cls.cluster.configure({"debug_logical_replication_streaming": "'immediate'"})
+        cls.cluster.reload()
+
+    @classmethod
+    def tearDownClass(cls):
+        # Each is named when it ends.
+        assert '"logical replication parallel worker"' in cls.other.log(), "no transaction was applied by another worker"
+        super().tearDownClass()
 
 
 if __name__ == "__main__":

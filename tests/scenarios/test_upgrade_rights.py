@@ -27,19 +27,34 @@ CLOSED = {"function prism_crypt.closed()", "function prism_crypt._a_closed_helpe
           "type prism_crypt.kind", "type prism_crypt.two", "view prism_crypt.shown"}
 
 
-class EndOfScripts(Scenario):
+class UpgradeRights(Scenario):
     preload = True
     maxDiff = None
 
-    def test_rights_of_what_is_new(self):
+    def planted(self, statements):
+        """The version that an upgrade script with these brings, which is gone after the test."""
         version = f"{releases.current()}.test{os.getpid()}"
         newest = max(releases.UPGRADES.glob("*.sql"), key=lambda path: releases.numbers(path.stem.rpartition("--")[2]))
         begin, rest = newest.read_text(encoding="ascii").split("-- ---- What changed.")
         end = rest.partition("-- ---- The end of every such script.")[2]
         script = paths.pg_config("--sharedir") / "extension" / f"prism_crypt--{releases.current()}--{version}.sql"
         self.addCleanup(script.unlink)
-        script.write_text(begin + self.added() + end, encoding="ascii")
+        script.write_text(begin + statements + end, encoding="ascii")
         script.chmod(0o644)
+        return version
+
+    def test_a_library_that_lacks_a_function(self):
+        """As on a server that was not restarted: the update fails, and nothing has changed."""
+        db = self.database("lacking")
+        version = self.planted("CREATE FUNCTION prism_crypt.first() RETURNS integer LANGUAGE sql AS 'SELECT 1';"
+                               "CREATE FUNCTION prism_crypt.later() RETURNS integer LANGUAGE c AS 'MODULE_PATHNAME', 'later_wrapper';")
+        before = catalog(self.cluster, db)
+        error = self.cluster.error(f"ALTER EXTENSION prism_crypt UPDATE TO '{version}'", db=db)
+        self.assertEqual((error.sqlstate, error.message.partition(" in file")[0]), ("42883", 'could not find function "later_wrapper"'))
+        self.assertEqual(differences(catalog(self.cluster, db), before), [])
+
+    def test_rights_of_what_is_new(self):
+        version = self.planted(self.added())
         db = self.database("added")
         self.cluster.psql("""
             CREATE ROLE nobody; CREATE ROLE "Another" SUPERUSER LOGIN; CREATE ROLE watcher; SELECT prism_crypt.grant_access('watcher', 'monitor');

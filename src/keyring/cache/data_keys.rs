@@ -38,6 +38,19 @@ impl Keyring {
         Ok((key, &mut self.nonces))
     }
 
+    /// [`sealing_key`](Self::sealing_key) of the session's keyset, if nothing has to be loaded or reserved for it.
+    #[inline]
+    pub fn ready_sealing_key(&mut self) -> Option<(&DataKey, &mut NoncePool)> {
+        let key = self.current.as_deref().filter(|key| key.budget.take())?;
+        Some((key, &mut self.nonces))
+    }
+
+    /// [`opening_key`](Self::opening_key), if nothing has to be loaded for it.
+    #[inline]
+    pub fn ready_opening_key(&self, version: KeyVersion) -> Option<&DataKey> {
+        self.last_opened.as_deref().filter(|key| key.version() == version).map(Deref::deref)
+    }
+
     /// The key of a version, if values of that version may be read.
     pub fn opening_key(&mut self, version: KeyVersion) -> Result<&Rc<UnlockedKey>, Error> {
         if self.last_opened.as_ref().is_none_or(|key| key.version() != version) {

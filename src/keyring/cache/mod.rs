@@ -81,7 +81,18 @@ impl Keyring {
 
     /// Drops what is outdated. Called before every value, so it only compares counters. While interrupts are held off,
     /// what is loaded stays in use, because it could not be loaded again.
+    #[inline]
     pub fn refresh(&mut self) {
+        let is_outdated = invalidation::is_stale()
+            || self.masters_as_of != masters_as_of()
+            || self.current_as_of != settings::keyset_generation();
+        if is_outdated {
+            self.drop_outdated();
+        }
+    }
+
+    #[cold]
+    fn drop_outdated(&mut self) {
         if !interrupts::are_held_off() {
             if invalidation::take_stale() {
                 self.rows_are_outdated = true;
@@ -216,6 +227,7 @@ impl Keyring {
 }
 
 /// Changes whenever a master-key setting changes, or the configuration is reloaded.
+#[inline]
 fn masters_as_of() -> (u64, i64) {
     (settings::master_generation(), settings::config_generation())
 }
