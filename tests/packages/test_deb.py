@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import unittest
 
 import workplace
@@ -101,6 +102,16 @@ class Deb(workplace.Workplace):
                 for place in (workplace.CARGO_HOME, paths.ROOT, paths.CACHE):
                     self.assertNotIn(os.fsencode(f"{place}/"), path.read_bytes(), path)
         shutil.rmtree(where)
+
+    def test_bad_input(self):
+        """One line says what is wrong, and the packages that are there stay."""
+        other = 14 if MAJOR != 14 else 15
+        for major, said in ((13, "prism_crypt is for PostgreSQL 14 to 18, not 13"), (other, f"is not of PostgreSQL {other}")):
+            done = subprocess.run(["tools/deb", str(major)], cwd=paths.ROOT, text=True, capture_output=True, check=False,
+                                  env=workplace.env(**{f"PG_CONFIG_{other}": workplace.PG_CONFIG}))
+            self.assertNotEqual(done.returncode, 0)
+            self.assertRegex(done.stderr, rf"\Adeb: .*{said}\n\Z")
+        self.assertTrue(self.file.exists())
 
     def test_on_a_fresh_debian(self):
         (_, _), (_, master_key), (_, settings) = readme("Install")
