@@ -56,6 +56,7 @@ mod header;
 mod index;
 mod key;
 mod nonce;
+mod short;
 mod stack;
 mod wrap;
 
