@@ -1,6 +1,5 @@
 //! Seal, open and reseal with one data key: AES-256-GCM, NIST SP 800-38D.
 
-use crate::short::ShortCipher;
 use crate::stack::InPlace;
 use crate::{
     Attributes, ContextHash, Envelope, IndexKey, KeyBytes, KeyVersion, NONCE_LEN, NonceOwner, NoncePool,
@@ -40,19 +39,14 @@ pub enum OpenError {
 /// A data key with its expanded key schedule. Wiped when dropped; has no `Debug`, no `Clone`.
 pub struct DataKey {
     version: KeyVersion,
-    short: InPlace<ShortCipher>,
-    long: InPlace<Aes256Gcm>,
+    cipher: InPlace<Aes256Gcm>,
 }
 
 impl DataKey {
     /// Expands a key.
     #[must_use]
     pub fn new(version: KeyVersion, key: &KeyBytes) -> Self {
-        Self {
-            version,
-            short: InPlace::new(|| ShortCipher::new(key)),
-            long: InPlace::new(|| Aes256Gcm::new(key.as_bytes().into())),
-        }
+        Self { version, cipher: InPlace::new(|| Aes256Gcm::new(key.as_bytes().into())) }
     }
 
     /// The version written to every envelope it seals.
@@ -128,7 +122,11 @@ impl DataKey {
         let search_tag =
             attributes.search_tag.map(|tag| index_key.map_or(tag, |index_key| index_key.search_tag(body)));
         Attributes { search_tag, ..*attributes }.write_header(self.version, nonce, header);
-        *tag = self.encrypt(nonce, header, body.into())?;
+        *tag = self
+            .cipher
+            .encrypt_inout_detached(nonce.into(), header, body.into())
+            .map_err(|_| SealError::Length)?
+            .into();
         Ok(())
     }
 
@@ -143,34 +141,19 @@ impl DataKey {
         let (header, body, tag) = split_mut(attributes, out)?;
         attributes.write_header(self.version, nonce, header);
         let body = InOutBuf::new(plaintext, body).map_err(|_| SealError::Length)?;
-        *tag = self.encrypt(nonce, header, body)?;
+        *tag = self
+            .cipher
+            .encrypt_inout_detached(nonce.into(), header, body)
+            .map_err(|_| SealError::Length)?
+            .into();
         Ok(())
-    }
-
-    #[inline(always)]
-    fn encrypt(
-        &self,
-        nonce: &[u8; NONCE_LEN],
-        header: &[u8],
-        body: InOutBuf<'_, '_, u8>,
-    ) -> Result<[u8; TAG_LEN], SealError> {
-        if body.len() <= ShortCipher::MAX_LEN {
-            return self.short.seal(nonce, header, body).ok_or(SealError::Length);
-        }
-        let tag = self.long.encrypt_inout_detached(nonce.into(), header, body);
-        tag.map(Into::into).map_err(|_| SealError::Length)
     }
 
     #[inline(always)]
     fn open_any_context(&self, envelope: &Envelope<'_>, out: &mut [u8]) -> Result<(), OpenError> {
         let body = InOutBuf::new(envelope.ciphertext(), out).map_err(|_| OpenError::Length)?;
-        let (nonce, header, tag) = (envelope.nonce(), envelope.header(), envelope.tag());
-        if body.len() <= ShortCipher::MAX_LEN {
-            let is_right = self.short.open(nonce, header, body, tag).ok_or(OpenError::Length)?;
-            return if is_right { Ok(()) } else { Err(OpenError::Authentication) };
-        }
-        self.long
-            .decrypt_inout_detached(nonce.into(), header, body, tag.into())
+        self.cipher
+            .decrypt_inout_detached(envelope.nonce().into(), envelope.header(), body, envelope.tag().into())
             .map_err(|_| OpenError::Authentication)
     }
 }

@@ -56,7 +56,6 @@ mod header;
 mod index;
 mod key;
 mod nonce;
-mod short;
 mod stack;
 mod wrap;
 
