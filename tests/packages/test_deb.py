@@ -23,6 +23,7 @@ cat /settings.conf >>/etc/postgresql/{major}/main/postgresql.conf
 echo "listen_addresses = ''" >>/etc/postgresql/{major}/main/postgresql.conf
 pg_ctlcluster {major} main start
 runuser -u postgres -- psql -X -A -t -q -v ON_ERROR_STOP=1 -f /ten-lines.sql >/answers
+runuser -u postgres -- psql -X -A -t -c "SELECT setting FROM prism_crypt.status() WHERE name = 'built_for'" >>/answers
 runuser -u postgres -- psql -X -q -v ON_ERROR_STOP=1 -c 'DROP EXTENSION prism_crypt CASCADE'
 pg_ctlcluster {major} main stop
 apt-get purge -y -q {package}
@@ -113,7 +114,8 @@ class Deb(workplace.Workplace):
             answers = (debian.root / "answers").read_text(encoding="utf-8").splitlines()
         self.assertIn("Ada Lovelace|ada@example.org", answers)
         self.assertEqual(len([line for line in answers if re.fullmatch(r"prism:v1:\S+", line)]), 1, answers)
-        self.assertRegex(answers[-2], r"\Aprism:v2:\S+\|2\Z")
+        self.assertRegex(answers[-3], r"\Aprism:v2:\S+\|2\Z")
+        self.assertRegex(answers[-2], r"\Aany ", "the processors that the library is for")
         self.assertEqual(answers[-1], "it goes on")
 
 

@@ -44,6 +44,11 @@ class Meta(unittest.TestCase):
         self.assertIn(f"set -- {' '.join(MAJORS)}\n", read("tools/deb"))
         self.assertEqual(self.meta["prereqs"]["runtime"]["requires"]["PostgreSQL"], f">= {MAJORS[0]}.0.0, < {int(MAJORS[-1]) + 1}.0.0")
 
+    def test_version_of_rust(self):
+        wanted, = re.findall(r'^rust-version = "(.*)"$', read("Cargo.toml"), re.M)
+        for document in ("README.md", "docs/installation.md"):
+            self.assertEqual(re.findall(r"Rust toolchain\]\(https://rustup.rs\) \(([\d.]+) or later\)", read(document)), [wanted], document)
+
     def test_licenses(self):
         """Debian's copyright file has the words of LICENSE."""
         def words(text):

@@ -21,7 +21,10 @@ CARGO_HOME = os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))
 # The package is tried, not its speed. Both ways to build are given the same, so that they share what they compile.
 QUICK = {
     "CARGO_TARGET_DIR": str(CARGO_TARGET), "CARGO_INCREMENTAL": "0", "CARGO_PROFILE_RELEASE_LTO": "off",
-    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16", "CARGO_PROFILE_RELEASE_INCREMENTAL": "false", "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16", "CARGO_PROFILE_RELEASE_INCREMENTAL": "false",
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    # Debian's tools set these two, and what compiles C is built anew where they differ.
+    "CFLAGS": "-O2", "SOURCE_DATE_EPOCH": "1767225600",
     "OPTFLAGS": "", "RUSTFLAGS": f"--remap-path-prefix={CARGO_HOME}/registry/src=/usr/share/cargo/registry",
 }
 
