@@ -10,7 +10,7 @@ def require(old):
     if old >= paths.PG_MAJOR:
         raise unittest.SkipTest(f"PostgreSQL {paths.PG_MAJOR} is not later than {old}")
     if paths.installed(old) is None:
-        raise unittest.SkipTest(f"no private copy of PostgreSQL {old} with the extension: PG_MAJOR={old} tools/setup, then tools/install")
+        raise unittest.SkipTest(f"no private copy of PostgreSQL {old} with the extension: run tools/install-older")
     if _marks_columns(old) and not _marks_columns(paths.PG_MAJOR):
         raise unittest.SkipTest("the old PostgreSQL is of a later day: it marks columns in a way that the new one refuses")
 
