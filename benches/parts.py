@@ -1,15 +1,13 @@
 """What is measured. Each part gets a cluster with the extension and a key, and gives the rows of a table."""
 
-import json
-import os
+import contextlib
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from harness import paths
+import builds
 
 VALUES = 200_000
 EMAIL = "lpad(i::text, 8, 'u') || '@example.org'"
@@ -38,73 +36,102 @@ def wall(c, sql):
     return time.monotonic() - started
 
 
-def bare():
-    """ns a call of the cipher alone, {"seal": {"20": ...}, "open": {...}}: the least of what the example `bare` prints."""
-    first, second = bare_once(), bare_once()
-    return {what: {size: min(ns, second[what][size]) for size, ns in sizes.items()} for what, sizes in first.items()}
-
-
-def bare_once():
-    done = subprocess.run(["cargo", "run", "-q", "--release", "-p", "prism-envelope", "--example", "bare"], cwd=paths.ROOT,
-                          env={**os.environ, "PATH": paths.ENV["PATH"]}, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+PGCRYPTO_KEY = "'0123456789abcdef0123456789abcdef'::bytea, '0123456789abcdef'::bytea, 'aes'"
 
 
 def part_values(c):
     """Sealing and opening 200,000 emails of 20 bytes
 
     Time a value, after that of the same scan with a no-op function (`octet_length`, `key_version`) is taken off. The
-    cipher alone is a call of the `aes-gcm` crate that allocates its result.
+    library is built for this machine, as a source build is, and for any processor, as packages are. The cipher alone is
+    a call of the `aes-gcm` crate that allocates its result. pgcrypto's `encrypt_iv` takes a raw key and authenticates
+    nothing; `pgp_sym_encrypt` is what people use, with a passphrase and its default settings.
     """
-    key = "'0123456789abcdef0123456789abcdef'::bytea, '0123456789abcdef'::bytea, 'aes'"
-    c.psql(f"CREATE EXTENSION pgcrypto;"
-           f"CREATE TABLE email AS SELECT {EMAIL} AS e FROM generate_series(1, {VALUES}) i;"
-           f"CREATE TABLE sealed AS SELECT encrypt_field(e) AS e FROM email;"
-           f"CREATE TABLE pgc AS SELECT encrypt_iv(e::bytea, {key}) AS e FROM email; VACUUM ANALYZE")
-    took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
-        seal_base := "octet_length(e)) FROM email", seal := "encrypt_field(e)) FROM email",
-        open_base := "key_version(e)) FROM sealed", open_ := "decrypt_field(e)) FROM sealed",
-        pgc_seal := f"encrypt_iv(e::bytea, {key})) FROM email",
-        pgc_base := "octet_length(e)) FROM pgc", pgc_open := f"decrypt_iv(e, {key})) FROM pgc"), 7)
+    with contextlib.ExitStack() as stack:
+        clusters = clusters_to_compare(c, stack)
+        for each in clusters.values():
+            each.psql(f"CREATE EXTENSION pgcrypto;"
+                      f"CREATE TABLE email AS SELECT {EMAIL} AS e FROM generate_series(1, {VALUES}) i;"
+                      f"CREATE TABLE sealed AS SELECT encrypt_field(e) AS e FROM email;"
+                      f"CREATE TABLE pgc AS SELECT encrypt_iv(e::bytea, {PGCRYPTO_KEY}) AS e FROM email; VACUUM ANALYZE")
+        statements = (
+            seal_base := "octet_length(e)) FROM email", seal := "encrypt_field(e)) FROM email",
+            open_base := "key_version(e)) FROM sealed", open_ := "decrypt_field(e)) FROM sealed",
+            pgc_seal := f"encrypt_iv(e::bytea, {PGCRYPTO_KEY})) FROM email",
+            pgc_base := "octet_length(e)) FROM pgc", pgc_open := f"decrypt_iv(e, {PGCRYPTO_KEY})) FROM pgc")
+        took = in_turns(lambda how: executed(clusters[how[0]], f"SELECT count({how[1]}"),
+                        [(kind, sql) for sql in statements for kind in clusters], 7)
+        pgp = {kind: pgp_values(each) for kind, each in clusters.items()}
 
-    def each(sql, base):
-        return (took[sql] - took[base]) * 1e6 / VALUES
+    def both(of):
+        """One column of figures each for sealing and opening, for each build."""
+        return [figure for kind in clusters for figure in of(kind)]
 
-    ours = each(seal, seal_base), each(open_, open_base)
-    pgc = each(pgc_seal, seal_base), each(pgc_open, pgc_base)
-    cipher = [times["20"] / 1e3 for times in bare().values()]
-    return [("µs a value", "sealing", "opening"),
+    def each(*pairs):
+        return both(lambda kind: [(took[kind, sql] - took[kind, base]) * 1e6 / VALUES for sql, base in pairs])
+
+    ours, pgc = each((seal, seal_base), (open_, open_base)), each((pgc_seal, seal_base), (pgc_open, pgc_base))
+    pgp = both(pgp.get)
+    cipher = both(lambda kind: [times["20"] / 1e3 for times in builds.bare(kind).values()])
+    return [("µs a value", *both(lambda kind: (f"sealing, {BUILDS[kind]}", f"opening, {BUILDS[kind]}"))),
             ("the cipher alone", *(f"{t:.3f}" for t in cipher)),
             ("`encrypt_field`, `decrypt_field`", *(f"{t:.3f}" for t in ours)),
             ("pgcrypto `encrypt_iv`, `decrypt_iv` (CBC, not authenticated)", *(f"{t:.3f}" for t in pgc)),
+            ("pgcrypto `pgp_sym_encrypt`, `pgp_sym_decrypt`", *(f"{t:.1f}" for t in pgp)),
             ("prism_crypt / cipher", *(f"{a / b:.2f}" for a, b in zip(ours, cipher))),
-            ("pgcrypto / prism_crypt", *(f"{a / b:.1f}" for a, b in zip(pgc, ours)))]
+            ("`encrypt_iv`, `decrypt_iv` / prism_crypt", *(f"{a / b:.1f}" for a, b in zip(pgc, ours))),
+            ("`pgp_sym_encrypt`, `pgp_sym_decrypt` / prism_crypt", *(f"{a / b:.0f}" for a, b in zip(pgp, ours)))]
+
+
+BUILDS = {"native": "for this machine", "portable": "for any"}
+
+
+def clusters_to_compare(c, stack):
+    """{"native": c, "portable": another}; only the latter where the installed library is built for any processor."""
+    if builds.built_for(c).startswith("any "):
+        return {"portable": c}
+    return {"native": c, "portable": stack.enter_context(builds.portable_cluster())}
+
+
+def pgp_values(c, values=2_000):
+    """µs a value of pgp_sym_encrypt and pgp_sym_decrypt; of fewer values, because each derives a key from the passphrase."""
+    c.psql(f"CREATE TABLE few AS SELECT e FROM email LIMIT {values};"
+           "CREATE TABLE pgp AS SELECT pgp_sym_encrypt(e, 'passphrase') AS e FROM few; VACUUM ANALYZE few, pgp")
+    took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
+        "pgp_sym_encrypt(e, 'passphrase')) FROM few", "pgp_sym_decrypt(e, 'passphrase')) FROM pgp"), 3)
+    return [seconds * 1e6 / values for seconds in took.values()]
 
 
 def part_large(c):
     """Large values
 
     MB a second, after the time of a copy of the same values (`e || ''`, `encrypted_text_send`) is taken off; and the
-    share of the cipher's own speed. The values stay in the processor's cache as those of the cipher do.
+    share of the cipher's own speed, built in the same way. The values stay in the processor's cache as those of the cipher do.
     """
-    rows = [("bytes a value", "sealing", "share", "opening", "share")]
-    alone = bare()
-    for size, count, times in ((1024, 200, 500), (65536, 10, 200), (1 << 20, 1, 150)):
-        c.psql(f"DROP TABLE IF EXISTS big, big_sealed; CREATE TABLE big (e text);"
-               "ALTER TABLE big ALTER e SET STORAGE EXTERNAL;"
-               f"INSERT INTO big SELECT repeat('x', {size}) FROM generate_series(1, {count});"
-               "CREATE TABLE big_sealed AS SELECT encrypt_field(e) AS e FROM big; VACUUM ANALYZE big, big_sealed")
-        again = f"generate_series(1, {times})"
-        took = in_turns(lambda sql: executed(c, f"SELECT count({sql}"), (
-            seal_base := f"e || '') FROM {again}, big", seal := f"encrypt_field(e)) FROM {again}, big",
-            open_base := f"encrypted_text_send(e)) FROM {again}, big_sealed",
-            open_ := f"decrypt_field(e)) FROM {again}, big_sealed"), 9)
-        row = [f"{size:,}"]
-        for what, sql, base in (("seal", seal, seal_base), ("open", open_, open_base)):
-            seconds = (took[sql] - took[base]) / count / times
-            row += [f"{size / 1e6 / seconds:,.0f}", f"{alone[what][str(size)] / 1e9 / seconds:.0%}"]
-        rows.append(tuple(row))
-    return rows
+    rows = []
+    with contextlib.ExitStack() as stack:
+        clusters = clusters_to_compare(c, stack)
+        alone = {kind: builds.bare(kind) for kind in clusters}
+        for size, count, times in ((1024, 200, 500), (65536, 10, 200), (1 << 20, 1, 150)):
+            for each in clusters.values():
+                each.psql(f"DROP TABLE IF EXISTS big, big_sealed; CREATE TABLE big (e text);"
+                          "ALTER TABLE big ALTER e SET STORAGE EXTERNAL;"
+                          f"INSERT INTO big SELECT repeat('x', {size}) FROM generate_series(1, {count});"
+                          "CREATE TABLE big_sealed AS SELECT encrypt_field(e) AS e FROM big; VACUUM ANALYZE big, big_sealed")
+            again = f"generate_series(1, {times})"
+            statements = (
+                seal_base := f"e || '') FROM {again}, big", seal := f"encrypt_field(e)) FROM {again}, big",
+                open_base := f"encrypted_text_send(e)) FROM {again}, big_sealed",
+                open_ := f"decrypt_field(e)) FROM {again}, big_sealed")
+            took = in_turns(lambda how: executed(clusters[how[0]], f"SELECT count({how[1]}"),
+                            [(kind, sql) for sql in statements for kind in clusters], 9)
+            for kind in clusters:
+                row = [f"{size:,}, {BUILDS[kind]}"]
+                for what, sql, base in (("seal", seal, seal_base), ("open", open_, open_base)):
+                    seconds = (took[kind, sql] - took[kind, base]) / count / times
+                    row += [f"{size / 1e6 / seconds:,.0f}", f"{alone[kind][what][str(size)] / 1e9 / seconds:.0%}"]
+                rows.append(tuple(row))
+    return [("bytes a value, library built", "sealing", "share", "opening", "share"), *rows]
 
 
 def part_input(c):

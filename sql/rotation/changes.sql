@@ -38,8 +38,10 @@ CREATE FUNCTION prism_crypt._indexed_key_version(relation regclass, quoted_colum
          OR EXISTS (
            SELECT FROM pg_attribute AS a
            JOIN pg_attrdef AS e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
-           JOIN pg_depend AS d ON d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
-             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+           -- In PostgreSQL 14, the column itself depends on what its expression uses.
+           JOIN pg_depend AS d ON d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+             AND (d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+               OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum)
            WHERE a.attrelid = $1 AND a.attnum = i.indkey[0] AND a.attgenerated = 's'
              AND pg_get_expr(e.adbin, e.adrelid) = call))
   ORDER BY i.indexrelid LIMIT 1

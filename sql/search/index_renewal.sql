@@ -7,21 +7,25 @@ COMMENT ON FUNCTION prism_crypt._rebuild_index(text, boolean) IS
   'REINDEX INDEX, if wanted without requiring the right to search of the owner of the table. Internal';
 
 -- Trusted are objects of PostgreSQL itself, of this extension, and those of superusers in other extensions. Only those of
--- superusers, because a trusted extension belongs to whoever created it, and they may add functions of their own.
+-- superusers, because a trusted extension belongs to whoever created it, and they may add functions of their own. An array type
+-- is what its elements are: before PostgreSQL 17 it is no member of an extension.
 CREATE FUNCTION prism_crypt._is_trusted(class oid, object oid) RETURNS boolean
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT object < 16384 OR EXISTS (
+  SELECT o.oid < 16384 OR EXISTS (
     SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-    WHERE d.classid = class AND d.objid = object AND d.deptype = 'e' AND e.extname = 'prism_crypt'
+    WHERE d.classid = class AND d.objid = o.oid AND d.deptype = 'e' AND e.extname = 'prism_crypt'
   ) OR EXISTS (
     SELECT FROM pg_depend AS d
     JOIN pg_roles AS r ON r.rolsuper AND r.oid = CASE class
-      WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc AS p WHERE p.oid = object)
-      WHEN 'pg_operator'::regclass THEN (SELECT o.oprowner FROM pg_operator AS o WHERE o.oid = object)
-      WHEN 'pg_opclass'::regclass THEN (SELECT o.opcowner FROM pg_opclass AS o WHERE o.oid = object)
-      WHEN 'pg_opfamily'::regclass THEN (SELECT o.opfowner FROM pg_opfamily AS o WHERE o.oid = object)
-      WHEN 'pg_type'::regclass THEN (SELECT t.typowner FROM pg_type AS t WHERE t.oid = object) END
-    WHERE d.classid = class AND d.objid = object AND d.deptype = 'e')
+      WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc AS p WHERE p.oid = o.oid)
+      WHEN 'pg_operator'::regclass THEN (SELECT p.oprowner FROM pg_operator AS p WHERE p.oid = o.oid)
+      WHEN 'pg_opclass'::regclass THEN (SELECT c.opcowner FROM pg_opclass AS c WHERE c.oid = o.oid)
+      WHEN 'pg_opfamily'::regclass THEN (SELECT f.opfowner FROM pg_opfamily AS f WHERE f.oid = o.oid)
+      WHEN 'pg_type'::regclass THEN (SELECT t.typowner FROM pg_type AS t WHERE t.oid = o.oid) END
+    WHERE d.classid = class AND d.objid = o.oid AND d.deptype = 'e')
+  FROM (SELECT coalesce((
+    SELECT t.typelem FROM pg_type AS t JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
+    WHERE class = 'pg_type'::regclass AND t.oid = object), object)) AS o (oid)
 $$;
 COMMENT ON FUNCTION prism_crypt._is_trusted(oid, oid) IS
   'Whether an object is PostgreSQL''s own, or a superuser''s in an extension. Internal';

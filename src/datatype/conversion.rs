@@ -76,6 +76,14 @@ unsafe fn is_made_by_planner(call: &pg_sys::FuncExpr) -> bool {
 ///
 /// Needs a transaction.
 pub fn check_source(source: pg_sys::Oid) -> Result<(), Error> {
-    let holds_values = nested::holds(source).encrypted || is_of_extension(pg_sys::TypeRelationId, source);
+    // Arrays and row types are members of an extension from PostgreSQL 17 on: what counts is what is in them.
+    // SAFETY: catalog look-ups.
+    let is_own_base = unsafe {
+        let element = pg_sys::get_base_element_type(source);
+        let base = if element == pg_sys::InvalidOid { source } else { element };
+        pg_sys::get_typtype(base) == pg_sys::TYPTYPE_BASE as std::ffi::c_char
+            && is_of_extension(pg_sys::TypeRelationId, base)
+    };
+    let holds_values = nested::holds(source).encrypted || is_own_base;
     if holds_values { Err(Error::MadeOfCiphertext) } else { Ok(()) }
 }

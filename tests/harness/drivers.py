@@ -1,4 +1,4 @@
-"""What the tests of drivers, and that of our SQL, run with: pinned packages in PRISM_CACHE, fetched at the first use."""
+"""What the tests of drivers, that of our SQL, and the plots of benchmarks run with: pinned packages in PRISM_CACHE, fetched at the first use."""
 
 import functools
 import re
@@ -95,6 +95,11 @@ def python():
 def pglast():
     """Command (a list) of an interpreter that has PostgreSQL's parser."""
     return _interpreter(HOME / f"pglast-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/sql/requirements.txt")
+
+
+def matplotlib():
+    """Command (a list) of an interpreter that draws what `make bench` measures."""
+    return _interpreter(HOME / f"matplotlib-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "benches/requirements.txt")
 
 
 @_or_skip

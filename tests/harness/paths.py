@@ -33,11 +33,11 @@ def bindir(major=PG_MAJOR):
 
 def installed(major):
     """
-    pg_config of the private copy of a major version, if the extension is installed there, otherwise None. Another one than the
-    tested one is there after `PG_MAJOR=14 tools/setup; PG_MAJOR=14 tools/install`.
+    pg_config of the private copy of a major version, if the extension is installed there, otherwise None. Others than the
+    tested one are there after `tools/install-older`.
     """
     root = CACHE / f"pg{major}/release"
-    for config in (root / "bin/pg_config", root / f"usr/lib/postgresql/{major}/bin/pg_config"):
+    for config in (CACHE / f"upgrade/pg{major}/release/bin/pg_config", root / "bin/pg_config", root / f"usr/lib/postgresql/{major}/bin/pg_config"):
         if config.exists() and (pg_config("--sharedir", config) / "extension/prism_crypt.control").exists():
             return config
     return None

@@ -4,6 +4,7 @@ import re
 import unittest
 
 import searchable
+import upgrading
 from harness import canaries, paths
 from harness.scenario import CANARY_ROWS, CANARY_TABLE, Scenario, set_key
 from searchable import FILL, PARTITIONED, PARTITIONED_QUESTIONS, QUESTIONS, SCHEMA, VIEW, VIEW_QUESTIONS
@@ -74,11 +75,6 @@ VALUES = """
 """
 
 
-def marks_columns(major):
-    """15.20, and the minor releases of that day, note a version with each column, which pg_dump takes along."""
-    return b"pg_attver" in (paths.bindir(major) / "postgres").read_bytes()
-
-
 class Upgrade:
     """A test class for each version to come from; the tested one is the one to come to."""
 
@@ -86,12 +82,7 @@ class Upgrade:
 
     @classmethod
     def setUpClass(cls):
-        if cls.old_major >= paths.PG_MAJOR:
-            raise unittest.SkipTest(f"PostgreSQL {paths.PG_MAJOR} is not later than {cls.old_major}")
-        if paths.installed(cls.old_major) is None:
-            raise unittest.SkipTest(f"no private copy of PostgreSQL {cls.old_major} with the extension: PG_MAJOR={cls.old_major} tools/setup, then tools/install")
-        if marks_columns(cls.old_major) and not marks_columns(paths.PG_MAJOR):
-            raise unittest.SkipTest("the old PostgreSQL is of a later day: it marks columns in a way that the new one refuses")
+        upgrading.require(cls.old_major)
         cls.name = f"pg_upgrade-{cls.old_major}"
         cls.old = cls.new_cluster(f"{cls.name}-old", major=cls.old_major, preload=cls.preload)
         cls.fill()
@@ -100,21 +91,11 @@ class Upgrade:
         cls.rows = cls.old.psql(READ, db="clinic")
         cls.statistics = cls.old.psql(STATISTICS, db="clinic")
         cls.old.stop()
-        # 18 has data checksums, unless it is told.
-        checksums = ["--no-data-checksums"] if paths.PG_MAJOR >= 18 > cls.old_major else []
-        cls.cluster = cls.new_cluster(cls.name, key=None, start=False, initdb=checksums, preload=cls.preload)
+        cls.cluster = cls.new_cluster(cls.name, key=None, start=False, initdb=upgrading.initdb_options(cls.old_major), preload=cls.preload)
         # What pg_upgrade reads in the old one is ciphertext whatever output is.
         cls.old.configure({"prism_crypt.output": "'plaintext'"})
-        cls.upgrade(cls.old, cls.cluster)
+        upgrading.pg_upgrade(cls.old, cls.cluster)
         cls.cluster.start()
-
-    @staticmethod
-    def upgrade(old, new, *options):
-        options = ["-U", "postgres", "-s", new.socket, "-b", old.bindir, "-B", new.bindir, "-d", old.data, "-D", new.data, *options]
-        done = new.server_run(["sh", "-c", f'cd {new.home} && exec "$@"', "sh", new.bindir / "pg_upgrade", *options], check=False)
-        if done.returncode:
-            logs = "".join(log.read_text(errors="replace")[-3000:] for log in sorted(new.data.glob("pg_upgrade_output.d/*/log/pg_upgrade_dump_*.log")))
-            raise RuntimeError(f"pg_upgrade failed:\n{done.stdout[-500:]}{done.stderr}{logs}")
 
     databases = ("clinic", "parted", "retagged")
 

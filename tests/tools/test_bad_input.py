@@ -9,6 +9,7 @@ import unittest
 from pathlib import Path
 
 from harness import paths
+from stage import make_stage
 
 
 class Refused(unittest.TestCase):
@@ -98,8 +99,8 @@ class Refused(unittest.TestCase):
             (self.home / directory).mkdir(parents=True)
             (self.home / directory).chmod(0o555)
         checkout = self.home / "checkout"
-        for directory in ("tools", f"target/install/pg{paths.PG_MAJOR}"):
-            shutil.copytree(paths.ROOT / directory, checkout / directory)
+        shutil.copytree(paths.ROOT / "tools", checkout / "tools")
+        make_stage(checkout / f"target/install/pg{paths.PG_MAJOR}")
         shutil.copy(paths.ROOT / "Cargo.toml", checkout)
         config = self.pg_config(f"{paths.PG_MAJOR}.1", pkglibdir=self.home / "lib", sharedir=self.home / "share")
         done = self.run_tool("tools/install", "--system", cwd=checkout, identity=paths.server_identity(), PG_CONFIG=config, HOME=self.home, **self.without_rust())

@@ -8,6 +8,7 @@ import unittest
 from pathlib import Path
 
 from harness import Cluster, paths
+from stage import make_stage
 
 
 def make(target, **variables):
@@ -56,7 +57,7 @@ class InstallTree(unittest.TestCase):
     def test_a_library_in_use_is_replaced_as_a_whole(self):
         work = Path(tempfile.mkdtemp(prefix="prism-place-", dir="/tmp"))
         self.addCleanup(shutil.rmtree, work)
-        stage = paths.ROOT / f"target/install/pg{paths.PG_MAJOR}"
+        stage = make_stage(work / "stage")
         place = [str(paths.ROOT / "tools/place"), str(stage), str(work / "lib"), str(work / "extension")]
         subprocess.run(place, check=True)
         with open(work / "lib/prism_crypt.so", "rb") as used:

@@ -148,7 +148,7 @@ CREATE OPERATOR CLASS own FOR TYPE encrypted_text USING btree AS OPERATOR 1 <<<,
 CREATE TABLE bounded (v encrypted_text) PARTITION BY LIST (v own);
 CREATE TABLE bounded_1 PARTITION OF bounded FOR VALUES IN ('x', 'y');
 CREATE INDEX sorted ON t (v own);
-DO $$ BEGIN IF current_setting('server_version_num')::int >= 150000 THEN EXECUTE 'CREATE PUBLICATION pub FOR TABLE t WHERE (id > length(''prism:v3:''))'; END IF; END $$;
+DO $$ BEGIN SET LOCAL client_min_messages = error; IF current_setting('server_version_num')::int >= 150000 THEN EXECUTE 'CREATE PUBLICATION pub FOR TABLE t WHERE (id > length(''prism:v3:''))'; END IF; END $$;
 SELECT prism_crypt.rotate_key();
 SELECT * FROM prism_crypt.census() WHERE kind <> 'publication';
 SELECT count(*) > 0 AS publications_too FROM prism_crypt.census('t') WHERE kind = 'publication' OR current_setting('server_version_num')::int < 150000;

@@ -13,7 +13,7 @@ INSERT INTO made (v) VALUES
   (encrypt_field('text', class => 'tax_id')),
   (encrypt_field('text', 'row 1', 'tenant_1', 'health')),
   (encrypt_field(plaintext => '', context => 'row 1')),
-  (encrypt_field('山田🔑')),
+  (encrypt_field('山田𐍈')),
   (encrypt_field(NULL)), (encrypt_field(NULL, 'row 1', 'tenant_1', 'health'));
 SELECT id, (envelope_info(v)).* FROM made ORDER BY id;
 SELECT count(*) FROM made, envelope_info(v);

@@ -1,10 +1,13 @@
 -- What the extension consists of: everything is described, and next to nothing is PUBLIC's.
 CALL regress.fresh();
 
+-- Without the types of arrays and of rows of tables, which are members since PostgreSQL 17.
 CREATE VIEW member AS
   SELECT d.classid, d.objid, pg_describe_object(d.classid, d.objid, 0) AS object
   FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
-  WHERE d.deptype = 'e' AND e.extname = 'prism_crypt';
+  WHERE d.deptype = 'e' AND e.extname = 'prism_crypt' AND NOT (d.classid = 'pg_type'::regclass AND (
+    EXISTS (SELECT FROM pg_type AS t WHERE t.typarray = d.objid)
+    OR EXISTS (SELECT FROM pg_class AS c WHERE c.reltype = d.objid AND c.relkind <> 'c')));
 
 SELECT object FROM member ORDER BY object COLLATE "C";
 

@@ -5,7 +5,7 @@ CREATE TABLE t (v encrypted_text, b bytea);
 INSERT INTO t VALUES ('default', encrypt_bytes('default')), (encrypt_field('tenant', keyset => 'tenant'), encrypt_bytes('tenant', keyset => 'tenant'));
 
 -- Whichever source is set first, in this order: inline, command, file, environment.
-\getenv key_file PRISM_TEST_KEY_FILE
+\set key_file `echo "$PRISM_TEST_KEY_FILE"`
 SELECT setting FROM prism_crypt.status() WHERE name = 'key_source';
 SET prism_crypt.master_key_file = :'key_file';
 SELECT setting, (SELECT count(*) FROM t WHERE v::text <> '') FROM prism_crypt.status() WHERE name = 'key_source';

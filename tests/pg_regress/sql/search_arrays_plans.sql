@@ -53,7 +53,7 @@ RESET plan_cache_mode;
 -- Joins: the texts of each row are looked up.
 CREATE TABLE wanted (id int, texts text[], one varchar);
 INSERT INTO wanted VALUES (1, '{t7}', 't8'), (2, '{t9,all}', 'nothing'), (3, '{}', 't1'), (4, NULL, NULL);
-SELECT regress.plan('SELECT w.id, count(*) FROM wanted AS w JOIN docs AS d ON d.tags @> w.texts WHERE w.id <> 3 GROUP BY 1');
+SELECT regress.plan('SELECT w.id FROM wanted AS w JOIN docs AS d ON d.tags @> w.texts WHERE w.id <> 3');
 SELECT w.id, count(*) FROM wanted AS w JOIN docs AS d ON d.tags @> w.texts GROUP BY 1 ORDER BY 1;
 SELECT w.id, (SELECT count(*) FROM docs AS d WHERE d.tags @> ARRAY[w.one]) AS docs FROM wanted AS w ORDER BY 1;
 SELECT count(*) FROM docs AS a JOIN docs AS b ON a.tags = b.plain AND a.id < b.id WHERE a.id < 60;
@@ -66,7 +66,7 @@ SELECT nullif(tags, ARRAY['t7', 'all']) IS NULL FROM docs WHERE id = 7;
 SELECT count(*) FROM docs WHERE tags = ANY (SELECT texts FROM wanted UNION SELECT plain FROM docs WHERE id = 7);
 -- Views, functions, policies: as they are written.
 CREATE VIEW found AS SELECT id FROM docs WHERE tags @> ARRAY['t7'];
-SELECT pg_get_viewdef('found');
+SELECT replace(pg_get_viewdef('found'), 'docs.', '') AS found;
 SELECT count(*) FROM found;
 CREATE FUNCTION inlined(text[]) RETURNS SETOF int LANGUAGE sql STABLE AS 'SELECT id FROM docs WHERE tags @> $1';
 SELECT regress.plan($$SELECT * FROM inlined('{t7}')$$);

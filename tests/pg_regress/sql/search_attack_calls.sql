@@ -12,7 +12,7 @@ INSERT INTO argument VALUES
   ('encrypted_text', 'repeat(''y'', 300000)::encrypted_text'),
   ('text', ''''''), ('text', '''x'''), ('text', 'repeat(''z'', 2000000)'), ('text', '''prism:v1:AAAA'''), ('name', '''x''::name'), ('name', '''''::name'),
   ('integer', '-2147483648'), ('integer', '0'), ('integer', '1'), ('integer', '257'), ('bigint', '-9223372036854775808'), ('bigint', '0'),
-  ('boolean', 'true'), ('internal', 'NULL'), ('cstring', '''x''::cstring'), ('oid', '0'), ('oid', '4294967295'), ('oid', '''t''::regclass');
+  ('boolean', 'true'), ('cstring', '''x''::cstring'), ('oid', '0'), ('oid', '4294967295'), ('oid', '''t''::regclass');
 CREATE FUNCTION calls(function regprocedure) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   types text[] := ARRAY(SELECT format_type(u.type, NULL) FROM pg_proc AS p, unnest(p.proargtypes) WITH ORDINALITY AS u (type, n) WHERE p.oid = function ORDER BY n);

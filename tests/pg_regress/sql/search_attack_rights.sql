@@ -111,7 +111,6 @@ INSERT INTO attempt (what, statement) VALUES
   ('code', $$INSERT INTO watched VALUES ('u7') RETURNING seen$$),
   ('code', $$INSERT INTO ruled VALUES ('nobody')$$),
   ('code', $$SELECT by_sql('u7')$$),
-  ('code', $$MERGE INTO users AS u USING (SELECT 'u7'::encrypted_text AS v) AS g ON u.email = g.v WHEN MATCHED THEN DO NOTHING$$),
   ('code', $$CREATE OPERATOR == (LEFTARG = encrypted_text, RIGHTARG = encrypted_text, FUNCTION = encrypted_text_eq); SELECT count(*) FROM users WHERE email == 'u7'$$),
   ('code', $$CREATE FUNCTION own(boolean, encrypted_text) RETURNS boolean LANGUAGE sql AS 'SELECT $1 OR $2 = ''u7'''; CREATE AGGREGATE any_u7 (encrypted_text) (SFUNC = own, STYPE = boolean, INITCOND = false); SELECT any_u7(email) FROM users$$),
   ('code', $$DEALLOCATE ALL; PREPARE q (encrypted_text) AS SELECT count(*) FROM users WHERE email = $1; EXECUTE q ('u7')$$),

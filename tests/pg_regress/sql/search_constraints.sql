@@ -15,14 +15,7 @@ CALL regress.fails($$INSERT INTO users VALUES ('e@x.org', 'e', 1, '2')$$);
 INSERT INTO users AS u VALUES ('a@x.org', 'new'), ('e@x.org', 'e') ON CONFLICT (email) DO UPDATE SET login = excluded.login RETURNING email::text, login::text;
 INSERT INTO users AS u VALUES ('f@x.org', 'b') ON CONFLICT ON CONSTRAINT users_login_key DO UPDATE SET team = 7 RETURNING email::text, team;
 INSERT INTO users VALUES ('f@x.org', 'f', 1, '1') ON CONFLICT (team, phone) DO NOTHING RETURNING 1;
-DO $$ BEGIN
-  IF current_setting('server_version_num')::int >= 150000 THEN
-    MERGE INTO users AS u USING (VALUES ('a@x.org'), ('g@x.org')) AS v (email) ON u.email = v.email
-      WHEN MATCHED THEN UPDATE SET team = 9 WHEN NOT MATCHED THEN INSERT (email, team) VALUES (v.email, 8);
-  ELSE
-    INSERT INTO users (email, team) VALUES ('a@x.org', 9), ('g@x.org', 8) ON CONFLICT (email) DO UPDATE SET team = excluded.team;
-  END IF;
-END $$;
+INSERT INTO users (email, team) VALUES ('a@x.org', 9), ('g@x.org', 8) ON CONFLICT (email) DO UPDATE SET team = excluded.team;
 SELECT email::text, login::text, team, phone::text FROM users ORDER BY email::text;
 SET enable_seqscan = off;
 SELECT regress.plan($$SELECT team FROM users WHERE phone = '2'$$);

@@ -1,5 +1,5 @@
 -- Whatever stands beside a value in a comparison: functions without arguments, casts that are not ours, nulls, rows.
-\getenv key_file PRISM_TEST_KEY_FILE
+\set key_file `echo "$PRISM_TEST_KEY_FILE"`
 SET prism_crypt.master_key_file = :'key_file';
 CREATE TABLE odd (e encrypted_text('email', 'searchable'), plain encrypted_text, es encrypted_text[]);
 INSERT INTO odd VALUES ('ada', 'ada', ARRAY['ada', 'bob']);

@@ -1,7 +1,7 @@
 -- The same bytes are equal for everybody, without a key and without a right; whatever else would have to be opened is not
 -- told to those who may not search.
 CALL regress.fresh();
-\getenv key_file PRISM_TEST_KEY_FILE
+\set key_file `echo "$PRISM_TEST_KEY_FILE"`
 SET prism_crypt.master_key_file = :'key_file';
 CREATE TABLE same (id int PRIMARY KEY, n int, plain encrypted_text, tagged encrypted_text('searchable'), many encrypted_text[]);
 INSERT INTO same VALUES (1, 1, 'ada', 'ada', ARRAY['ada', NULL, 'bob']), (2, 1, 'ada', 'ada', ARRAY['ada']), (3, 1, NULL, NULL, NULL);

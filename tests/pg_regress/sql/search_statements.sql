@@ -1,4 +1,4 @@
--- Searching in the statements and functions that people have: PL/pgSQL, views, MERGE, foreign keys, types over the type,
+-- Searching in the statements and functions that people have: PL/pgSQL, views, foreign keys, types over the type,
 -- plans that outlive keys.
 CALL regress.fresh();
 CREATE TABLE users (id int PRIMARY KEY, email encrypted_text('email', 'searchable'), seen int DEFAULT 0);
@@ -46,17 +46,9 @@ UPDATE users SET email = 'new@x.org' WHERE email = 'u9@x.org'::text RETURNING id
 DELETE FROM users WHERE email IN ('u19@x.org', 'nobody') RETURNING id;
 DELETE FROM users USING (SELECT encrypt_field('u18@x.org')) AS gone (email) WHERE users.email = gone.email RETURNING id;
 SELECT id, seen FROM users WHERE seen > 0 ORDER BY id;
--- MERGE, since PostgreSQL 15. The same statements there are before that.
 CREATE TABLE arrivals (email text);
 INSERT INTO arrivals VALUES ('u7@x.org'), ('brand new');
-DO $$
-BEGIN
-  IF current_setting('server_version_num')::int >= 150000 THEN
-    EXECUTE 'MERGE INTO users AS u USING arrivals AS a ON u.email = a.email WHEN MATCHED THEN UPDATE SET seen = 100 WHEN NOT MATCHED THEN INSERT VALUES (100, a.email, 101)';
-  ELSE
-    INSERT INTO users SELECT 100, email, 101 FROM arrivals ON CONFLICT (email) DO UPDATE SET seen = 100;
-  END IF;
-END $$;
+INSERT INTO users SELECT 100, email, 101 FROM arrivals ON CONFLICT (email) DO UPDATE SET seen = 100;
 SELECT id, email::text, seen FROM users WHERE seen > 99 ORDER BY id;
 
 -- A foreign key that refers to encrypted values.

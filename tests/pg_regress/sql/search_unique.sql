@@ -45,12 +45,6 @@ SELECT note FROM members WHERE team = 1 AND email = 'a' AND left_at IS NULL;
 SELECT regress.plan($$SELECT note FROM members WHERE team IN (1, 2) AND email = 'a'::text AND left_at IS NULL$$);
 SELECT count(*) FROM members WHERE team IN (1, 2) AND email = 'a'::text AND left_at IS NULL;
 RESET enable_seqscan;
--- Nulls that count as equal, since PostgreSQL 15.
-CREATE TABLE one_null (email encrypted_text('searchable'));
-DO $$ BEGIN EXECUTE 'CREATE UNIQUE INDEX one_null_email ON one_null (email encrypted_text_unique_ops)' || CASE WHEN current_setting('server_version_num')::int >= 150000 THEN ' NULLS NOT DISTINCT' ELSE '' END; END $$;
-INSERT INTO one_null VALUES ('a'), (NULL);
-INSERT INTO one_null SELECT NULL FROM generate_series(1, CASE WHEN current_setting('server_version_num')::int >= 150000 THEN 2 ELSE 0 END) ON CONFLICT DO NOTHING;
-SELECT count(*), count(email) FROM one_null;
 
 -- Exclusion constraints, also deferred.
 CREATE TABLE rooms (id int, email encrypted_text('searchable'), EXCLUDE USING hash (email WITH =) WHERE (id > 0));
@@ -69,8 +63,8 @@ INSERT INTO later VALUES (3, 'a');
 SELECT id FROM later WHERE email = 'a' ORDER BY id;
 \set VERBOSITY sqlstate
 COMMIT;
+ALTER TABLE later ADD EXCLUDE USING hash (email WITH <>);
 \set VERBOSITY default
-CALL regress.fails($$ALTER TABLE later ADD EXCLUDE USING hash (email WITH <>)$$);
 SELECT id, email::text FROM later ORDER BY id;
 
 -- Columns that are not searchable: unique as well, with a warning that says what it costs.

@@ -3,7 +3,7 @@ CALL regress.fresh();
 CREATE TABLE t (id serial PRIMARY KEY, v encrypted_text);
 
 -- Literals, text of every kind, parameters.
-INSERT INTO t (v) VALUES ('literal'), (NULL), (''), (' spaces '), (E'line\nbreak\ttab'), ('Ζωή 山田 🔑'), ($$quote's "here" \ there$$);
+INSERT INTO t (v) VALUES ('literal'), (NULL), (''), (' spaces '), (E'line\nbreak\ttab'), ('Ζωή 山田 𐍈'), ($$quote's "here" \ there$$);
 INSERT INTO t (v) VALUES ('text'::text), ('varchar'::varchar), ('varchar(3)'::varchar(3)), (('bpchar'::char(8))::text);
 INSERT INTO t (v) SELECT 'selected ' || n FROM generate_series(1, 2) AS n;
 INSERT INTO t (v) VALUES (encrypt_field('by function'));
@@ -106,4 +106,4 @@ CALL regress.fails($$SELECT encrypt_field(E'a\x00b')$$);
 -- By itself: input and output functions.
 SELECT decrypt_field(encrypted_text_in('called', 0, -1)), encrypted_text_in(NULL, 0, -1) IS NULL AS strict;
 SELECT substr(encrypted_text_send(encrypt_field('x')), 1, 7), length(encrypted_text_send(encrypt_field('x', 'c')));
-CALL regress.fails($$SELECT encrypted_text_recv('x', 0, -1)$$);
+DO $$ BEGIN PERFORM encrypted_text_recv('x', 0, -1); EXCEPTION WHEN undefined_function OR feature_not_supported THEN RAISE INFO 'refused'; END $$;
