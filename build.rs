@@ -102,7 +102,8 @@ fn has_check(architecture: &str) -> bool {
 fn place(architecture: &str, feature: &str) -> Option<String> {
     let fields = match architecture {
         "x86_64" => {
-            let (_, [leaf, subleaf, register, bit], state) = X86.iter().find(|(name, ..)| *name == feature)?;
+            let (_, [leaf, subleaf, register, bit], state) =
+                X86.iter().find(|(name, ..)| *name == feature)?;
             [*leaf, *subleaf, *register, *bit, *state].to_vec()
         }
         "aarch64" => ARM.iter().find(|(name, _)| *name == feature)?.1.to_vec(),
@@ -113,7 +114,8 @@ fn place(architecture: &str, feature: &str) -> Option<String> {
 
 /// Versions of the architecture are not features, and are made of features that are named too. User programs see no others.
 fn is_always_there(architecture: &str, feature: &str) -> bool {
-    architecture == "aarch64" && (feature.starts_with('v') || matches!(feature, "pan" | "vh" | "lor" | "ras" | "pmuv3" | "spe"))
+    architecture == "aarch64"
+        && (feature.starts_with('v') || matches!(feature, "pan" | "vh" | "lor" | "ras" | "pmuv3" | "spe"))
 }
 
 /// What a processor must have, in words.

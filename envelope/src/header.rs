@@ -265,7 +265,11 @@ impl<'a> Envelope<'a> {
         Attributes {
             content: if self.holds_text() { Content::Text } else { Content::Bytes },
             // The class is known: it was checked when the envelope was parsed.
-            class: self.header.get(CLASS_AT).and_then(|code| FieldClass::from_code(*code)).unwrap_or_default(),
+            class: self
+                .header
+                .get(CLASS_AT)
+                .and_then(|code| FieldClass::from_code(*code))
+                .unwrap_or_default(),
             search_tag: Self::peek_search_tag(self.header),
             context: self.context(),
         }

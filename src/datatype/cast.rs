@@ -125,7 +125,10 @@ fn apply(value: Encrypted<'_>, typmod: i32, fcinfo: pg_sys::FunctionCallInfo) ->
 
 /// `text(encrypted_text) → text`: the implicit cast.
 #[pg_extern(sql = false)]
-fn any_encrypted_text_to_text(value: Encrypted<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<TextResult> {
+fn any_encrypted_text_to_text(
+    value: Encrypted<'_>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SqlResult<TextResult> {
     unseen_change::check(fcinfo)?;
     privilege::require_execute(fcinfo)?;
     Ok(TextResult(open_without_context(value.envelope()?)?))

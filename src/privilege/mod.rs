@@ -211,7 +211,8 @@ pub fn require_encrypt(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
 #[inline]
 pub fn is_known_to_encrypt() -> bool {
     let identity = Identity::current();
-    !identity.is_referential() && is_granted_to(Right::Encrypt(pg_sys::InvalidOid), identity.role) == Some(true)
+    !identity.is_referential()
+        && is_granted_to(Right::Encrypt(pg_sys::InvalidOid), identity.role) == Some(true)
 }
 
 /// Whether a role may encrypt, or search. `function` is one of this extension.

@@ -73,13 +73,13 @@ def _or_skip(provide):
     return wrapper
 
 
-def _interpreter(home, requirements):
-    """Command (a list) of an interpreter that has the packages of a file."""
+def _interpreter(home, requirements, *options):
+    """Command (a list) of an interpreter that has the packages of a file. options: pip's."""
     executable = home / "bin/python"
 
     def make():
         _run([sys.executable, "-m", "venv", home])
-        _run([executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", "-r", requirements])
+        _run([executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1", "--timeout", "20", *options, "-r", requirements])
 
     _make_once(home, f"{sys.executable} {sys.version}\n{requirements.read_text(encoding='utf-8')}", make)
     return [str(executable)]
@@ -105,7 +105,9 @@ def matplotlib():
 @_or_skip
 def pgxn():
     """Command (a list) of PGXN's client."""
-    python, = _interpreter(HOME / f"pgxn-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/packages/requirements.txt")
+    # It is built when it is installed, and its scripts name the interpreter then: a wheel that pip kept is for another one.
+    python, = _interpreter(HOME / f"pgxn-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/packages/requirements.txt",
+                           "--no-cache-dir")
     return [str(Path(python).with_name("pgxn"))]
 
 

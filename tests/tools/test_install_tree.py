@@ -11,14 +11,14 @@ from harness import Cluster, paths
 from stage import make_stage
 
 
-def make(target, **variables):
-    env = paths.clean_env(**{name: value for name, value in variables.items() if name.startswith("PGH") or name.startswith("PGP") or name == "PGUSER"})
-    settings = [f"{name}={value}" for name, value in variables.items() if name not in env]
+def make(target, server=None, **settings):
+    """make with settings on its command line; `server` is for libpq's environment."""
+    env = paths.clean_env(**(server or {}))
     # A make that runs the tests would hand its own settings down.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "DESTDIR", "PG_CONFIG"):
         env.pop(name, None)
-    return subprocess.run(["make", "-s", target, f"PG_CONFIG={paths.PG_CONFIG}", *settings], cwd=paths.ROOT, env=env, text=True, capture_output=True,
-                          stdin=subprocess.DEVNULL)
+    given = [f"{name}={value}" for name, value in {"PG_CONFIG": paths.PG_CONFIG, **settings}.items()]
+    return subprocess.run(["make", "-s", target, *given], cwd=paths.ROOT, env=env, text=True, capture_output=True, stdin=subprocess.DEVNULL)
 
 
 class InstallTree(unittest.TestCase):
@@ -47,12 +47,12 @@ class InstallTree(unittest.TestCase):
     def test_installcheck(self):
         with Cluster("installcheck") as c:
             server = {"PGHOST": c.socket, "PGPORT": c.port, "PGUSER": "postgres"}
-            done = make("installcheck", **server)
+            done = make("installcheck", server)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertEqual(c.psql("SELECT count(*) FROM pg_database WHERE datname = 'contrib_regression'"), "0")
             # It can fail: nothing can be created here.
             c.psql("ALTER ROLE postgres SET search_path = pg_temp")
-            self.assertNotEqual(make("installcheck", **server).returncode, 0)
+            self.assertNotEqual(make("installcheck", server).returncode, 0)
 
     def test_a_library_in_use_is_replaced_as_a_whole(self):
         work = Path(tempfile.mkdtemp(prefix="prism-place-", dir="/tmp"))
