@@ -15,6 +15,8 @@ def _load():
 
 ENV = _load()
 PG_MAJOR = int(ENV["PG_MAJOR"])
+# The setting that makes PostgreSQL take parallel workers for nothing.
+FORCE_PARALLEL = "debug_parallel_query" if PG_MAJOR >= 16 else "force_parallel_mode"
 CACHE = Path(ENV["PRISM_CACHE"])
 PG_CONFIG = Path(ENV["PG_RELEASE"])
 SERVER_USER = ENV["SERVER_USER"]

@@ -13,7 +13,7 @@ SWITCHES = ("enable_seqscan", "enable_indexscan", "enable_bitmapscan", "enable_h
             "enable_memoize", "enable_material", "enable_sort", "enable_parallel_hash", "parallel_leader_participation")
 ALWAYS = ("SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET min_parallel_index_scan_size = 0;"
           "SET jit = off; SET hash_mem_multiplier = 1;")
-FORCE = "debug_parallel_query" if paths.PG_MAJOR >= 16 else "force_parallel_mode"
+FORCE = paths.FORCE_PARALLEL
 NODE = re.compile(r"^ *(?:->  )?([A-Z][A-Za-z ]+?)(?: using .*| on .*)?$")
 
 # What a change may be refused for, on both sides alike: a value that is there already, a row that is changed twice.

@@ -2,6 +2,7 @@
 
 import unittest
 
+from harness import paths
 from harness.scenario import Scenario, set_key
 
 CENSUS = "SELECT location, key_version, ciphertexts, remark FROM prism_crypt.census();"
@@ -68,7 +69,10 @@ class Census(Scenario):
         # Room for some hundred locks.
         self.addCleanup(self.cluster.restart)
         self.addCleanup(self.cluster.psql, "ALTER SYSTEM RESET ALL")
-        self.cluster.psql("ALTER SYSTEM SET max_connections = 20; ALTER SYSTEM SET max_locks_per_transaction = 10")
+        few = {"max_connections": 20, "max_locks_per_transaction": 10, "max_worker_processes": 2, "max_wal_senders": 0}
+        if paths.PG_MAJOR >= 18:
+            few["autovacuum_worker_slots"] = 1
+        self.cluster.psql(" ".join(f"ALTER SYSTEM SET {name} = {value};" for name, value in few.items()))
         self.cluster.restart()
         self.a, self.b = self.session(self.db), self.session(self.db)
         self.assertEqual(self.a.error("BEGIN; SELECT prism_crypt._lock_relation(oid, false) FROM pg_class WHERE relname LIKE 'many%';").sqlstate, "53200")

@@ -6,7 +6,7 @@ soon as it is told to, and nobody beside it waits.
 import time
 import unittest
 
-from harness import canaries
+from harness import canaries, paths
 from harness.scenario import Scenario, wait_until
 
 ROWS = 2000
@@ -40,7 +40,7 @@ STATEMENTS = {
     "generic plan of a searchable column": (GENERIC + "PREPARE p(text) AS SELECT id FROM s WHERE email = $1;", "EXECUTE p('user7');"),
     "bitmap scan": ("SET enable_seqscan = off; SET enable_indexscan = off; SET plan_cache_mode = force_generic_plan; "
                     "PREPARE p(text) AS SELECT id FROM u WHERE email = $1;", "EXECUTE p('user7');"),
-    "parallel worker": (GENERIC + "SET force_parallel_mode = on; PREPARE p(text) AS SELECT id FROM u WHERE email = $1;", "EXECUTE p('user7');"),
+    "parallel worker": (GENERIC + f"SET {paths.FORCE_PARALLEL} = on; PREPARE p(text) AS SELECT id FROM u WHERE email = $1;", "EXECUTE p('user7');"),
     "nested loop": ("SET enable_seqscan = on; SET enable_hashjoin = off; SET enable_mergejoin = off;",
                     "SELECT count(*) FROM (SELECT * FROM copies ORDER BY id LIMIT 3) AS c JOIN u ON u.email = c.email;"),
     "insert": ("", "INSERT INTO target SELECT id, email FROM copies WHERE id <= 10;"),
