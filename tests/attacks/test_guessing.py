@@ -4,6 +4,7 @@ import base64
 import re
 import unittest
 
+from harness import paths
 from ways import SECRET, Attack, says, secret_rows
 
 WRONG = "kowari.4712.dunnart"
@@ -59,7 +60,7 @@ ASKED = {
     "a trigger's WHEN": "CREATE TEMP TABLE t (v encrypted_text); CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'equal'; RETURN NEW; END $$; CREATE TRIGGER t BEFORE INSERT ON t FOR EACH ROW WHEN (NEW.v = {g}::text) EXECUTE FUNCTION pg_temp.f(); INSERT INTO t SELECT name FROM patients",
     "statistics": "CREATE TEMP TABLE s AS SELECT name AS v FROM patients WHERE id = 2 UNION ALL SELECT encrypt_field({g}); ANALYZE s; SELECT n_distinct, most_common_vals IS NULL FROM pg_stats WHERE tablename = 's'", "statistics of arrays": "CREATE TEMP TABLE s AS SELECT names AS v FROM patients WHERE id = 2 UNION ALL SELECT ARRAY[encrypt_field({g})]; ANALYZE s; SELECT n_distinct, most_common_elems IS NULL FROM pg_stats WHERE tablename = 's'",
     "statistics of rows": "CREATE TEMP TABLE s AS SELECT ROW(name, 1)::pair AS v FROM patients WHERE id = 2 UNION ALL SELECT ROW(encrypt_field({g}), 1)::pair; ANALYZE s; SELECT n_distinct, most_common_vals IS NULL FROM pg_stats WHERE tablename = 's'", "suppressing updates": "BEGIN; UPDATE patients SET name = encrypt_field({g}) WHERE id = 2 AND name IS DISTINCT FROM encrypt_field({g}); ROLLBACK",
-    "= in parallel": "SET force_parallel_mode = on; SELECT count(*) FROM patients WHERE email = {g}::text", "memoize": "SET enable_hashjoin = off; SET enable_mergejoin = off; SELECT count(*) FROM (SELECT encrypt_field({g}) AS g FROM generate_series(1, 3)) AS x, LATERAL (SELECT count(*) FROM patients AS p WHERE ROW(p.name) = ROW(x.g)) AS y WHERE y.count > 0",
+    "= in parallel": f"SET {paths.FORCE_PARALLEL} = on; " "SELECT count(*) FROM patients WHERE email = {g}::text", "memoize": "SET enable_hashjoin = off; SET enable_mergejoin = off; SELECT count(*) FROM (SELECT encrypt_field({g}) AS g FROM generate_series(1, 3)) AS x, LATERAL (SELECT count(*) FROM patients AS p WHERE ROW(p.name) = ROW(x.g)) AS y WHERE y.count > 0",
     "jsonb of values": "SELECT count(*) FROM patients WHERE to_jsonb(name) = to_jsonb(encrypt_field({g}))", "plaintext output": "SET prism_crypt.output = 'plaintext'; SELECT count(*) FROM patients WHERE to_jsonb(name) = to_jsonb({g}::text)", "width": "SELECT count(*) FROM patients AS p, envelope_info(p.name) AS a, envelope_info(encrypt_field({g})) AS b WHERE a.plaintext_bytes = b.plaintext_bytes AND p.id = 2",
 }
 ENVELOPE = re.compile(r"prism:v\d+:[A-Za-z0-9+/=]+")

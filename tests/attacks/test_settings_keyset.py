@@ -3,6 +3,7 @@
 import secrets
 import unittest
 
+from harness import paths
 from clinic import DEFINER
 from ways import Attack, says
 
@@ -24,7 +25,7 @@ SCHEMA = f"""
       $f$ DECLARE n bigint; BEGIN EXECUTE 'SELECT count(*) FROM public.members WHERE email OPERATOR(public.=) $1' INTO n USING e; RETURN n; END $f$;
     CREATE FUNCTION find_any(e text[]) RETURNS bigint LANGUAGE plpgsql {DEFINER} AS
       $f$ BEGIN RETURN (SELECT count(*) FROM public.members WHERE email OPERATOR(public.=) ANY (e)); END $f$;
-    CREATE FUNCTION find_parallel(e text) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE {DEFINER} SET force_parallel_mode = on
+    CREATE FUNCTION find_parallel(e text) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE {DEFINER} SET {paths.FORCE_PARALLEL} = on
       AS 'SELECT count(*) FROM public.members WHERE email OPERATOR(public.=) e';
     CREATE FUNCTION blind(e text) RETURNS bytea LANGUAGE sql {DEFINER} AS $f$ SELECT public.blind_index(e, 'c') $f$;
     CREATE FUNCTION sealed_by(e text) RETURNS int LANGUAGE sql {DEFINER} AS $f$ SELECT public.key_version(public.encrypt_field(e)) $f$;

@@ -2,6 +2,7 @@
 
 import unittest
 
+from harness import paths
 from clinic import DEFINER, PATIENTS, SHOWING, functions
 from ways import BLIND, Attack, says
 
@@ -37,7 +38,7 @@ OTHERS = (
     + definer("stored_plan", "BEGIN RETURN (SELECT to_jsonb(t) FROM public.patients AS t WHERE id = 2)::text; END")
     + f"CREATE FUNCTION standard() RETURNS text LANGUAGE sql {DEFINER} BEGIN ATOMIC SELECT to_jsonb(t)::text FROM public.patients AS t WHERE id = 2; END;\n"
     + f"CREATE PROCEDURE proc(INOUT r text) LANGUAGE plpgsql {DEFINER} AS $f$ BEGIN SELECT to_jsonb(t) INTO r FROM public.patients AS t WHERE id = 2; END $f$;\n"
-    + f"CREATE FUNCTION parallel_one() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE {DEFINER} SET force_parallel_mode = on AS $f$ SELECT string_agg(t::text, '') FROM public.patients AS t $f$;\n"
+    + f"CREATE FUNCTION parallel_one() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE {DEFINER} SET {paths.FORCE_PARALLEL} = on AS $f$ SELECT string_agg(t::text, '') FROM public.patients AS t $f$;\n"
     + f"CREATE FUNCTION parallel_row(t public.patients) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE {DEFINER} AS $f$ SELECT t::text $f$;\n"
     # Of others: an outer function of somebody who may not read, and one that means to show.
     + f"CREATE FUNCTION meaning_it() RETURNS int LANGUAGE sql {DEFINER} SET prism_crypt.output = 'plaintext' AS $f$ SELECT length(to_jsonb(t)::text) FROM public.patients AS t WHERE id = 2 $f$;\n"
@@ -167,7 +168,7 @@ class SettingsOutput(Attack):
         """The documented ways of giving plaintext."""
         for name, user, script in (
             ("SET", "decrypt", f"{PLAIN} SELECT name FROM patients; SELECT to_jsonb(t) FROM patients AS t"),
-            ("in parallel", "decrypt", f"{PLAIN} SET force_parallel_mode = on; SELECT string_agg(t::text, '') FROM patients AS t"),
+            ("in parallel", "decrypt", f"{PLAIN} SET {paths.FORCE_PARALLEL} = on; SELECT string_agg(t::text, '') FROM patients AS t"),
             ("a cursor", "decrypt", f"{PLAIN} BEGIN; DECLARE c CURSOR FOR SELECT name FROM patients; FETCH ALL c"),
             ("a function with a SET clause of its own", "nobody", "SELECT showing_it()"),
             ("a function that sets it in its body", "nobody", "SELECT showing_by_body()"),
@@ -197,8 +198,8 @@ class SettingsOutput(Attack):
             "a lateral call": "SELECT f FROM patients AS p, LATERAL from_row(p) AS f", "in RETURNING": "UPDATE patients SET id = id RETURNING from_parameter(name)",
             "in a default of a temporary table": "CREATE TEMP TABLE x (i int, d text DEFAULT sql_0(2)); INSERT INTO x (i) VALUES (1); TABLE x",
             "in COPY of a query": "COPY (SELECT from_parameter(name) FROM patients) TO STDOUT", "CREATE TABLE AS": "CREATE TEMP TABLE x AS SELECT sql_0(2) AS a; TABLE x",
-            "parallel inside": "SELECT parallel_one()", "parallel outside": "SET force_parallel_mode = on; SELECT parallel_row(p) FROM patients AS p; SELECT parallel_one()",
-            "parallel, regress": "SET force_parallel_mode = regress; SELECT parallel_one(), parallel_row(p) FROM patients AS p",
+            "parallel inside": "SELECT parallel_one()", "parallel outside": f"SET {paths.FORCE_PARALLEL} = on; SELECT parallel_row(p) FROM patients AS p; SELECT parallel_one()",
+            "parallel, regress": f"SET {paths.FORCE_PARALLEL} = regress; SELECT parallel_one(), parallel_row(p) FROM patients AS p",
             "a view": "SELECT j FROM plain_view", "a function in a view": "SELECT j FROM function_view", "a view with security_invoker": "SELECT j FROM invoker_view",
             "a view with security_barrier": "SELECT j FROM barrier_view", "a view's INSTEAD OF trigger": "UPDATE written SET id = id",
             "after an error inside": "SELECT failing_check(); SELECT sql_0(2)", "in EXPLAIN ANALYZE": "EXPLAIN (ANALYZE, VERBOSE) SELECT sql_0(2)",
