@@ -2,6 +2,7 @@
 
 import unittest
 
+from harness import paths
 from ways import BLIND, SECRET, Attack, says, secret_rows, shows_secret
 
 SCHEMA = """
@@ -14,6 +15,8 @@ SCHEMA = """
     GRANT CREATE ON SCHEMA public TO PUBLIC;
 """
 ONE = "FROM patients WHERE id = 2"
+# Since 16, each membership says whether it is inherited, and the role says so for later ones only.
+NOT_INHERITED = "GRANT decrypt TO owner WITH INHERIT FALSE" if paths.PG_MAJOR >= 16 else "ALTER ROLE owner NOINHERIT"
 # What asks for the plaintext of a value by ways that look like something else. As a role without any access.
 READING = {
     "the cast to text": f"SELECT name::text {ONE}", "the cast to varchar": f"SELECT name::varchar {ONE}", "the cast to char": f"SELECT name::char(40) {ONE}",
@@ -120,7 +123,7 @@ class FunctionsOfOthers(Attack):
         read = "SELECT name::text FROM patients; SET prism_crypt.output = 'plaintext'; SELECT name, to_jsonb(names) FROM patients;"
         changes = {
             "REVOKE": (grant, revoke), "REVOKE of the membership": ("GRANT decrypt TO owner", "REVOKE decrypt FROM owner"), "membership in two steps": ("GRANT decrypt TO search; GRANT search TO owner", "REVOKE decrypt FROM search; REVOKE search FROM owner"),
-            "NOINHERIT": ("GRANT decrypt TO owner", "ALTER ROLE owner NOINHERIT"), "REVOKE from the group": ("GRANT load TO owner; SELECT prism_crypt.grant_access('load', 'decrypt')", "SELECT prism_crypt.revoke_access('load', 'decrypt')"),
+            "NOINHERIT": ("GRANT decrypt TO owner", NOT_INHERITED), "REVOKE from the group": ("GRANT load TO owner; SELECT prism_crypt.grant_access('load', 'decrypt')", "SELECT prism_crypt.revoke_access('load', 'decrypt')"),
             "the database's owner": ("ALTER DATABASE attacked OWNER TO owner; SELECT prism_crypt.grant_access('pg_database_owner', 'decrypt')", "ALTER DATABASE attacked OWNER TO db_owner"),
             "SUPERUSER": ("ALTER ROLE owner SUPERUSER", "ALTER ROLE owner NOSUPERUSER"),
         }
