@@ -2,6 +2,7 @@
 
 import unittest
 
+from harness import paths
 from harness.scenario import Scenario
 
 # No primary key: the whole row identifies it, and email is what tells these apart.
@@ -40,6 +41,10 @@ ROWS = {
     "pairs": "SELECT v::text, n FROM pairs ORDER BY 1, 2",
     "parts": "SELECT email::bytea, n FROM parts ORDER BY 1, 2",
 }
+
+# In 17 and 18 a subscriber looks for rows with a null in hash indexes, which have none, and skips the change; of text, too. It does not use partial
+# indexes for that.
+NOT_NULL = " WHERE {} IS NOT NULL" if paths.PG_MAJOR >= 17 else ""
 
 
 class SearchLogical(Scenario):
@@ -92,7 +97,8 @@ class SearchLogical(Scenario):
         self.replicates()
 
     def test_hash_index(self):
-        self.subscribe(self.keyless, "CREATE INDEX ON t USING hash (email); CREATE INDEX ON parts USING hash (email); CREATE INDEX ON lists USING hash (v);")
+        self.subscribe(self.keyless, f"CREATE INDEX ON t USING hash (email){NOT_NULL.format('email')}; CREATE INDEX ON parts USING hash (email){NOT_NULL.format('email')}; "
+                       f"CREATE INDEX ON lists USING hash (v){NOT_NULL.format('v')};")
         self.replicates()
         plan = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
         self.assertEqual(
@@ -113,7 +119,7 @@ class SearchLogical(Scenario):
 
     def test_with_the_key(self):
         with_key = self.new_cluster("search_logical-key")
-        self.subscribe(with_key, "CREATE INDEX ON t USING hash (email);")
+        self.subscribe(with_key, f"CREATE INDEX ON t USING hash (email){NOT_NULL.format('email')};")
         dump = self.cluster.run(["pg_dump", "--data-only", *(f"--table=prism_crypt.{t}" for t in ("keyset", "data_key", "index_key"))], db=self.db).stdout
         with_key.psql(dump, db=self.db)
         self.replicates()
