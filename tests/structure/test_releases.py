@@ -51,7 +51,7 @@ class Tools(unittest.TestCase):
         temporary = tempfile.TemporaryDirectory()
         self.addCleanup(temporary.cleanup)
         self.root = Path(temporary.name)
-        for name in ("Cargo.toml", "src/install.rs", "tools/install-sql", "tools/release-sql"):
+        for name in ("Cargo.toml", "src/install.rs", "tools/common.sh", "tools/install-sql", "tools/release-sql"):
             (self.root / name).parent.mkdir(exist_ok=True)
             shutil.copy(paths.ROOT / name, self.root / name)
         shutil.copytree(paths.ROOT / "sql", self.root / "sql")
