@@ -65,14 +65,10 @@ fn is_ascii(bytes: &[u8]) -> bool {
 
 /// The text of a decrypted value in the server's encoding. `version` is for the error message.
 pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, Error> {
-    if is_ascii(opened.bytes()) {
-        return Ok(opened);
-    }
-    let text = std::str::from_utf8(opened.bytes()).map_err(|_| Error::InvalidText(version))?;
-    if memchr::memchr(0, text.as_bytes()).is_some() {
+    if !is_utf8(opened.bytes()) {
         return Err(Error::InvalidText(version));
     }
-    if server_is_utf8() {
+    if server_is_utf8() || opened.bytes().is_ascii() {
         return Ok(opened);
     }
     // SAFETY: reads the encoding of the database. SQL_ASCII takes any bytes.
@@ -80,16 +76,16 @@ pub fn text_from_utf8(opened: Varlena, version: KeyVersion) -> Result<Varlena, E
     if encoding == pg_sys::pg_enc::PG_SQL_ASCII as c_int {
         return Ok(opened);
     }
-    convert(text, encoding).ok_or_else(|| {
+    convert(opened.bytes(), encoding).ok_or_else(|| {
         // SAFETY: the name of an encoding is a string constant.
         let name = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
         Error::NotInEncoding { version, encoding: name.to_string_lossy().into_owned() }
     })?
 }
 
-/// Converts a text to another encoding; `None` if a character has no equivalent there. PostgreSQL's simpler functions would
-/// raise an error.
-fn convert(text: &str, encoding: c_int) -> Option<Result<Varlena, Error>> {
+/// Converts a text in UTF-8 to another encoding; `None` if a character has no equivalent there. PostgreSQL's simpler functions
+/// would raise an error.
+fn convert(text: &[u8], encoding: c_int) -> Option<Result<Varlena, Error>> {
     /// `MAX_CONVERSION_GROWTH` of `pg_wchar.h`.
     const MAX_GROWTH: usize = 4;
     let mut converted = match Varlena::new((text.len() * MAX_GROWTH + 1).min(MAX_ENVELOPE_LEN)) {
