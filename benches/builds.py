@@ -25,6 +25,17 @@ def cluster(name):
         yield c
 
 
+@contextlib.contextmanager
+def keeping_memory(c):
+    """The same server, with a malloc that returns no memory to the kernel."""
+    names = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+    c.setenv(**dict.fromkeys(names, 1 << 25))
+    c.restart()
+    yield
+    c.setenv(**dict.fromkeys(names))
+    c.restart()
+
+
 def built_for(c):
     return c.psql("SELECT setting FROM prism_crypt.status() WHERE name = 'built_for'")
 
