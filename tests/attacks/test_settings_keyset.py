@@ -5,7 +5,7 @@ import unittest
 
 from harness import paths
 from clinic import DEFINER
-from ways import Attack, says
+from ways import Attack, own_setting, says
 
 OTHER = "SET prism_crypt.keyset = 'other';\n"
 REGISTER = "INSERT INTO public.members (email) VALUES (e) ON CONFLICT (email) DO NOTHING"
@@ -94,7 +94,7 @@ class SettingsKeyset(Attack):
         self.way("sealed elsewhere: behind a function of its own keyset", "nobody", "SELECT own_by('x') AS a \\gset\nSELECT sealed_by('x')", ANOTHER)
         self.control("its own statements", "nobody", f"{OTHER} SELECT key_version(encrypt_field('x'))", ANOTHER)
         self.control("its own statements, by a literal", "nobody", f"{OTHER} SELECT key_version('x'::encrypted_text)", ANOTHER)
-        self.control("a function's own keyset", "nobody", "SELECT own_by('x')", ANOTHER)
+        own_setting(self)("a function's own keyset", "nobody", "SELECT own_by('x')", ANOTHER)
         self.cluster.psql(f"ALTER DATABASE {self.db} SET prism_crypt.keyset = 'other'", db=self.db)
         self.control("the database's, also inside", "nobody", "SELECT sealed_by('x')", ANOTHER)
         self.way("the session's instead of the database's", "nobody", "SET prism_crypt.keyset = 'default'; SELECT sealed_by('x')", says("^1$"))

@@ -118,6 +118,11 @@ class Attack(Scenario):
             self.assertTrue(goal(said), f"control {name}: the goal was not reached\n{said[-2000:]}")
 
 
+def own_setting(test):
+    """The check of what a SECURITY DEFINER function sets for itself: it counts, but not on 14, which does not tell who set a value."""
+    return test.control if paths.PG_MAJOR >= 15 else test.way
+
+
 def grants():
     """Each kind of access to the role that is named as it; what doctor has."""
     pairs = [(kind, kind) for kind in KINDS] + [("doctor", kind) for kind in ("decrypt", "mask", "search")]
