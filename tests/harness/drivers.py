@@ -1,5 +1,6 @@
 """What the tests of drivers, that of our SQL, and the plots of benchmarks run with: pinned packages in PRISM_CACHE, fetched at the first use."""
 
+import fcntl
 import functools
 import re
 import shutil
@@ -47,12 +48,16 @@ def _require(argv):
 def _make_once(home, wanted, make):
     """Calls make() unless home was made for the same wanted (str) before."""
     stamp = home / ".made-for"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    make()
-    stamp.write_text(wanted, encoding="utf-8")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    # Tests of two versions of PostgreSQL may begin at once.
+    with home.with_name(f".{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            return
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        make()
+        stamp.write_text(wanted, encoding="utf-8")
 
 
 def _or_skip(provide):
