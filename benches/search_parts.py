@@ -83,7 +83,7 @@ def part_search_scan(c):
         "`GROUP BY`": "count(*) FROM (SELECT e FROM {0} GROUP BY e) AS x",
     }
     took = in_turns(lambda sql: executed(c, "SELECT " + sql) * 1e3,
-                    [sql.format(name) for sql in statements.values() for name in ("s_text", "s_sealed")], 3)
+                    [sql.format(name) for sql in statements.values() for name in ("s_text", "s_sealed")], 9)
     return [("ms", "text", "encrypted_text", "times text")] + [
         ratio(what, [took[sql.format(name)] for name in ("s_text", "s_sealed")]) for what, sql in statements.items()]
 
