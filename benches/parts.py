@@ -107,7 +107,7 @@ def part_large(c):
 
     MB a second, after the time of a copy of the same values (`e || ''`, `encrypted_text_send`) is taken off; and the
     share of the cipher's own speed, built in the same way. Values stay in the processor's cache, and freed memory with the
-    process, as they do for the cipher: `MALLOC_TRIM_THRESHOLD_` is set for the server, because else the kernel takes longer to
+    process, as they do for the cipher: malloc's thresholds are set so for the server, because else the kernel takes longer to
     give a backend a megabyte, again for each value, than the cipher takes to fill it.
     """
     rows = []
