@@ -142,14 +142,34 @@ pub enum Error {
     Randomness,
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
+    #[error("the plaintext is no value of type {0}")]
+    NotOfType(String),
     #[error("this function can only be called by a trigger")]
     NotTrigger,
+    #[error("trigger \"{0}\" does not fit its table")]
+    UnfitTrigger(String),
+    #[error("trigger \"{0}\" is not one that the owner of its table has made for a migration")]
+    ForeignTrigger(String),
+    #[error("permission denied for the owner of table \"{table}\" to {right}")]
+    OwnerDenied { table: String, right: &'static str },
     #[error("{what} can't run inside a transaction block or a function")]
     TransactionBlock { what: String },
     #[error("constraints can't be deferred at the end of a batch")]
     DeferralOver,
     #[error("the caller of this function is not known")]
     UnknownCaller,
+    #[error("only one statement that changes an index CONCURRENTLY can be run for a procedure")]
+    StatementKind,
+    #[error("a statement can't be run for a function with the rights of another role")]
+    StatementOfOther,
+    #[error("a statement is still running for this session")]
+    StatementRunning,
+    #[error("no statement is running for this session")]
+    NoStatement,
+    #[error("no background worker is free")]
+    NoWorker,
+    #[error("the background worker that ran the statement was terminated")]
+    StatementLost,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -220,7 +240,8 @@ impl Error {
         )
     }
 
-    fn code(&self) -> PgSqlErrorCode {
+    /// Its SQLSTATE.
+    pub fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
             Self::MasterKey { .. }
@@ -243,6 +264,7 @@ impl Error {
             | Self::Destroyed(_)
             | Self::KeysNotReady { .. }
             | Self::DeferralOver
+            | Self::NoStatement
             | Self::KeyTable { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
             Self::KeyCommand { .. } | Self::KeyCommandTimeout { .. } => ERRCODE_EXTERNAL_ROUTINE_EXCEPTION,
@@ -254,7 +276,7 @@ impl Error {
             Self::Authentication(_) | Self::BoundToContext(_) => {
                 ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION
             }
-            Self::TextForm(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Self::TextForm(_) | Self::NotOfType(_) => ERRCODE_INVALID_TEXT_REPRESENTATION,
             Self::BinaryForm(_) | Self::NotAnEnvelope(_) => ERRCODE_INVALID_BINARY_REPRESENTATION,
             Self::LoadDenied
             | Self::SearchDenied
@@ -264,20 +286,28 @@ impl Error {
             | Self::RotateDenied
             | Self::SampleDenied
             | Self::ForeignMasterKey
+            | Self::OwnerDenied { .. }
+            | Self::ForeignTrigger(_)
+            | Self::StatementOfOther
             | Self::UnknownCaller => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::IndexKeyReplaced => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Self::SampleSource | Self::SampleCopy => ERRCODE_WRONG_OBJECT_TYPE,
-            Self::NoOrder | Self::ResultOfClient | Self::Statistics | Self::PreparedBuild => {
-                ERRCODE_FEATURE_NOT_SUPPORTED
-            }
+            Self::NoOrder
+            | Self::ResultOfClient
+            | Self::Statistics
+            | Self::PreparedBuild
+            | Self::StatementKind => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
             Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } | Self::SealLimit { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::OutOfMemory => ERRCODE_OUT_OF_MEMORY,
+            Self::NoWorker => ERRCODE_INSUFFICIENT_RESOURCES,
+            Self::StatementRunning => ERRCODE_OBJECT_IN_USE,
+            Self::StatementLost => ERRCODE_ADMIN_SHUTDOWN,
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
-            Self::NotTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Self::NotTrigger | Self::UnfitTrigger(_) => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
         }

@@ -3,7 +3,8 @@
 use super::Error;
 
 impl Error {
-    pub(super) fn detail(&self) -> Option<String> {
+    /// Its detail.
+    pub fn detail(&self) -> Option<String> {
         Some(match self {
             Self::MasterKey { source_name, line: Some(line), .. } => format!("Key {line} of {source_name}."),
             Self::MasterKey { source_name, line: None, .. } => format!("Set by {source_name}."),
@@ -50,7 +51,8 @@ impl Error {
         })
     }
 
-    pub(super) fn hint(&self) -> Option<&'static str> {
+    /// Its hint.
+    pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::MasterKey { .. } => "A master key is 64 hexadecimal digits or the base64 of 32 bytes.",
             Self::NoMasterKey => {
@@ -135,6 +137,8 @@ impl Error {
             Self::TransactionBlock { .. } => {
                 "Call it outside of BEGIN … COMMIT: it commits after each batch."
             }
+            Self::NoWorker => "Try again once others have ended, or raise max_worker_processes.",
+            Self::StatementLost => "The server log says why.",
             _ => return None,
         })
     }

@@ -4,12 +4,14 @@
 //! Before a SECURITY DEFINER function is called, `caller` notes who calls it. `session` checks whether a procedure may commit,
 //! limits waits for locks, remembers that a scan met a value that can't be changed, and gives the stripe of a row. While a batch
 //! runs what its statements deferred, before the commit, `deferral` keeps anything from being deferred again. `waiting` sleeps by
-//! a monotonic clock. At the end `failure` raises a recorded error again, with all its fields.
+//! a monotonic clock. At the end `failure` raises a recorded error again, with all its fields. `statement_worker` runs what PostgreSQL
+//! refuses inside a procedure.
 
 mod caller;
 pub mod deferral;
 mod failure;
 mod session;
+mod statement_worker;
 mod waiting;
 
 pub use session::note_unreadable;

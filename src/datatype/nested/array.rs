@@ -1,4 +1,4 @@
-//! Arrays as they are, for comparisons: their dimensions and elements, nulls included.
+//! Arrays as they are: their dimensions and elements, nulls included.
 
 use super::layout::{Damaged, Elements};
 use super::packed::{Packed, damaged};
@@ -6,17 +6,26 @@ use super::shape::Kind;
 use crate::error::Error;
 use pgrx::{check_for_interrupts, pg_sys};
 
-/// An array of varlenas, detoasted. Its elements are passed on as pointers into it. Holds nothing that needs dropping.
+/// An array, detoasted. Its elements are passed on as pointers into it. Holds nothing that needs dropping.
 pub struct Array<'a>(Packed<'a>);
 
 impl Array<'_> {
-    /// Detoasts the array if needed.
+    /// Detoasts the array if needed. Its elements are varlenas.
     ///
     /// # Safety
     /// `datum` is an array. It and the current memory context outlive the result.
     pub unsafe fn of(datum: pg_sys::Datum) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
         Ok(Self(unsafe { Packed::of(datum, Kind::Array)? }))
+    }
+
+    /// The same, if the elements may have a fixed length. They are passed on as pointers, too.
+    ///
+    /// # Safety
+    /// As for [`Self::of`].
+    pub unsafe fn of_any(datum: pg_sys::Datum) -> Result<Self, Error> {
+        // SAFETY: as promised by the caller.
+        Ok(Self(unsafe { Packed::of_any_array(datum)? }))
     }
 
     /// The type of the elements, according to the array itself.

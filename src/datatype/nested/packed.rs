@@ -52,6 +52,20 @@ impl<'a> Packed<'a> {
         }
     }
 
+    /// The same for an array, whose elements may have a fixed length.
+    ///
+    /// # Safety
+    /// `datum` is an array. It and the current memory context outlive the result.
+    pub unsafe fn of_any_array(datum: pg_sys::Datum) -> Result<Self, Error> {
+        // SAFETY: as promised by the caller; the type of the elements is defined.
+        unsafe {
+            let array = Self::of(datum, Kind::Array)?;
+            let (mut length, mut by_value, mut alignment) = (0, false, 0);
+            pg_sys::get_typlenbyvalalign(array.part_type, &mut length, &mut by_value, &mut alignment);
+            Ok(Self { layout: Layout::new(length, alignment), ..array })
+        }
+    }
+
     /// The type of the parts, according to the value itself.
     pub fn part_type(&self) -> pg_sys::Oid {
         self.part_type

@@ -1,17 +1,13 @@
 //! Copies a sample of a table's rows.
 //!
-//! Not through SQL: planning a query on a table evaluates the constants in its index expressions and predicates, and so
-//! runs its owner's functions with the caller's rights. Here PostgreSQL only reads rows and writes them.
-//!
-//! Both relations are locked and checked (`open`): the caller must be able to read the source, and own the copy, a
-//! plain temporary table. Then `copying` reads rows at several places of the heap and writes them to the copy.
+//! Not through SQL, as `crate::sampling` explains. Both relations are locked and checked: the caller must be able to read the source,
+//! and own the copy, a plain temporary table. Then `copying` writes rows of the source to the copy.
 
 mod copying;
-mod open;
 
 use crate::error::{Error, SqlResult};
-use copying::Copying;
-use open::Open;
+use crate::sampling::{Open, place};
+use copying::copy_sample;
 use pgrx::datum::Array;
 use pgrx::prelude::*;
 
@@ -39,7 +35,7 @@ fn _copy_sample(
         return Err(Error::SampleCopy.into());
     }
     // SAFETY: the requirements on both were checked above.
-    let copied = unsafe { Copying::new(&source, &copy, &columns).sample(most) };
+    let copied = unsafe { copy_sample(&source, &copy, &columns, most)? };
     // SAFETY: makes the rows visible to the next statement, as after an INSERT.
     unsafe { pg_sys::CommandCounterIncrement() };
     Ok(copied.into())
@@ -77,7 +73,7 @@ fn is_like(copy: &Open, source: &Open, columns: &[i16]) -> bool {
     let (from, to) = (source.descriptor(), copy.descriptor());
     to.len() == columns.len()
         && columns.iter().zip(to.iter()).all(|(number, column)| {
-            let original = open::place(*number).and_then(|place| from.get(place));
+            let original = place(*number).and_then(|place| from.get(place));
             let Some(original) = original.filter(|column| !column.attisdropped) else { return false };
             // SAFETY: a catalog look-up inside a transaction, of the type of a column that is there.
             let base = unsafe { pg_sys::getBaseType(original.atttypid) };

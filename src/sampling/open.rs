@@ -2,15 +2,22 @@
 
 use pgrx::{PgTupleDesc, pg_sys};
 
-/// Open as long as this lives. The lock stays until the transaction ends.
-pub struct Open(pg_sys::Relation);
+/// Open as long as this lives, with this lock, which stays until the transaction ends.
+pub struct Open(pg_sys::Relation, u32);
 
 impl Open {
     /// Waits for the lock. `None` if there is no such relation.
     pub fn new(relation: pg_sys::Oid, lock: u32) -> Option<Self> {
         // SAFETY: inside a transaction. After an error PostgreSQL closes what is open.
         let relation = unsafe { pg_sys::try_relation_open(relation, lock.cast_signed()) };
-        (!relation.is_null()).then(|| Self(relation))
+        (!relation.is_null()).then(|| Self(relation, lock))
+    }
+
+    /// Closes it, and releases the lock: others need not wait until the transaction ends.
+    pub fn release(self) {
+        // SAFETY: it is open, and not used again.
+        unsafe { pg_sys::relation_close(self.0, self.1.cast_signed()) }
+        std::mem::forget(self);
     }
 
     pub fn relation(&self) -> pg_sys::Relation {
@@ -34,9 +41,14 @@ impl Open {
 
     /// Whether it is a table with the heap access method.
     pub fn is_heap(&self) -> bool {
+        self.stores_heap_rows() && self.form().relkind as u8 == pg_sys::RELKIND_RELATION
+    }
+
+    /// Whether it is a table or a materialized view with the heap access method.
+    pub fn stores_heap_rows(&self) -> bool {
         // SAFETY: it is open. PostgreSQL makes the same comparison before it reads a heap.
         let is_heap = unsafe { (*self.0).rd_tableam == pg_sys::GetHeapamTableAmRoutine() };
-        is_heap && self.form().relkind as u8 == pg_sys::RELKIND_RELATION
+        is_heap && matches!(self.form().relkind as u8, pg_sys::RELKIND_RELATION | pg_sys::RELKIND_MATVIEW)
     }
 
     /// Whether its rows can be read by every session, here and now.
