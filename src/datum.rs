@@ -53,6 +53,13 @@ impl<'a> Encrypted<'a> {
         self.0.bytes()
     }
 
+    /// # Safety
+    /// `datum` is a non-null `encrypted_text` that lives as long as `'a`.
+    pub unsafe fn of(datum: pg_sys::Datum) -> Self {
+        // SAFETY: as promised by the caller.
+        Self(unsafe { Payload::of(datum) })
+    }
+
     /// The envelope. Values are checked on input, so a malformed one is damaged.
     pub fn envelope(self) -> Result<Envelope<'a>, Error> {
         Envelope::parse(self.bytes()).map_err(Error::StoredValue)

@@ -30,6 +30,7 @@ pub mod typmod;
 mod unseen_change;
 
 pub use output::is_plaintext_for;
+pub use type_lookup::is_encrypted_text;
 
 /// Called when the library is loaded, perhaps by a statement that is already running.
 pub fn init() {

@@ -49,6 +49,15 @@ pub unsafe fn find_blind_index(schema: pg_sys::Oid) -> pg_sys::Oid {
     unsafe { find_function(schema, c"blind_index", &[pg_sys::TEXTOID, pg_sys::TEXTOID, pg_sys::INT4OID]) }
 }
 
+/// The output function of `encrypted_text`.
+///
+/// # Safety
+/// Inside a transaction.
+pub unsafe fn find_output(schema: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: as promised by the caller.
+    unsafe { find_function(schema, c"encrypted_text_out", &[find_type(schema, c"encrypted_text")]) }
+}
+
 /// The schema that the extension was created in; an invalid oid if there is none.
 ///
 /// # Safety

@@ -16,7 +16,7 @@ mod role_plans;
 use crate::error::Error;
 use crate::identity::{Identity, outer_role};
 use crate::interrupts;
-use lookup::{extension_schema, find_blind_index, function_of, may_execute};
+use lookup::{extension_schema, find_blind_index, find_output, function_of, may_execute};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -96,6 +96,16 @@ thread_local! {
 #[inline]
 pub fn may(right: Right) -> bool {
     may_role(right, Identity::current().role)
+}
+
+/// Whether the current role may learn what any value holds: by decrypting it, or by comparing it with what it may hold.
+pub fn may_learn() -> bool {
+    // SAFETY: catalog look-ups inside a transaction.
+    let (output_function, blind_index) = unsafe {
+        let schema = extension_schema();
+        (find_output(schema), find_blind_index(schema))
+    };
+    may(Right::Decrypt(output_function)) || may(Right::Search(blind_index))
 }
 
 /// Whether a role has a right.

@@ -38,6 +38,8 @@ static FILE: Text = GucSetting::<Option<CString>>::new(None);
 static ENV: Text = GucSetting::<Option<CString>>::new(None);
 static MASTER_KEY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static KEYSET: Text = GucSetting::<Option<CString>>::new(Some(keyset::DEFAULT));
+/// Only SQL reads it, with `current_setting()`.
+static DEBUG_STOP_AT: Text = GucSetting::<Option<CString>>::new(None);
 static ENFORCE_SEAL_LIMIT: GucSetting<bool> = GucSetting::<bool>::new(true);
 static OUTPUT: GucSetting<Output> = GucSetting::<Output>::new(Output::Ciphertext);
 static RESULT_TYPE: GucSetting<ResultType> = GucSetting::<ResultType>::new(ResultType::Text);
@@ -139,6 +141,14 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_string_guc(
+        c"prism_crypt.debug_stop_at",
+        c"For tests: a column that is being moved stops before this phase, until the session is killed.",
+        c"",
+        &DEBUG_STOP_AT,
+        GucContext::Userset,
+        GucFlags::NO_SHOW_ALL,
+    );
     guc::reserve_prefix();
     MASTER_KEY_RECORD.find(c"prism_crypt.master_key");
     KEYSET_RECORD.find(c"prism_crypt.keyset");
@@ -177,6 +187,13 @@ pub fn master_key_source() -> Option<(&'static str, &'static CStr)> {
     [(MASTER_KEY, &INLINE), (MASTER_KEY_COMMAND, &COMMAND), (MASTER_KEY_FILE, &FILE), (MASTER_KEY_ENV, &ENV)]
         .into_iter()
         .find_map(|(name, setting)| Some((name, borrow(setting)?)))
+}
+
+/// Whether other sessions of the database have this session's master key, too.
+pub fn master_key_is_common() -> bool {
+    master_key_source()
+        .and_then(|(name, _)| CString::new(name).ok())
+        .is_some_and(|name| setter::is_common(&name))
 }
 
 /// The role that chose the master key in use, if a session chose it.

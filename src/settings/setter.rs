@@ -48,6 +48,13 @@ impl Record {
     }
 }
 
+/// Whether the value of a setting is the same for every session of the database: it comes from the configuration of the server or of the
+/// database, not from a role, a client or a SET.
+pub fn is_common(name: &CStr) -> bool {
+    // SAFETY: as in `Record::was_set_by`.
+    unsafe { find(name).as_ref() }.is_some_and(|record| record.source <= pg_sys::GucSource::PGC_S_DATABASE)
+}
+
 /// PostgreSQL 14 doesn't record who set it.
 #[cfg(feature = "pg14")]
 fn setter(_record: &pg_sys::config_generic) -> Option<pg_sys::Oid> {
