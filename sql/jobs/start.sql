@@ -49,6 +49,10 @@ DECLARE
   parts CONSTANT regclass[] := prism_crypt._parts_of_job(kind, relation, column_name, scope);
 BEGIN
   PERFORM prism_crypt._require_update(role, relation);
+  IF (prism_crypt._kind_of_job(kind)).by_owner
+     AND NOT pg_has_role(role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = relation), 'USAGE') THEN
+    RAISE insufficient_privilege USING MESSAGE = format('must be owner of table %s', prism_crypt._qualified_name(relation));
+  END IF;
   PERFORM prism_crypt._require_update(role, p) FROM unnest(parts) AS p;
   part := parts[1];
   LOOP

@@ -10,7 +10,8 @@ CREATE TABLE prism_crypt.job_kind (
   checks       text NOT NULL,
   parts        text NOT NULL,
   changes      text NOT NULL,
-  rows_changed text NOT NULL
+  rows_changed text NOT NULL,
+  by_owner     boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE prism_crypt.job_kind IS 'Kinds of jobs';
 COMMENT ON COLUMN prism_crypt.job_kind.name IS 'Name of the kind';
@@ -21,6 +22,8 @@ COMMENT ON COLUMN prism_crypt.job_kind.parts IS
 COMMENT ON COLUMN prism_crypt.job_kind.changes IS
   'Function that gives a prism_crypt._changes: which rows of one table are due, and what changes; runs with the caller''s rights';
 COMMENT ON COLUMN prism_crypt.job_kind.rows_changed IS 'What messages call rows that are done';
+COMMENT ON COLUMN prism_crypt.job_kind.by_owner IS
+  'Whether only the owner of the table may work on it: something else relies on what its workers say';
 
 CREATE TABLE prism_crypt.job (
   id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
