@@ -30,7 +30,8 @@ extension_sql_file!("../sql/jobs/session.sql", name = "jobs_session", requires =
 extension_sql_file!("../sql/jobs/run.sql", name = "jobs_run", requires = ["jobs_session"]);
 extension_sql_file!("../sql/jobs/work.sql", name = "jobs_work", requires = ["jobs_run"]);
 extension_sql_file!("../sql/jobs/control.sql", name = "jobs_control", requires = ["jobs_work"]);
-extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["jobs_control"]);
+extension_sql_file!("../sql/jobs/statement.sql", name = "jobs_statement", requires = ["jobs_control"]);
+extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["jobs_statement"]);
 extension_sql_file!("../sql/rotation/values.sql", name = "rotation_values", requires = ["jobs_progress"]);
 extension_sql_file!("../sql/rotation/targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
 extension_sql_file!(
@@ -71,11 +72,143 @@ extension_sql_file!(
     requires = ["keys_rows"]
 );
 extension_sql_file!(
-    "../sql/access/access.sql",
-    name = "access_access",
+    "../sql/migration/names.sql",
+    name = "migration_names",
     requires = ["rotation_plan_rotation"]
 );
-extension_sql_file!("../sql/access/grants.sql", name = "access_grants", requires = ["access_access"]);
+extension_sql_file!(
+    "../sql/migration/definitions.sql",
+    name = "migration_definitions",
+    requires = ["migration_names"]
+);
+extension_sql_file!(
+    "../sql/migration/views.sql",
+    name = "migration_views",
+    requires = ["migration_definitions"]
+);
+extension_sql_file!(
+    "../sql/migration/expressions.sql",
+    name = "migration_expressions",
+    requires = ["migration_views"]
+);
+extension_sql_file!(
+    "../sql/migration/column.sql",
+    name = "migration_column",
+    requires = ["migration_expressions"]
+);
+extension_sql_file!(
+    "../sql/migration/indexes.sql",
+    name = "migration_indexes",
+    requires = ["migration_column"]
+);
+extension_sql_file!("../sql/migration/twins.sql", name = "migration_twins", requires = ["migration_indexes"]);
+extension_sql_file!(
+    "../sql/migration/dependants.sql",
+    name = "migration_dependants",
+    requires = ["migration_twins"]
+);
+extension_sql_file!(
+    "../sql/migration/targets.sql",
+    name = "migration_targets",
+    requires = ["migration_dependants"]
+);
+extension_sql_file!(
+    "../sql/migration/sample.sql",
+    name = "migration_sample",
+    requires = ["migration_targets"]
+);
+extension_sql_file!(
+    "../sql/migration/blocks.sql",
+    name = "migration_blocks",
+    requires = ["migration_sample"]
+);
+extension_sql_file!(
+    "../sql/migration/values.sql",
+    name = "migration_values",
+    requires = ["migration_blocks"]
+);
+extension_sql_file!(
+    "../sql/migration/tables.sql",
+    name = "migration_tables",
+    requires = ["migration_values"]
+);
+extension_sql_file!(
+    "../sql/migration/records.sql",
+    name = "migration_records",
+    requires = ["migration_tables"]
+);
+extension_sql_file!("../sql/migration/jobs.sql", name = "migration_jobs", requires = ["migration_records"]);
+extension_sql_file!("../sql/migration/twin.sql", name = "migration_twin", requires = ["migration_jobs"]);
+extension_sql_file!(
+    "../sql/migration/closing.sql",
+    name = "migration_closing",
+    requires = ["migration_twin"]
+);
+extension_sql_file!("../sql/migration/build.sql", name = "migration_build", requires = ["migration_closing"]);
+extension_sql_file!("../sql/migration/end.sql", name = "migration_end", requires = ["migration_build"]);
+extension_sql_file!(
+    "../sql/migration/cut_over.sql",
+    name = "migration_cut_over",
+    requires = ["migration_end"]
+);
+extension_sql_file!(
+    "../sql/migration/rewrite.sql",
+    name = "migration_rewrite",
+    requires = ["migration_cut_over"]
+);
+extension_sql_file!(
+    "../sql/migration/phases.sql",
+    name = "migration_phases",
+    requires = ["migration_rewrite"]
+);
+extension_sql_file!(
+    "../sql/migration/advance.sql",
+    name = "migration_advance",
+    requires = ["migration_phases"]
+);
+extension_sql_file!(
+    "../sql/migration/dry_run.sql",
+    name = "migration_dry_run",
+    requires = ["migration_advance"]
+);
+extension_sql_file!(
+    "../sql/migration/remains.sql",
+    name = "migration_remains",
+    requires = ["migration_dry_run"]
+);
+extension_sql_file!(
+    "../sql/migration/checks.sql",
+    name = "migration_checks",
+    requires = ["migration_remains"]
+);
+extension_sql_file!(
+    "../sql/migration/migrate.sql",
+    name = "migration_migrate",
+    requires = ["migration_checks"]
+);
+extension_sql_file!(
+    "../sql/migration/migrations.sql",
+    name = "migration_migrations",
+    requires = ["migration_migrate"]
+);
+extension_sql_file!(
+    "../sql/migration/find_plaintext.sql",
+    name = "migration_find_plaintext",
+    requires = ["migration_migrations"]
+);
+extension_sql_file!(
+    "../sql/access/access.sql",
+    name = "access_access",
+    requires = ["migration_find_plaintext"]
+);
+extension_sql_file!("../sql/migration/readers.sql", name = "migration_readers", requires = ["access_access"]);
+extension_sql_file!("../sql/migration/plan.sql", name = "migration_plan", requires = ["migration_readers"]);
+extension_sql_file!(
+    "../sql/migration/explain.sql",
+    name = "migration_explain",
+    requires = ["migration_plan"]
+);
+extension_sql_file!("../sql/access/grants.sql", name = "access_grants", requires = ["migration_explain"]);
 extension_sql_file!(
     "../sql/access/privileges.sql",
     name = "access_privileges",

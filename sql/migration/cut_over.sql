@@ -1,0 +1,179 @@
+-- The moment at which the two columns change places, in one transaction under one lock.
+
+-- The lock is held from here to the end of the transaction. Views come first, those that read others before these: a reader locks them
+-- in that order, and then the tables.
+CREATE FUNCTION prism_crypt._lock_with_views(relation regclass) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  -- AccessExclusiveLock (lockdefs.h)
+  exclusive CONSTANT integer := 8;
+BEGIN
+  PERFORM prism_crypt._lock_relations(prism_crypt._views_over(relation), exclusive);
+  PERFORM prism_crypt._lock_tree(relation);
+END $$;
+COMMENT ON FUNCTION prism_crypt._lock_with_views(regclass) IS 'Locks a table, its members and the views that read it. Internal';
+
+CREATE FUNCTION prism_crypt._views_over(relation regclass) RETURNS regclass[]
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE over (view, depth) AS (
+    SELECT t.member, 0 FROM prism_crypt._table_tree($1) AS t
+    UNION
+    SELECT r.ev_class, o.depth + 1
+    FROM over AS o
+    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = o.view AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite AS r ON r.oid = d.objid AND r.ev_class <> o.view
+    JOIN pg_class AS c ON c.oid = r.ev_class AND c.relkind IN ('v', 'm')
+    WHERE o.depth < 100
+  )
+  SELECT coalesce(array_agg(v.view::regclass ORDER BY v.depth DESC, v.view), '{}')
+  FROM (SELECT o.view, max(o.depth) AS depth FROM over AS o WHERE o.depth > 0 GROUP BY o.view) AS v
+$$;
+COMMENT ON FUNCTION prism_crypt._views_over(regclass) IS 'Views that read a table, the outermost first. Internal';
+
+CREATE FUNCTION prism_crypt._require_carried_over(dependants prism_crypt._dependant[]) RETURNS void
+  LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  problem record;
+BEGIN
+  SELECT string_agg(format('%s %s: %s', d.kind, d.identity, d.blocks), '; ' ORDER BY d.ordinal) AS blocks,
+         string_agg(d.unblock || ';', ' ' ORDER BY d.ordinal) AS unblock
+    INTO problem
+  FROM unnest(dependants) AS d WHERE d.blocks IS NOT NULL;
+  IF problem.blocks IS NOT NULL THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'the column can''t be migrated', DETAIL = problem.blocks,
+      HINT = coalesce(problem.unblock, 'prism_crypt.explain_migration() says more.');
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_carried_over(prism_crypt._dependant[]) IS
+  'Raises an error about what touches a column and can''t be carried over. Internal';
+
+-- What has to be made again, once PostgreSQL has judged that it can be. That takes a while, so it comes before the lock.
+CREATE FUNCTION prism_crypt._carried_over(migration prism_crypt.migration) RETURNS prism_crypt._dependant[]
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM prism_crypt._require_carried_over(ARRAY(
+    SELECT d FROM prism_crypt._dependants(migration.relation, migration.column_name, migration.type) AS d));
+  RETURN prism_crypt._listed_dependants(migration.relation, migration.column_name);
+END $$;
+COMMENT ON FUNCTION prism_crypt._carried_over(prism_crypt.migration) IS 'What has to be made again around a swap, or an error. Internal';
+
+-- Under the lock: what was judged is still what there is. If not, it is tried again.
+CREATE FUNCTION prism_crypt._require_same_dependants(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
+     OR prism_crypt._has_late_triggers(migration.relation) THEN
+    RAISE lock_not_available USING MESSAGE = 'what depends on the column has changed just now';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_same_dependants(prism_crypt.migration, prism_crypt._dependant[]) IS
+  'Raises an error if what has to be made again has changed. Internal';
+
+-- Gives the column's name, and all that depends on it, to another column of the table.
+CREATE FUNCTION prism_crypt._swap(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  table_name CONSTANT text := prism_crypt._qualified_name(migration.relation);
+  number integer;
+BEGIN
+  FOR number IN 1 .. cardinality(dependants) LOOP
+    PERFORM prism_crypt._execute_all(dependants[number].drops);
+  END LOOP;
+  EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', table_name, migration.column_name, migration.kept);
+  EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', table_name, migration.twin, migration.column_name);
+  EXECUTE format('COMMENT ON COLUMN %s.%I IS NULL', table_name, migration.column_name);
+  PERFORM prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'swap')));
+  FOR number IN REVERSE cardinality(dependants) .. 1 LOOP
+    PERFORM prism_crypt._execute_all(dependants[number].creates);
+  END LOOP;
+  IF EXISTS (SELECT FROM prism_crypt._dependant_graph(migration.relation, migration.kept)) THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = 'the column can''t be migrated',
+      DETAIL = (SELECT format('%s would go on with the old column.', pg_describe_object(g.class, g.object, 0))
+                FROM prism_crypt._dependant_graph(migration.relation, migration.kept) AS g LIMIT 1);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._swap(prism_crypt.migration, prism_crypt._dependant[]) IS 'Makes another column the one of this name. Internal';
+
+-- Writes since the cut-over that the old column does not have: where only an expression leads from the old values to the new ones.
+CREATE FUNCTION prism_crypt._require_nothing_written(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  rows bigint;
+BEGIN
+  EXECUTE format(
+    'SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', prism_crypt._qualified_name(migration.relation),
+    migration.kept, migration.column_name) INTO rows;
+  IF rows > 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('rows written since the cut-over: %s', rows),
+      DETAIL = format('The old column, "%s", has no value for them: nobody knows the way back from a using_expression.', migration.kept),
+      HINT = format('Fill it: UPDATE %s SET %I = ... WHERE %2$I IS NULL AND %I IS NOT NULL. Then call this again.',
+                    prism_crypt._qualified_name(migration.relation), migration.kept, migration.column_name);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_nothing_written(prism_crypt.migration) IS
+  'Raises an error if a way back would lose writes. Internal';
+
+-- Forth. Gives the grants that were split.
+CREATE FUNCTION prism_crypt._cut_over(migration prism_crypt.migration) RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(migration);
+BEGIN
+  PERFORM prism_crypt._require_as_built(migration);
+  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
+    prism_crypt._require_same_dependants(migration, dependants);
+  IF migration.using_expression IS NOT NULL THEN
+    PERFORM prism_crypt._fill_rest(migration),
+      prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
+  END IF;
+  PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(migration, dependants);
+  IF NOT migration.keep_plaintext THEN
+    PERFORM prism_crypt._drop_kept(migration);
+    RETURN NULL;
+  END IF;
+  EXECUTE format(
+    'COMMENT ON COLUMN %s.%I IS %L', prism_crypt._qualified_name(migration.relation), migration.kept,
+    format('The values of "%s" as %s, until migration %s is finished',
+           migration.column_name, migration.old_type, migration.id));
+  PERFORM prism_crypt._make_triggers(
+    migration, migration.column_name, migration.kept,
+    CASE WHEN migration.using_expression IS NULL THEN 'return' ELSE 'forget' END);
+  RETURN prism_crypt._close_column(migration.relation, migration.kept);
+END $$;
+COMMENT ON FUNCTION prism_crypt._cut_over(prism_crypt.migration) IS 'Makes the twin column the column. Internal';
+
+-- Rows that were written since the backfill have no value yet, where only the migrating session can make it. A weaker lock, which readers
+-- pass, would have to grow into the last one: a transaction that has read the table and then writes it would be in a deadlock with that.
+CREATE FUNCTION prism_crypt._fill_rest(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format(
+    'UPDATE %s AS changed SET %I = %s WHERE changed.%2$I IS NULL AND %3$s IS NOT NULL',
+    prism_crypt._qualified_name(migration.relation), migration.twin, prism_crypt._source_of(migration));
+  -- A table with pending triggers can't be altered.
+  SET CONSTRAINTS ALL IMMEDIATE;
+END $$;
+COMMENT ON FUNCTION prism_crypt._fill_rest(prism_crypt.migration) IS
+  'Fills the twin column of rows that were written since. Internal';
+
+-- Back.
+CREATE FUNCTION prism_crypt._cut_back(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  going CONSTANT prism_crypt.migration := prism_crypt._as_it_goes(migration);
+  dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(going);
+BEGIN
+  PERFORM prism_crypt._require_as_built(going);
+  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
+    prism_crypt._require_same_dependants(going, dependants);
+  IF migration.using_expression IS NOT NULL THEN
+    PERFORM prism_crypt._require_nothing_written(migration),
+      prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
+  END IF;
+  PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(going, dependants);
+  PERFORM prism_crypt._drop_twin(migration), prism_crypt._join_grants(migration);
+END $$;
+COMMENT ON FUNCTION prism_crypt._cut_back(prism_crypt.migration) IS 'Makes the old column the column again. Internal';

@@ -1,0 +1,48 @@
+-- The end: the old column goes, and grants are whole again.
+
+-- Another migration of the table, which is cut over, takes over the grants that are split.
+CREATE FUNCTION prism_crypt._hand_on_grants(id bigint, note bigint) RETURNS boolean
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+  migration CONSTANT prism_crypt.migration := prism_crypt._migration_of(_hand_on_grants.id, role);
+BEGIN
+  PERFORM prism_crypt._require_worker(role, migration);
+  UPDATE prism_crypt.migration AS m SET closed = m.closed || migration.closed
+  WHERE m.id = (SELECT o.id FROM prism_crypt.migration AS o
+                WHERE o.relation = migration.relation AND o.id <> migration.id AND o.closed IS NOT NULL
+                ORDER BY o.id LIMIT 1);
+  RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION prism_crypt._hand_on_grants(bigint, bigint) IS
+  'Leaves split grants to another migration of the table; false if there is none. Internal';
+
+CREATE FUNCTION prism_crypt._join_grants(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF migration.closed IS NOT NULL AND NOT prism_crypt._hand_on_grants(migration.id, prism_crypt._note_caller()) THEN
+    PERFORM prism_crypt._open_column(migration.relation, migration.closed);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._join_grants(prism_crypt.migration) IS 'Puts split grants together again. Internal';
+
+CREATE FUNCTION prism_crypt._drop_kept(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM prism_crypt._lock_tree(migration.relation);
+  PERFORM prism_crypt._drop_triggers(migration);
+  -- Somebody may have dropped it. If it is the other column that is gone, the values are nowhere else.
+  IF prism_crypt._has_column(migration.relation, migration.kept) THEN
+    IF NOT prism_crypt._has_column(migration.relation, migration.column_name) THEN
+      RAISE object_not_in_prerequisite_state USING
+        MESSAGE = format('column "%s" of table %s is not there any more', migration.column_name,
+                         prism_crypt._qualified_name(migration.relation)),
+        HINT = format('Give it back its name; or drop column "%s", or rename it if it is to be the column again. Then call this again.',
+                      migration.kept);
+    END IF;
+    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', prism_crypt._qualified_name(migration.relation), migration.kept);
+  END IF;
+  PERFORM prism_crypt._join_grants(migration);
+END $$;
+COMMENT ON FUNCTION prism_crypt._drop_kept(prism_crypt.migration) IS 'Drops the old column. Internal';
