@@ -2,7 +2,7 @@
 
 CREATE FUNCTION prism_crypt._access_kinds() RETURNS text[]
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'key_admin', 'monitor']
+  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'migrate', 'key_admin', 'monitor']
 $$;
 COMMENT ON FUNCTION prism_crypt._access_kinds() IS 'The kinds of access that grant_access() knows. Internal';
 
@@ -63,6 +63,32 @@ BEGIN
     WHEN 'load' THEN
       names := ARRAY[
         'load_envelope(text)'];
+    WHEN 'migrate' THEN
+      names := ARRAY[
+        'migrate_column(regclass,name,text,text,text,text,bool,bool,interval,interval,int4,interval,float8,int8,int4)',
+        'decrypt_column(regclass,name,text,text,text,bool,interval,interval,int4,interval,float8,int8,int4)',
+        'rollback_migration(int8,interval)',
+        'finish_migration(int8,interval,jsonb)',
+        'plan_migration(regclass,name,text,text)',
+        'explain_migration(regclass,name,text,text)',
+        'remaining_plaintext(regclass,name,int4)',
+        'find_plaintext(text,int4)',
+        '_find_plaintext_in(oid,int4)',
+        'pause_job(int8)',
+        'resume_job(int8)',
+        'cancel_job(int8)',
+        '_open_migration(migration,int8)',
+        '_take_migration(int8,int8)',
+        '_migrations(int8)',
+        '_is_out_of_step(any,any,int4)',
+        '_find_remains(oid,_bytea)',
+        '_start_statement(text)',
+        '_progress(int8)',
+        '_set_job_state(int8,text,int8)',
+        '_start_job(text,regclass,name,jsonb,int8)',
+        '_next_step(uuid,bool,int8,bool)',
+        '_record_step(uuid,_step,_result)',
+        '_leave_job(uuid,text,text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',
@@ -95,7 +121,10 @@ BEGIN
         '_namesakes()',
         'rotation_due()',
         'census(regclass)',
-        '_progress(int8)'];
+        'find_plaintext(text,int4)',
+        '_find_plaintext_in(oid,int4)',
+        '_progress(int8)',
+        '_migrations(int8)'];
     WHEN 'search' THEN
       names := ARRAY[
         'blind_index(text,text,int4)',
@@ -126,7 +155,7 @@ BEGIN
     ELSE
       RAISE invalid_parameter_value USING
         MESSAGE = format('access "%s" is not known', access),
-        HINT = 'Known: encrypt, decrypt, mask, search, rotate, load, key_admin, monitor.';
+        HINT = 'Known: encrypt, decrypt, mask, search, rotate, load, migrate, key_admin, monitor.';
   END CASE;
   WITH members AS (
     SELECT p.oid, format('%s(%s)', p.proname, (
@@ -168,12 +197,15 @@ BEGIN
   IF access IN ('monitor', 'key_admin') THEN
     EXECUTE format('GRANT SELECT ON prism_crypt.key_status, prism_crypt.index_key_status, prism_crypt.audit_log TO %s', role);
   END IF;
-  IF access IN ('monitor', 'rotate', 'key_admin') THEN
+  IF access IN ('monitor', 'rotate', 'migrate', 'key_admin') THEN
     EXECUTE format('GRANT SELECT ON prism_crypt.progress TO %s', role);
+  END IF;
+  IF access IN ('monitor', 'migrate') THEN
+    EXECUTE format('GRANT SELECT ON prism_crypt.migrations TO %s', role);
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt.grant_access(regrole, text) IS
-  'Grants a role the functions of one kind of access: encrypt, decrypt, mask, search, rotate, load, key_admin or monitor';
+  'Grants a role the functions of one kind of access: encrypt, decrypt, mask, search, rotate, load, migrate, key_admin or monitor';
 
 CREATE FUNCTION prism_crypt.revoke_access(role regrole, access text) RETURNS void
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -202,8 +234,11 @@ BEGIN
   IF NOT remaining && ARRAY['monitor', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.key_status, prism_crypt.index_key_status, prism_crypt.audit_log FROM %s', role);
   END IF;
-  IF NOT remaining && ARRAY['monitor', 'rotate', 'key_admin'] THEN
+  IF NOT remaining && ARRAY['monitor', 'rotate', 'migrate', 'key_admin'] THEN
     EXECUTE format('REVOKE SELECT ON prism_crypt.progress FROM %s', role);
+  END IF;
+  IF NOT remaining && ARRAY['monitor', 'migrate'] THEN
+    EXECUTE format('REVOKE SELECT ON prism_crypt.migrations FROM %s', role);
   END IF;
   IF remaining = '{}' THEN
     EXECUTE format('REVOKE USAGE ON SCHEMA prism_crypt FROM %s', role);

@@ -42,7 +42,8 @@ CREATE FUNCTION prism_crypt._unexpected_grants() RETURNS text
     SELECT 'pg_namespace', 'prism_crypt'::regnamespace, h.grantee, 'USAGE' FROM held AS h
     UNION
     SELECT 'pg_class', c.oid, h.grantee, 'SELECT'
-    FROM pg_class AS c JOIN held AS h ON h.kind = 'rotate' AND c.relname = 'progress'
+    FROM pg_class AS c JOIN held AS h ON h.kind IN ('rotate', 'migrate') AND c.relname = 'progress'
+      OR h.kind IN ('migrate', 'monitor') AND c.relname = 'migrations'
       OR h.kind IN ('monitor', 'key_admin') AND c.relname IN ('progress', 'key_status', 'index_key_status', 'audit_log')
     WHERE c.relnamespace = 'prism_crypt'::regnamespace
   ), unexpected AS (

@@ -109,6 +109,18 @@ GRANT EXECUTE ON FUNCTION
   prism_crypt._rotatable_kind(oid), prism_crypt._key_version(encrypted_text), prism_crypt._key_version(bytea),
   prism_crypt._stripe(tid, integer), prism_crypt._copy_sample(oid, oid, smallint[], integer)
 TO PUBLIC;
+-- These look at the session, check that the caller owns the tables, or judge by the rights of the table's owner.
+GRANT EXECUTE ON FUNCTION
+  prism_crypt._has_common_key(), prism_crypt._lock_relations(regclass[], integer), prism_crypt._keep_in_step(),
+  prism_crypt._statement_result(), prism_crypt._stop_statement()
+TO PUBLIC;
+-- These run with the owner's rights, but only for the owner of a table that has a migration, which takes access to migrate.
+GRANT EXECUTE ON FUNCTION
+  prism_crypt._read_migration(bigint, bigint), prism_crypt._find_migration(regclass, name, bigint),
+  prism_crypt._record_phase(bigint, text, jsonb, jsonb, bigint), prism_crypt._leave_migration(bigint, text, bigint),
+  prism_crypt._turn(bigint, boolean, bigint), prism_crypt._job_of_migration(bigint, text, bigint),
+  prism_crypt._hand_on_grants(bigint, bigint)
+TO PUBLIC;
 GRANT SELECT ON prism_crypt.job_kind TO PUBLIC;
 -- pg_dump reads these for whoever runs it, even with --schema-only.
 GRANT SELECT ON SEQUENCE prism_crypt.audit_log_id_seq, prism_crypt.data_key_version_seq TO PUBLIC;
