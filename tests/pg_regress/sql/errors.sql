@@ -128,3 +128,10 @@ SELECT 'prism:v1:' || translate(encode(b, 'base64'), E'\n', '') AS bytes FROM t 
 CALL regress.fails(format('SELECT decrypt_field(%L)', :'bytes'));
 -- TransactionBlock
 CALL regress.fails($$CALL rotate_batch('t', 'v')$$);
+-- StatementKind
+CALL regress.fails($$SELECT prism_crypt._start_statement('DROP TABLE t')$$);
+-- StatementOfOther
+CREATE FUNCTION for_others() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ SELECT prism_crypt._start_statement('DROP INDEX CONCURRENTLY i') $$;
+CALL regress.fails('SELECT for_others()');
+-- NoStatement
+CALL regress.fails('SELECT * FROM prism_crypt._statement_result()');

@@ -72,6 +72,7 @@ SELECT kind, f::regprocedure AS function
 FROM unnest(prism_crypt._access_kinds()) WITH ORDINALITY AS k (kind, number), unnest(prism_crypt._access_functions(kind)) AS f
 ORDER BY number, f::regprocedure::text COLLATE "C";
 SELECT kind, count(*) FROM unnest(prism_crypt._access_kinds()) AS kind, unnest(prism_crypt._access_functions(kind)) AS f GROUP BY kind HAVING count(*) > 25;
--- Helpers that are everybody's run with the caller's rights.
+-- Helpers that are everybody's run with the caller's rights; these check that the caller owns the table of a migration.
 SELECT p.oid::regprocedure FROM pg_proc AS p
-WHERE p.oid IN (SELECT prism_crypt._members('pg_proc')) AND p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE');
+WHERE p.oid IN (SELECT prism_crypt._members('pg_proc')) AND p.prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE')
+ORDER BY p.oid::regprocedure::text COLLATE "C";

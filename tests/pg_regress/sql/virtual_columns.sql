@@ -51,3 +51,7 @@ RESET prism_crypt.output;
 ALTER TABLE people ALTER plain TYPE encrypted_text;
 ALTER TABLE people DROP plain_there, ALTER plain DROP DEFAULT, ALTER plain TYPE encrypted_text;
 SELECT id, twice, decrypt_field(plain) FROM people ORDER BY id;
+-- There is nothing of them to look at.
+CREATE TABLE plain (mail text, also_mail text GENERATED ALWAYS AS (lower(mail)) VIRTUAL, telefono text);
+INSERT INTO plain (mail, telefono) VALUES ('A@example.org', '06 1234567');
+SELECT column_name, class, matches, sampled FROM prism_crypt.find_plaintext() WHERE relation = 'plain'::regclass;
