@@ -19,7 +19,7 @@ FACING = {
     "rotate": "rotate_batch reencrypt_field reencrypt_bytes rotate_all plan_rotation pause_job resume_job cancel_job", "load": "load_envelope",
     "key_admin": """generate_key create_keyset rotate_key rotate_master_key disable_key enable_key destroy_key destroy_keyset emergency_rotation
         set_rotation_interval rotation_due census rotate_index_key pause_job resume_job cancel_job""",
-    "monitor": "status rotation_due census",
+    "monitor": "status rotation_due census find_plaintext",
 }
 MEMBERS = """FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'prism_crypt' AND d.deptype = 'e'
     AND d.refclassid = 'pg_extension'::regclass"""

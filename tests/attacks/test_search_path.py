@@ -53,7 +53,7 @@ CALLS = {
     "rotate_all": "CALL prism_crypt.rotate_all(100)", "plan_rotation": "SELECT * FROM prism_crypt.plan_rotation(10)", "emergency_rotation": "SELECT * FROM prism_crypt.emergency_rotation('x')",
     "pause_job": "SELECT prism_crypt.pause_job((SELECT pg_catalog.max(id) FROM prism_crypt.progress))", "resume_job": "SELECT prism_crypt.resume_job((SELECT pg_catalog.max(id) FROM prism_crypt.progress))",
     "rotate_all of jobs": "CALL prism_crypt.rotate_all(max_rows_per_second => 100000)", "another emergency_rotation": "SELECT * FROM prism_crypt.emergency_rotation('y')", "cancel_job": "SELECT prism_crypt.cancel_job((SELECT pg_catalog.max(id) FROM prism_crypt.progress))", "progress": "TABLE prism_crypt.progress",
-    "census": "SELECT * FROM prism_crypt.census()", "census of a table": "SELECT * FROM prism_crypt.census('public.patients')", "status": "SELECT * FROM prism_crypt.status()", "rotation_due": "SELECT * FROM prism_crypt.rotation_due()", "set_rotation_interval": "SELECT prism_crypt.set_rotation_interval('default', '1 day')",
+    "census": "SELECT * FROM prism_crypt.census()", "census of a table": "SELECT * FROM prism_crypt.census('public.patients')", "find_plaintext": "SELECT * FROM prism_crypt.find_plaintext()", "status": "SELECT * FROM prism_crypt.status()", "rotation_due": "SELECT * FROM prism_crypt.rotation_due()", "set_rotation_interval": "SELECT prism_crypt.set_rotation_interval('default', '1 day')",
     "views": "TABLE prism_crypt.key_status; TABLE prism_crypt.index_key_status; TABLE prism_crypt.audit_log", "disable_key and enable_key": "SELECT prism_crypt.disable_key(1, 'x'); SELECT prism_crypt.enable_key(1, 'x')", "rotate_master_key": "SELECT prism_crypt.rotate_master_key()",
     "rotate_index_key": "CALL prism_crypt.rotate_index_key('default')", "grant_access": "SELECT prism_crypt.grant_access('nobody', 'monitor')", "revoke_access": "SELECT prism_crypt.revoke_access('nobody', 'monitor')", "values": "SELECT public.decrypt_field(public.encrypt_field('x')), public.reencrypt_field(public.encrypt_field('x')), public.blind_index('x', 'c')",
     "destroy_key": "SELECT prism_crypt.destroy_key(1, 'x')", "destroy_key by force": "SELECT prism_crypt.destroy_key(3, 'x', true)", "destroy_keyset": "SELECT prism_crypt.destroy_keyset('other', 'x', true)",
@@ -61,7 +61,7 @@ CALLS = {
 # What each kind may call of it, with its own schema first.
 OWN = {
     "key_admin": ["rotate_key", "create_keyset", "emergency_rotation", "census", "rotation_due", "views", "disable_key and enable_key", "rotate_master_key", "rotate_index_key", "destroy_key", "destroy_key by force", "destroy_keyset"],
-    "monitor": ["census", "census of a table", "status", "rotation_due", "views", "progress"], "rotate": ["plan_rotation", "rotate_batch", "rotate_all", "pause_job", "resume_job", "cancel_job", "progress"],
+    "monitor": ["census", "census of a table", "find_plaintext", "status", "rotation_due", "views", "progress"], "rotate": ["plan_rotation", "rotate_batch", "rotate_all", "pause_job", "resume_job", "cancel_job", "progress"],
 }
 LOOK = "SET search_path = pg_catalog; SELECT who, what, count(*) FROM evil.hits GROUP BY 1, 2; TRUNCATE evil.hits"
 FOUND = says(r"^postgres\|")

@@ -30,6 +30,7 @@ OBSTACLES = {
 # What the DBA calls, in this order; "" where an error is no failure but the answer; what must be true behind it.
 CALLS = {
     "status": ("SELECT 1 / (count(*) > 0)::int FROM prism_crypt.status()", ""), "census": ("SELECT 1 / (count(*) > 0)::int FROM prism_crypt.census()", ""), "plan_rotation": ("SELECT 1 / (count(*) > 0)::int FROM prism_crypt.plan_rotation(10)", ""),
+    "find_plaintext": ("SELECT count(*) FROM prism_crypt.find_plaintext()", ""),
     "emergency_rotation": ("SELECT * FROM prism_crypt.emergency_rotation('x')", "SELECT max(version) = 2 FROM prism_crypt.data_key"),
     # It reports what it left by an error at its end.
     "rotate_all": ("CALL prism_crypt.rotate_all(fire_triggers => false)", "SELECT (SELECT bool_and(key_version(name) = 2) FROM zz_last) AND (SELECT bool_and(key_version(email) = 2) FROM patients)"),

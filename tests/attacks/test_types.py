@@ -25,7 +25,7 @@ OWN = {
     "the I/O functions themselves": "SELECT encrypted_text_in('prism:v1:', 0, -1); SELECT encrypted_text_in('x', 4294967295, 2147483647); SELECT encrypted_text_in(NULL, NULL, NULL); SELECT encrypted_text_send(NULL), encrypted_text_out(NULL)",
 }
 DBA = {
-    "status": "SELECT count(*) FROM prism_crypt.status()", "census": "SELECT count(*) FROM prism_crypt.census()", "plan_rotation": "SELECT count(*) FROM prism_crypt.plan_rotation(1)", "rotate_batch": "SELECT prism_crypt.rotate_key(); CALL rotate_batch('victim')",
+    "status": "SELECT count(*) FROM prism_crypt.status()", "census": "SELECT count(*) FROM prism_crypt.census()", "plan_rotation": "SELECT count(*) FROM prism_crypt.plan_rotation(1)", "find_plaintext": "SELECT count(*) FROM prism_crypt.find_plaintext()", "rotate_batch": "SELECT prism_crypt.rotate_key(); CALL rotate_batch('victim')",
     "rotate_all": "CALL prism_crypt.rotate_all()", "emergency_rotation": "SELECT count(*) FROM prism_crypt.emergency_rotation('x')", "rotation_due": "SELECT count(*) FROM prism_crypt.rotation_due()", "rotate_index_key": "SET lock_timeout = '5s'; CALL prism_crypt.rotate_index_key('default')",
     "destroy_key": "SELECT prism_crypt.destroy_key(1, 'x', true)",
 }

@@ -99,8 +99,10 @@ class Upgrade(Scenario):
             self.cluster.run(["pg_dump", "-Fc", "-f", dump], db=db)
         self.update(db)
         with self.subTest("updated"):
-            self.assert_the_same_answers(db)
+            # status() names the roles that lack what has come.
+            self.assert_the_same_answers(db, {name: q for name, q in content.QUESTIONS.items() if name != "status"})
             self.query(content.grants_again(self.old), db)
+            self.assert_the_same_answers(db)
             self.assert_the_same_extension(db)
             self.assertEqual(session.run(look_up), "9\nname 9\nuser10@example.org")
             self.cluster.wait_caught_up(standby)
@@ -108,6 +110,7 @@ class Upgrade(Scenario):
             self.assert_the_same_answers(db, content.READ_ONLY, standby)
         with self.subTest("a dump from before"):
             self.restored("restored", dump)
+            self.query(content.grants_again(self.old), "restored")
             # A restored view is as new as the others; what the rights say is the same.
             self.assert_the_same_extension("restored")
             self.assert_the_same_answers("restored", {name: q for name, q in content.QUESTIONS.items() if name not in content.NOT_DUMPED})
@@ -162,10 +165,12 @@ class Upgrade(Scenario):
         self.query("SELECT prism_crypt.rotate_key()", "names")
         literals = names_in_the_library()
         found = {}
+        # Columns of new tables are not looked up in old SQL, and have the names of many things.
+        tables = self.query("SELECT string_agg(quote_literal(relname), ', ') FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace", "names")
         for db in ("names", "fresh"):
-            found[db] = set(self.query("""
+            found[db] = set(self.query(f"""
                 SELECT proname FROM pg_proc WHERE oid IN (SELECT prism_crypt._members('pg_proc')) UNION SELECT relname FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace
-                UNION SELECT attname FROM pg_attribute WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace) AND attnum > 0
+                UNION SELECT attname FROM pg_attribute WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'prism_crypt'::regnamespace AND relname IN ({tables})) AND attnum > 0
                 UNION SELECT typname FROM pg_type WHERE oid IN (SELECT prism_crypt._members('pg_type'))""", db).splitlines())
         self.assertEqual(sorted((literals & found["fresh"]) - found["names"]), [])
         self.assertTrue({"data_key", "wrapped", "decrypt_field", "_sealed_constant", "_make_next_index_key", "_namesakes", "encrypted_text_array"} <= literals & found["names"])
@@ -184,8 +189,8 @@ def names_in_the_library():
     found = set()
     for path in (paths.ROOT / "src").glob("**/*.rs"):
         text = re.sub(r"^\s*//.*", "", path.read_text(encoding="utf-8"), flags=re.M)
-        # Hints for people may name what only new SQL has.
-        if path.name not in ("hints.rs", "denied_hint.rs", "tests.rs"):
+        # Texts for people may name what only new SQL has, and paths of SQL files look up nothing.
+        if path.name not in ("error.rs", "hints.rs", "denied_hint.rs", "tests.rs", "install.rs"):
             for literal in re.findall(r'"((?:[^"\\]|\\.|\\\n)*)"', text):
                 found.update(re.findall(r"\w+", literal))
     return found

@@ -115,7 +115,7 @@ OTHER = {
                             "INSERT INTO users VALUES (1, 'another') ON CONFLICT (email) DO UPDATE SET plain = 'met' RETURNING id, plain; ROLLBACK"),
 }
 # {version: kinds of access that got new functions in it}. Roles get these by grant_access(), again, and CHANGELOG.md says so.
-GAINED = {}
+GAINED = {"0.3.0": ("monitor",)}
 QUESTIONS = {**CONTENT, **DENIED, **OTHER}
 # Jobs describe a server, and are not dumped; a restore fills materialized views anew.
 NOT_DUMPED = ("progress", "census")
