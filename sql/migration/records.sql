@@ -133,7 +133,7 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_worker(oid, prism_crypt.migration) IS
   'Raises an error unless this session works on a migration. Internal';
 
--- Where a phase may lead. A caller must not, for example, call something finished that is not cut over.
+-- A caller may record what it likes of a table of its own: whatever comes next looks at the table itself.
 CREATE FUNCTION prism_crypt._record_phase(id bigint, phase text, build jsonb, closed jsonb, note bigint) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
