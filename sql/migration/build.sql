@@ -3,7 +3,8 @@
 --
 -- `build` of a migration has: statements, an array of sql and index (its name, if it is built CONCURRENTLY by a statement of its own);
 -- done, how many of them are done; late, what is built under the lock of the cut-over; swap, what puts all of it in the place of the
--- old ones; after, what is left to do then; and old, what the old ones were.
+-- old ones; after, what is left to do then; old, what the old ones were;
+-- and triggers, those that were there when the verification began.
 
 -- By what it is, not by its OID, which is another one where a dump is restored.
 CREATE FUNCTION prism_crypt._as_defined(one prism_crypt._twin_definition) RETURNS text

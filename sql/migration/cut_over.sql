@@ -63,8 +63,8 @@ CREATE FUNCTION prism_crypt._require_same_dependants(migration prism_crypt.migra
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
-     OR prism_crypt._has_late_triggers(migration.relation) THEN
-    RAISE lock_not_available USING MESSAGE = 'what depends on the column has changed just now';
+     OR NOT prism_crypt._is_verified(migration) THEN
+    RAISE lock_not_available USING MESSAGE = 'what depends on the column, or a trigger, has changed just now';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_same_dependants(prism_crypt.migration, prism_crypt._dependant[]) IS

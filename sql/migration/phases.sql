@@ -33,14 +33,16 @@ BEGIN
     PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, NULL,
                                       prism_crypt._note_caller());
     RETURN;
-  ELSIF migration.phase = 'ready' AND migration.method = 'online' AND prism_crypt._has_late_triggers(migration.relation) THEN
-    -- What was written since has to be looked at again, once they are gone.
-    PERFORM prism_crypt._record_phase(migration.id, 'verification', NULL, closed, prism_crypt._note_caller());
-    RETURN;
   ELSIF prism_crypt._needs_triggers(migration) THEN
     PERFORM prism_crypt._make_triggers_again(migration);
     PERFORM prism_crypt._record_phase(
-      migration.id, CASE WHEN migration.phase IN ('rows', 'indexes') THEN migration.phase ELSE 'verification' END, NULL, closed,
+      migration.id, CASE WHEN migration.phase IN ('rows', 'indexes') THEN migration.phase ELSE 'verification' END,
+      migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration)), closed, prism_crypt._note_caller());
+    RETURN;
+  ELSIF migration.phase = 'ready' AND migration.method = 'online' AND NOT (migration.is_going_back AND migration.cut_over_at IS NULL)
+        AND prism_crypt._lacks_trigger(migration) IS NULL AND NOT prism_crypt._is_verified(migration) THEN
+    PERFORM prism_crypt._record_phase(
+      migration.id, 'verification', migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration)), closed,
       prism_crypt._note_caller());
     RETURN;
   END IF;
@@ -80,6 +82,9 @@ BEGIN
       ELSE
         -- planned, and what is done by a job
     END CASE;
+  END IF;
+  IF next_phase = 'verification' THEN
+    build := migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration));
   END IF;
   PERFORM prism_crypt._record_phase(migration.id, next_phase, build, closed, prism_crypt._note_caller());
 END $$;

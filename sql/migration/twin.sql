@@ -125,6 +125,26 @@ CREATE FUNCTION prism_crypt._lacks_trigger(migration prism_crypt.migration) RETU
 $$;
 COMMENT ON FUNCTION prism_crypt._lacks_trigger(prism_crypt.migration) IS 'A table without the trigger of a migration, if there is one. Internal';
 
+-- Which triggers there are, since when. A partition that was detached and attached again, or comes with rows, has others; so has a
+-- table on which they were switched off for a while.
+CREATE FUNCTION prism_crypt._trigger_marks(migration prism_crypt.migration) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(md5(string_agg(format('%s %s %s %s', g.tgrelid, g.oid, g.xmin, g.tgenabled), ',' ORDER BY g.tgrelid)), '')
+  FROM prism_crypt._table_tree(migration.relation) AS t JOIN pg_trigger AS g ON g.tgrelid = t.member
+  WHERE t.relkind = 'r' AND g.tgname = prism_crypt._trigger_name(migration.id)
+$$;
+COMMENT ON FUNCTION prism_crypt._trigger_marks(prism_crypt.migration) IS 'What tells whether triggers were there all the time. Internal';
+
+-- Whether all that was written since the verification began is in step. A rewrite needs none; and nobody can verify the way back from an
+-- expression.
+CREATE FUNCTION prism_crypt._is_verified(migration prism_crypt.migration) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT migration.method = 'rewrite' OR migration.is_going_back AND migration.using_expression IS NOT NULL
+    OR NOT prism_crypt._has_late_triggers(migration.relation)
+       AND coalesce(migration.build ->> 'triggers' = prism_crypt._trigger_marks(migration), false)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_verified(prism_crypt.migration) IS 'Whether the verification of a migration still counts. Internal';
+
 -- On the way back the triggers can be made again: the verification that follows corrects whatever was written without them. Who goes
 -- forth can begin again.
 CREATE FUNCTION prism_crypt._needs_triggers(migration prism_crypt.migration) RETURNS boolean

@@ -2650,6 +2650,26 @@ CREATE FUNCTION prism_crypt._lacks_trigger(migration prism_crypt.migration) RETU
 $$;
 COMMENT ON FUNCTION prism_crypt._lacks_trigger(prism_crypt.migration) IS 'A table without the trigger of a migration, if there is one. Internal';
 
+-- Which triggers there are, since when. A partition that was detached and attached again, or comes with rows, has others; so has a
+-- table on which they were switched off for a while.
+CREATE FUNCTION prism_crypt._trigger_marks(migration prism_crypt.migration) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(md5(string_agg(format('%s %s %s %s', g.tgrelid, g.oid, g.xmin, g.tgenabled), ',' ORDER BY g.tgrelid)), '')
+  FROM prism_crypt._table_tree(migration.relation) AS t JOIN pg_trigger AS g ON g.tgrelid = t.member
+  WHERE t.relkind = 'r' AND g.tgname = prism_crypt._trigger_name(migration.id)
+$$;
+COMMENT ON FUNCTION prism_crypt._trigger_marks(prism_crypt.migration) IS 'What tells whether triggers were there all the time. Internal';
+
+-- Whether all that was written since the verification began is in step. A rewrite needs none; and nobody can verify the way back from an
+-- expression.
+CREATE FUNCTION prism_crypt._is_verified(migration prism_crypt.migration) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT migration.method = 'rewrite' OR migration.is_going_back AND migration.using_expression IS NOT NULL
+    OR NOT prism_crypt._has_late_triggers(migration.relation)
+       AND coalesce(migration.build ->> 'triggers' = prism_crypt._trigger_marks(migration), false)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_verified(prism_crypt.migration) IS 'Whether the verification of a migration still counts. Internal';
+
 -- On the way back the triggers can be made again: the verification that follows corrects whatever was written without them. Who goes
 -- forth can begin again.
 CREATE FUNCTION prism_crypt._needs_triggers(migration prism_crypt.migration) RETURNS boolean
@@ -2823,7 +2843,8 @@ COMMENT ON FUNCTION prism_crypt._open_column(regclass, jsonb) IS 'Puts the grant
 --
 -- `build` of a migration has: statements, an array of sql and index (its name, if it is built CONCURRENTLY by a statement of its own);
 -- done, how many of them are done; late, what is built under the lock of the cut-over; swap, what puts all of it in the place of the
--- old ones; after, what is left to do then; and old, what the old ones were.
+-- old ones; after, what is left to do then; old, what the old ones were;
+-- and triggers, those that were there when the verification began.
 
 -- By what it is, not by its OID, which is another one where a dump is restored.
 CREATE FUNCTION prism_crypt._as_defined(one prism_crypt._twin_definition) RETURNS text
@@ -3072,8 +3093,8 @@ CREATE FUNCTION prism_crypt._require_same_dependants(migration prism_crypt.migra
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
-     OR prism_crypt._has_late_triggers(migration.relation) THEN
-    RAISE lock_not_available USING MESSAGE = 'what depends on the column has changed just now';
+     OR NOT prism_crypt._is_verified(migration) THEN
+    RAISE lock_not_available USING MESSAGE = 'what depends on the column, or a trigger, has changed just now';
   END IF;
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_same_dependants(prism_crypt.migration, prism_crypt._dependant[]) IS
@@ -3265,14 +3286,16 @@ BEGIN
     PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, NULL,
                                       prism_crypt._note_caller());
     RETURN;
-  ELSIF migration.phase = 'ready' AND migration.method = 'online' AND prism_crypt._has_late_triggers(migration.relation) THEN
-    -- What was written since has to be looked at again, once they are gone.
-    PERFORM prism_crypt._record_phase(migration.id, 'verification', NULL, closed, prism_crypt._note_caller());
-    RETURN;
   ELSIF prism_crypt._needs_triggers(migration) THEN
     PERFORM prism_crypt._make_triggers_again(migration);
     PERFORM prism_crypt._record_phase(
-      migration.id, CASE WHEN migration.phase IN ('rows', 'indexes') THEN migration.phase ELSE 'verification' END, NULL, closed,
+      migration.id, CASE WHEN migration.phase IN ('rows', 'indexes') THEN migration.phase ELSE 'verification' END,
+      migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration)), closed, prism_crypt._note_caller());
+    RETURN;
+  ELSIF migration.phase = 'ready' AND migration.method = 'online' AND NOT (migration.is_going_back AND migration.cut_over_at IS NULL)
+        AND prism_crypt._lacks_trigger(migration) IS NULL AND NOT prism_crypt._is_verified(migration) THEN
+    PERFORM prism_crypt._record_phase(
+      migration.id, 'verification', migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration)), closed,
       prism_crypt._note_caller());
     RETURN;
   END IF;
@@ -3312,6 +3335,9 @@ BEGIN
       ELSE
         -- planned, and what is done by a job
     END CASE;
+  END IF;
+  IF next_phase = 'verification' THEN
+    build := migration.build || jsonb_build_object('triggers', prism_crypt._trigger_marks(migration));
   END IF;
   PERFORM prism_crypt._record_phase(migration.id, next_phase, build, closed, prism_crypt._note_caller());
 END $$;
