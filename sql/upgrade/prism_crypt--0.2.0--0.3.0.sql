@@ -9,6 +9,48 @@ WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.
 
 -- ---- What changed.
 
+-- Kinds of jobs that only the owner of a table may work on.
+ALTER TABLE prism_crypt.job_kind ADD COLUMN by_owner boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN prism_crypt.job_kind.by_owner IS
+  'Whether only the owner of the table may work on it: something else relies on what its workers say';
+CREATE OR REPLACE FUNCTION prism_crypt._start_job(
+  kind text, relation regclass, column_name name, scope jsonb, note bigint, OUT job bigint, OUT token uuid, OUT part regclass
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+  parts CONSTANT regclass[] := prism_crypt._parts_of_job(kind, relation, column_name, scope);
+BEGIN
+  PERFORM prism_crypt._require_update(role, relation);
+  IF (prism_crypt._kind_of_job(kind)).by_owner
+     AND NOT pg_has_role(role, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = relation), 'USAGE') THEN
+    RAISE insufficient_privilege USING MESSAGE = format('must be owner of table %s', prism_crypt._qualified_name(relation));
+  END IF;
+  PERFORM prism_crypt._require_update(role, p) FROM unnest(parts) AS p;
+  part := parts[1];
+  LOOP
+    SELECT j.id INTO job FROM prism_crypt.job AS j
+    WHERE j.kind = _start_job.kind AND j.relation = _start_job.relation
+      AND coalesce(j.column_name, '') = coalesce(_start_job.column_name, '') AND j.scope = _start_job.scope
+      AND j.state IN ('pending', 'running', 'paused', 'failed')
+    FOR NO KEY UPDATE;
+    EXIT WHEN job IS NOT NULL;
+    INSERT INTO prism_crypt.job (kind, relation, column_name, scope, owner)
+    VALUES (_start_job.kind, _start_job.relation, _start_job.column_name, _start_job.scope, role)
+    ON CONFLICT DO NOTHING;
+  END LOOP;
+  PERFORM prism_crypt._set_parts(job, parts);
+  token := gen_random_uuid();
+  INSERT INTO prism_crypt.job_worker AS w (job, pid, started, token, role)
+  VALUES (job, pg_backend_pid(), statement_timestamp(), token, role)
+  ON CONFLICT ON CONSTRAINT job_worker_pkey DO UPDATE
+  SET started = excluded.started, token = excluded.token, role = excluded.role;
+  UPDATE prism_crypt.job AS j
+  SET state = 'running', error = NULL, started_at = coalesce(j.started_at, clock_timestamp()),
+      updated_at = clock_timestamp()
+  WHERE j.id = _start_job.job AND j.state <> 'paused';
+END $$;
+
 -- sql/jobs/statement.sql
 -- Statements that commit by themselves, such as CREATE INDEX CONCURRENTLY: PostgreSQL refuses them inside a procedure, so a background
 -- worker runs them, with the rights of the role that asks.
@@ -4955,16 +4997,3 @@ BEGIN
     EXECUTE one.command;
   END LOOP;
 END $$;
-
--- These look at the session, check that the caller owns the tables, or judge by the rights of the table's owner.
-GRANT EXECUTE ON FUNCTION
-  prism_crypt._has_common_key(), prism_crypt._lock_relations(regclass[], integer), prism_crypt._keep_in_step(),
-  prism_crypt._statement_result(), prism_crypt._stop_statement()
-TO PUBLIC;
--- These run with the owner's rights, but only for the owner of a table that has a migration, which takes access to migrate.
-GRANT EXECUTE ON FUNCTION
-  prism_crypt._read_migration(bigint, bigint), prism_crypt._find_migration(regclass, name, bigint),
-  prism_crypt._record_phase(bigint, text, jsonb, jsonb, bigint), prism_crypt._leave_migration(bigint, text, bigint),
-  prism_crypt._turn_back(bigint, bigint), prism_crypt._job_of_migration(bigint, text, bigint),
-  prism_crypt._hand_on_grants(bigint, bigint)
-TO PUBLIC;
