@@ -144,6 +144,8 @@ pub enum Error {
     OutOfRange(&'static str),
     #[error("the plaintext is no value of type {0}")]
     NotOfType(String),
+    #[error("one of source and target must be of type encrypted_text, and only one")]
+    NotOneSealed,
     #[error("this function can only be called by a trigger")]
     NotTrigger,
     #[error("trigger \"{0}\" does not fit its table")]
@@ -298,7 +300,7 @@ impl Error {
             | Self::PreparedBuild
             | Self::StatementKind => ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::MadeOfCiphertext => ERRCODE_CANNOT_COERCE,
-            Self::NotText(_) | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
+            Self::NotText(_) | Self::NotOneSealed | Self::TypeChange { .. } => ERRCODE_DATATYPE_MISMATCH,
             Self::InvalidText(_) => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
             Self::NotInEncoding { .. } => ERRCODE_UNTRANSLATABLE_CHARACTER,
             Self::TooLong { .. } | Self::SealLimit { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,

@@ -123,7 +123,7 @@ GRANT EXECUTE ON FUNCTION
 TO PUBLIC;
 GRANT SELECT ON prism_crypt.job_kind TO PUBLIC;
 -- pg_dump reads these for whoever runs it, even with --schema-only.
-GRANT SELECT ON SEQUENCE prism_crypt.audit_log_id_seq, prism_crypt.data_key_version_seq TO PUBLIC;
+GRANT SELECT ON SEQUENCE prism_crypt.audit_log_id_seq, prism_crypt.data_key_version_seq, prism_crypt.migration_id_seq TO PUBLIC;
 
 -- Administrative functions that are not open to everybody have planner support that makes PostgreSQL check EXECUTE at each call.
 -- Functions in the extension's schema check it themselves. Immutable functions tell their callers nothing new. Aggregates and

@@ -91,6 +91,8 @@ BEGIN
     RETURN prism_crypt._statistics_dependant(object, trial_path);
   ELSIF class = 'pg_proc'::regclass THEN
     RETURN prism_crypt._function_dependant(object, trial_path);
+  ELSIF NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = class AND d.objid = object) THEN
+    RETURN NULL;
   END IF;
   answer := prism_crypt._dependant('type user', pg_describe_object(class, object, 0),
                                    blocks => 'it depends on the column, or on a view of it that has to be made again');

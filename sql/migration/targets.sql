@@ -73,10 +73,14 @@ BEGIN
   FROM pg_attribute AS a WHERE a.attrelid = 'pg_temp.prism_crypt_trial'::regclass AND a.attnum = 1;
   done := true;
   RAISE SQLSTATE 'PC000';
-EXCEPTION WHEN SQLSTATE 'PC000' THEN
-  IF NOT done THEN
-    RAISE;
-  END IF;
+EXCEPTION
+  WHEN SQLSTATE 'PC000' THEN
+    IF NOT done THEN
+      RAISE;
+    END IF;
+  -- As to_regtype(text) says it since PostgreSQL 16.
+  WHEN syntax_error THEN
+    RAISE undefined_object USING MESSAGE = pg_catalog.format('type "%s" does not exist', type);
 END $$;
 COMMENT ON FUNCTION prism_crypt._parse_type(text, text) IS 'A type with its modifier, parsed by PostgreSQL. Internal';
 

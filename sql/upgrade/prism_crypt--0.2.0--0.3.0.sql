@@ -1444,6 +1444,8 @@ BEGIN
     RETURN prism_crypt._statistics_dependant(object, trial_path);
   ELSIF class = 'pg_proc'::regclass THEN
     RETURN prism_crypt._function_dependant(object, trial_path);
+  ELSIF NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = class AND d.objid = object) THEN
+    RETURN NULL;
   END IF;
   answer := prism_crypt._dependant('type user', pg_describe_object(class, object, 0),
                                    blocks => 'it depends on the column, or on a view of it that has to be made again');
@@ -1708,10 +1710,14 @@ BEGIN
   FROM pg_attribute AS a WHERE a.attrelid = 'pg_temp.prism_crypt_trial'::regclass AND a.attnum = 1;
   done := true;
   RAISE SQLSTATE 'PC000';
-EXCEPTION WHEN SQLSTATE 'PC000' THEN
-  IF NOT done THEN
-    RAISE;
-  END IF;
+EXCEPTION
+  WHEN SQLSTATE 'PC000' THEN
+    IF NOT done THEN
+      RAISE;
+    END IF;
+  -- As to_regtype(text) says it since PostgreSQL 16.
+  WHEN syntax_error THEN
+    RAISE undefined_object USING MESSAGE = pg_catalog.format('type "%s" does not exist', type);
 END $$;
 COMMENT ON FUNCTION prism_crypt._parse_type(text, text) IS 'A type with its modifier, parsed by PostgreSQL. Internal';
 
@@ -4971,6 +4977,8 @@ GRANT EXECUTE ON FUNCTION
   prism_crypt._has_common_key(), prism_crypt._lock_relations(regclass[], integer), prism_crypt._keep_in_step(),
   prism_crypt._statement_result(), prism_crypt._stop_statement()
 TO PUBLIC;
+-- pg_dump reads it for whoever runs it, even with --schema-only.
+GRANT SELECT ON SEQUENCE prism_crypt.migration_id_seq TO PUBLIC;
 -- These run with the owner's rights, but only for the owner of a table that has a migration, which takes access to migrate.
 GRANT EXECUTE ON FUNCTION
   prism_crypt._read_migration(bigint, bigint), prism_crypt._find_migration(regclass, name, bigint),

@@ -27,7 +27,7 @@ fn _is_out_of_step(fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<bool> {
             let modifier = if modifier.isnull { -1 } else { modifier.value.value() as i32 };
             let (source, target) = (ValueType::new(type_of(0), -1), ValueType::new(type_of(1), modifier));
             if source.is_sealed() == target.is_sealed() {
-                return Err(Error::Internal("not one sealed column"));
+                return Err(Error::NotOneSealed);
             }
             Ok(Conversion { source, target })
         })?;

@@ -7,9 +7,9 @@ use pgrx::prelude::*;
 /// `prism_crypt._lock_relations(relations regclass[], mode integer)`: locks tables and views, in this order and nothing else. `mode` is
 /// PostgreSQL's number of the lock. Only the owner of a relation may. Relations that are gone are left out.
 #[pg_extern(sql = false)]
-fn _lock_relations(relations: Vec<pg_sys::Oid>, mode: i32) -> SqlResult<()> {
+fn _lock_relations(relations: Vec<Option<pg_sys::Oid>>, mode: i32) -> SqlResult<()> {
     let strongest = pg_sys::AccessExclusiveLock.cast_signed();
-    for relation in relations {
+    for relation in relations.into_iter().flatten() {
         // SAFETY: inside a transaction, which keeps the lock to its end.
         unsafe {
             require_owner(relation);

@@ -59,7 +59,7 @@ OTHERS_GRANTS = f"""SELECT string_agg(o, ', ') FROM (
     SELECT p.oid::regprocedure || ' to ' || g.grantee::regrole AS o {MEMBERS} JOIN pg_proc AS p ON p.oid = d.objid AND d.classid = 'pg_proc'::regclass
     CROSS JOIN aclexplode(p.proacl) AS g WHERE g.grantee IN ('nobody'::regrole, 'owner'::regrole)
     UNION ALL SELECT c.oid::regclass || ' to ' || g.grantee {MEMBERS} JOIN pg_class AS c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
-    CROSS JOIN aclexplode(c.relacl) AS g WHERE g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole) AND (c.relname NOT IN ('job_kind', 'data_key_version_seq', 'audit_log_id_seq') OR g.privilege_type <> 'SELECT')
+    CROSS JOIN aclexplode(c.relacl) AS g WHERE g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole) AND (c.relname NOT IN ('job_kind', 'data_key_version_seq', 'audit_log_id_seq', 'migration_id_seq') OR g.privilege_type <> 'SELECT')
     UNION ALL SELECT n.nspname || ' to ' || g.grantee FROM pg_namespace AS n CROSS JOIN aclexplode(n.nspacl) AS g
     WHERE n.nspname = 'prism_crypt' AND g.grantee IN (0, 'nobody'::regrole, 'owner'::regrole)) AS x"""
 

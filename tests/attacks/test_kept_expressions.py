@@ -85,7 +85,7 @@ CLOSED = """
       AND p.prokind = 'f' AND NOT p.proretset AND p.provolatile <> 'i' AND p.prorettype <> ALL ('{internal,trigger,event_trigger}'::regtype[])
       AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
 """
-POLYMORPHIC = {"anyelement": "integer", "cstring": None, "internal": None}
+POLYMORPHIC = {"anyelement": "integer", "\"any\"": "integer", "any": "integer", "cstring": None, "internal": None}
 
 
 class KeptAdministration(Attack):

@@ -35,10 +35,13 @@ EXTREMES = {
     "encrypted_text_array": ["'{}'::encrypted_text[]", "'{{a,NULL},{b,c}}'::encrypted_text[]", "'x'"],
     "encrypted_text_texts": ["'{}'::text[]", "'{NULL}'::text[]", "'{{a,NULL},{b,c}}'::varchar[]", "array_fill(''::text, ARRAY[100000])", "'x'"],
     "name[]": ARRAYS, "tid[]": [*ARRAYS, "ARRAY['(4294967295,65535)'::tid]"], "regclass[]": [*ARRAYS, "ARRAY[0, 4294967295]::regclass[]"],
+    "bytea[]": [*ARRAYS, r"ARRAY[NULL, '\x01']::bytea[]"],
+    "aclitem[]": ["'{}'", "'{postgres=r/postgres}'"],
     "smallint[]": [*ARRAYS, "ARRAY[-32768, 0, 32767]::smallint[]"],
     "oid[]": [*ARRAYS, "ARRAY[0, 4294967295]::oid[]"],
     "cstring[]": [*ARRAYS, "ARRAY['email', 'searchable', 'x', '']::cstring[]", "ARRAY[repeat('x', 1048576)]::cstring[]"],
     "anyelement": ["1", "'{}'::encrypted_text[]", "ROW(1, 'x'::encrypted_text)", "''::text", "'{}'::int[]"],
+    '"any"': ["1", "''::text", "ROW(1, 'x'::encrypted_text)"],
     "anyarray": ["'{}'::int[]", "ARRAY[NULL]::encrypted_text[]"],
     "record": ["ROW()", "ROW(1, 'x'::encrypted_text)"],
     "encrypted_text": ["''", "repeat('x', 1048576)::text"],
@@ -55,9 +58,9 @@ VALID = {
     "character varying[]": "ARRAY['x']", "encrypted_text[]": "ARRAY['x']",
     "encrypted_text_array": "ARRAY['x']::encrypted_text[]", "encrypted_text_texts": "ARRAY['x', NULL]",
     "text[]": "ARRAY['x']", "name[]": "ARRAY['v']", "tid[]": "ARRAY['(0,1)'::tid]", "regclass[]": "ARRAY['t']::regclass[]", "oid[]": "ARRAY['t'::regclass]::oid[]",
-    "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]",
+    "cstring[]": "ARRAY['email']::cstring[]", "prism_crypt.key_rows": "''", "anyelement": "ARRAY['x'::encrypted_text]", "anyarray": "ARRAY['x'::encrypted_text]", '"any"': "'x'::encrypted_text",
     "record": "ROW(1)", "encrypted_text": "'a'", "xid": "'3'", "regproc": "'now'",
-    "uuid": "gen_random_uuid()", "bigint[]": "ARRAY[1]", "smallint[]": "ARRAY[1]::smallint[]", "jsonb": "'{}'",
+    "uuid": "gen_random_uuid()", "aclitem[]": "'{=r/postgres}'", "bytea[]": "ARRAY['x']::bytea[]", "bigint[]": "ARRAY[1]", "smallint[]": "ARRAY[1]::smallint[]", "jsonb": "'{}'",
 }
 BY_NAME = {
     "keyset": "'default'", "name": "'fresh'", "access": "'decrypt'", "class": "'email'", "context": "NULL", "batch_size": "10", "pause": "NULL",
@@ -106,14 +109,14 @@ class ArgumentExtremes(Scenario):
     @staticmethod
     def valid(name, type):
         value = BY_NAME.get(name, VALID.get(type))
-        return f"({value})::{type}" if value is not None and not type.startswith("any") and type != "record" else value or f"NULL::{type}"
+        return f"({value})::{type}" if value is not None and not type.strip('"').startswith("any") and type != "record" else value or f"NULL::{type}"
 
     @staticmethod
     def extremes(type):
-        polymorphic = type.startswith("any") or type == "record"
+        polymorphic = type.strip('"').startswith("any") or type == "record"
         if polymorphic:
             return ["NULL::encrypted_text[]", *EXTREMES[type]]
-        if type.startswith("prism_crypt._") or type in ("prism_crypt.data_key", "prism_crypt.job", "prism_crypt.job_kind", "prism_crypt.job_range", "prism_crypt.job_worker"):
+        if type.startswith("prism_crypt._") or type in ("prism_crypt.data_key", "prism_crypt.job", "prism_crypt.job_kind", "prism_crypt.job_range", "prism_crypt.job_worker", "prism_crypt.migration", "pg_class", "pg_trigger"):
             return [f"NULL::{type}", f"jsonb_populate_record(NULL::{type}, '{{}}')"] if not type.endswith("[]") else [f"NULL::{type}", f"'{{}}'::{type}"]
         return [f"NULL::{type}", *(f"({value})::{type}" for value in EXTREMES[type])]
 

@@ -335,7 +335,7 @@ class NobodyInTheWay(Scenario):
 
 
 class MoreTablesThanLocks(Scenario):
-    conf = {"max_connections": "12", "max_locks_per_transaction": "10", "max_prepared_transactions": "0"}
+    conf = {"max_connections": "12", "max_locks_per_transaction": "20", "max_prepared_transactions": "0"}
 
     def test_too_many_tables(self):
         """The server can't keep locks on all of them at once."""
@@ -343,7 +343,7 @@ class MoreTablesThanLocks(Scenario):
         query = lambda sql: self.cluster.psql(LIMIT + sql, db=db)
         query("CREATE TABLE first (id int, v encrypted_text('searchable')); INSERT INTO first SELECT g, 'v' || g FROM generate_series(1, 20) AS g; "
               "CREATE UNIQUE INDEX first_v ON first (v encrypted_text_unique_ops)")
-        self.cluster.psql("""DO $$ BEGIN FOR i IN 1..3000 LOOP
+        self.cluster.psql("""DO $$ BEGIN FOR i IN 1..5000 LOOP
                    EXECUTE format('CREATE TABLE t%s (v encrypted_text)', i); IF i % 50 = 0 THEN COMMIT; END IF; END LOOP; END $$""", db=db)
         for call in ("CALL prism_crypt.rotate_index_key()", "SELECT prism_crypt._replace_index_key('default', 'test')"):
             error = self.cluster.error(LIMIT + call, db=db)
