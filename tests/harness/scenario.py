@@ -51,6 +51,10 @@ class Scenario(unittest.TestCase):
         self.addCleanup(session.close)
         return session
 
+    def wait_for_recovery(self, db):
+        """Until the server answers again."""
+        wait_until(lambda: self.cluster.run_psql("SELECT 1", db=db, check=False).returncode == 0, "the server does not come back")
+
 
 def set_key(cluster, *names):
     """Makes these keys the ones of the cluster's key file; reload() or a restart applies them. None: no key."""

@@ -45,12 +45,6 @@ class MigrationKills(Seeded, Scenario):
     def query(self, sql):
         return self.cluster.psql(sql, db=self.db)
 
-    def answers(self):
-        try:
-            return self.query("SELECT 1") == "1"
-        except PgError:
-            return False
-
     def how(self):
         if not self.hows:
             self.hows = list(HOWS)
@@ -69,7 +63,7 @@ class MigrationKills(Seeded, Scenario):
         else:
             self.cluster.stop("immediate")
             self.cluster.start()
-        wait_until(self.answers, "the server does not come back")
+        self.wait_for_recovery(self.db)
         return True
 
     def begin(self, call, stop_at=""):

@@ -54,12 +54,6 @@ class NonceBudget(Scenario):
         """Values of the table, all under one key, each of them sealed once."""
         return int((cluster or self.cluster).psql("SELECT count(v) FROM t", db=self.db))
 
-    def answers(self):
-        try:
-            return self.query("SELECT 1") == "1"
-        except PgError:
-            return False
-
     def test_several_sessions_at_once(self):
         sessions = [self.session(self.db) for _ in range(6)]
         truth = 0
@@ -106,7 +100,7 @@ class NonceBudget(Scenario):
             kill_backend(backend)
             with self.assertRaises(PgError):
                 session.wait()
-            wait_until(self.answers, "the server does not come back")
+            self.wait_for_recovery(self.db)
             with self.subTest(attempt):
                 self.assert_count(self.sealed_rows(), attempt + 1, unfinished=attempt + 1)
 

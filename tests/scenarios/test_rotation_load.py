@@ -74,12 +74,6 @@ class RotationLoad(Seeded, Scenario):
         """A call makes another job only where this one is over: a helper may have ended it."""
         self.assertEqual(self.query(f"SELECT state FROM prism_crypt.progress WHERE id = {job}"), "finished")
 
-    def answers(self):
-        try:
-            return self.query("SELECT 1") == "1"
-        except PgError:
-            return False
-
     def test_killed_again_and_again(self):
         dice = random.Random(self.seed)
         kills = ["terminate", "backend", "postmaster", "immediate"] * 4
@@ -114,7 +108,7 @@ class RotationLoad(Seeded, Scenario):
                         session.wait()
                     except PgError:
                         interrupted += 1
-                    wait_until(self.answers, "the server does not come back")
+                    self.wait_for_recovery(self.db)
                     now = self.job()
                     self.assertEqual(now[0], seen[0])
                     self.assertGreaterEqual(now[2], seen[2])

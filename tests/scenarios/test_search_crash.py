@@ -1,11 +1,9 @@
 """rotate_index_key, killed again and again: what it did not finish changes no answer, and goes on."""
 
-import os
-import signal
 import unittest
 
 from harness import PgError
-from harness.scenario import Scenario, wait_until
+from harness.scenario import Scenario, kill_backend, wait_until
 
 ROWS = 600
 KEYSETS = ("default", "tenant")
@@ -85,15 +83,9 @@ class SearchCrash(Scenario):
             SELECT count(*) FROM t, envelope_info(u) AS e, prism_crypt.data_key AS k JOIN prism_crypt.index_key AS i USING (keyset)
             WHERE k.version = e.key_version AND i.state = 'active' AND i.generation <> e.search_generation"""))
 
-    def answers(self):
-        try:
-            return self.query("SELECT 1") == "1"
-        except PgError:
-            return False
-
     def kill(self, how, backend):
         if how == "backend":
-            os.kill(backend, signal.SIGKILL)
+            kill_backend(backend)
         elif how == "terminate":
             self.query(f"SELECT pg_terminate_backend({backend})")
         else:
@@ -109,7 +101,7 @@ class SearchCrash(Scenario):
         self.kill(how, backend)
         with self.assertRaises(PgError):
             session.wait()
-        wait_until(self.answers, "the server does not come back")
+        self.wait_for_recovery(self.db)
 
     def test_while_values_are_tagged(self):
         left = ROWS * 3 // 4

@@ -4,7 +4,7 @@ import unittest
 
 from harness import canaries, paths
 from harness.libpq import Connection
-from harness.scenario import Scenario, wait_until
+from harness.scenario import Scenario, kill_backend
 
 TABLES = """
     CREATE TABLE t (id int PRIMARY KEY, v encrypted_text('searchable'), b encrypted_text);
@@ -109,8 +109,8 @@ class SearchLocks(Scenario):
         pid = session.run("SELECT pg_backend_pid();")
         session.start("DO $$ BEGIN FOR n IN 1000 .. 100000000 LOOP INSERT INTO t VALUES (n, 'k' || n, 'k' || n); END LOOP; END $$;")
         self.cluster.wait_for("SELECT pg_relation_size('t_unique') > 200000", db=db)
-        self.cluster.server_run(["kill", "-9", pid])
-        wait_until(lambda: self.cluster.run_psql("SELECT 1", db=db, check=False).returncode == 0, "the server is back")
+        kill_backend(int(pid))
+        self.wait_for_recovery(db)
         self.cluster.psql("CREATE EXTENSION amcheck; SELECT bt_index_check('t_unique', true), bt_index_check('t_bare', true)", db=db)
         self.assertEqual(self.cluster.psql(BY_INDEX + JOIN.format("v") + "SELECT id FROM t WHERE v = 'u7'; SELECT count(*) FROM t WHERE v = 'k2000'", db=db), "20\n7\n0")
 
