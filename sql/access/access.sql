@@ -81,7 +81,7 @@ BEGIN
         '_take_migration(int8,int8)',
         '_migrations(int8)',
         '_is_out_of_step(any,any,int4)',
-        '_find_remains(oid,_bytea)',
+        '_find_remains(_oid,_bytea)',
         '_start_statement(text)',
         '_progress(int8)',
         '_set_job_state(int8,text,int8)',

@@ -1,9 +1,9 @@
 -- What still holds the plaintext of a column that was encrypted.
 
-CREATE FUNCTION prism_crypt._find_remains(relation oid, sample bytea[], OUT sampled integer, OUT found integer) RETURNS SETOF record
+CREATE FUNCTION prism_crypt._find_remains(relations oid[], sample bytea[], OUT sampled integer, OUT found integer) RETURNS SETOF record
   LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_find_remains_wrapper';
-COMMENT ON FUNCTION prism_crypt._find_remains(oid, bytea[]) IS
-  'How many of these envelopes have a long enough plaintext, and how many of those are in the files of a relation. Internal';
+COMMENT ON FUNCTION prism_crypt._find_remains(oid[], bytea[]) IS
+  'How many of these envelopes have a long enough plaintext, and how many of those are in the files of relations. Internal';
 
 -- The files of a table: its own, those of its TOAST table, and those of its indexes.
 CREATE FUNCTION prism_crypt._files_of(relation regclass) RETURNS SETOF oid
@@ -24,13 +24,11 @@ COMMENT ON FUNCTION prism_crypt._files_of(regclass) IS 'Relations whose files ho
 CREATE FUNCTION prism_crypt._sample_of(relation regclass, column_name name, sample_rows integer) RETURNS bytea[]
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  cast_to_bytes text;
   sample bytea[];
 BEGIN
-  SELECT format('%s::bytea', quote_ident(column_name)) INTO cast_to_bytes;
   EXECUTE format(
-    'SELECT array_agg(s.v) FROM (SELECT %s AS v FROM %s WHERE %I IS NOT NULL ORDER BY random() LIMIT %s) AS s',
-    cast_to_bytes, prism_crypt._qualified_name(relation), column_name, sample_rows) INTO sample;
+    'SELECT array_agg(s.v) FROM (SELECT %I::bytea AS v FROM %s WHERE %1$I IS NOT NULL ORDER BY random() LIMIT %3$s) AS s',
+    column_name, prism_crypt._qualified_name(relation), sample_rows) INTO sample;
   RETURN coalesce(sample, '{}');
 END $$;
 COMMENT ON FUNCTION prism_crypt._sample_of(regclass, name, integer) IS 'Some values of an encrypted column. Internal';
@@ -61,8 +59,8 @@ BEGIN
   END IF;
   IF may_learn THEN
     sample := prism_crypt._sample_of(relation, column_name, sample_rows);
-    SELECT coalesce(max(r.sampled), 0), coalesce(max(r.found), 0) INTO sampled, found
-    FROM prism_crypt._files_of(relation) AS f CROSS JOIN LATERAL prism_crypt._find_remains(f, sample) AS r;
+    SELECT r.sampled, r.found INTO sampled, found
+    FROM prism_crypt._find_remains(ARRAY(SELECT prism_crypt._files_of(relation)), sample) AS r;
   END IF;
   place := 'files of the table: dead rows, free space, indexes, TOAST';
   result := CASE WHEN NOT may_learn THEN 'not searched: it takes the right to decrypt or to search'

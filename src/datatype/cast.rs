@@ -77,7 +77,7 @@ fn character_to_encrypted_text(
 }
 
 /// In every server encoding, a blank is one byte that is not part of any other character.
-fn without_padding(text: &[u8]) -> &[u8] {
+pub fn without_padding(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     &text[..end]
 }

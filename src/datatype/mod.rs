@@ -29,8 +29,8 @@ mod types_over;
 pub mod typmod;
 mod unseen_change;
 
+pub use cast::without_padding;
 pub use output::is_plaintext_for;
-pub use type_lookup::is_encrypted_text;
 
 /// Called when the library is loaded, perhaps by a statement that is already running.
 pub fn init() {

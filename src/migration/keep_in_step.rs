@@ -6,10 +6,10 @@
 
 use super::call_cache::kept;
 use super::conversion::Conversion;
-use super::plaintext::ValueType;
+use super::plaintext::{ValueType, are_alike};
 use crate::datum::Node;
 use crate::error::{Error, SqlResult};
-use crate::privilege::{Right, may_role};
+use crate::privilege::{Right, may_encrypt, may_role};
 use pgrx::prelude::*;
 use pgrx::trigger_support::called_as_trigger;
 use std::ffi::{CStr, c_char};
@@ -31,6 +31,8 @@ enum Mode {
 #[derive(Clone, Copy)]
 struct Column {
     number: i32,
+    length: i16,
+    by_value: bool,
     value_type: ValueType,
 }
 
@@ -115,8 +117,8 @@ unsafe fn row_for(data: &pg_sys::TriggerData, columns: Columns) -> Result<pg_sys
         match mode {
             Mode::Clear => Ok(call.cleared(target)),
             Mode::Forget => Ok(call.forgotten(source, target)),
-            Mode::Follow | Mode::Return => call.kept_in_step(source, target, mode, || {
-                require_rights(&*data.tg_relation, source.value_type, target.value_type)
+            Mode::Follow | Mode::Return => call.kept_in_step(source, target, mode, |conversion| {
+                require_rights(&*data.tg_relation, conversion)
             }),
         }
     }
@@ -139,7 +141,12 @@ impl Column {
             }
             let attribute = pgrx::PgTupleDesc::from_pg_unchecked(descriptor);
             let attribute = attribute.get(number as usize - 1)?;
-            Some(Self { number, value_type: ValueType::new(attribute.atttypid, attribute.atttypmod) })
+            Some(Self {
+                number,
+                length: attribute.attlen,
+                by_value: attribute.attbyval,
+                value_type: ValueType::new(attribute.atttypid, attribute.atttypmod),
+            })
         }
     }
 }
@@ -148,9 +155,16 @@ impl Call {
     /// # Safety
     /// The call's row before or after, and a column of it.
     unsafe fn value(&self, row: pg_sys::HeapTuple, column: Column) -> Option<pg_sys::Datum> {
+        // SAFETY: as promised by the caller.
+        unsafe { self.at(row, column.number) }
+    }
+
+    /// # Safety
+    /// The call's row before or after, and the number of a column.
+    unsafe fn at(&self, row: pg_sys::HeapTuple, number: i32) -> Option<pg_sys::Datum> {
         let mut is_null = false;
         // SAFETY: as promised by the caller.
-        let datum = unsafe { pg_sys::SPI_getbinval(row, self.descriptor, column.number, &raw mut is_null) };
+        let datum = unsafe { pg_sys::heap_getattr(row, number, self.descriptor, &mut is_null) };
         (!is_null).then_some(datum)
     }
 
@@ -181,25 +195,29 @@ impl Call {
         source: Column,
         target: Column,
         mode: Mode,
-        require_rights: impl FnOnce() -> Result<(), Error>,
+        require_rights: impl Fn(Conversion) -> Result<(), Error>,
     ) -> Result<pg_sys::HeapTuple, Error> {
+        let conversion = Conversion { source: source.value_type, target: target.value_type };
         // SAFETY: values of these columns, and of their types.
         unsafe {
             let (given, found) = (self.value(self.new, source), self.value(self.new, target));
-            if self.old.is_none() && mode == Mode::Return && found.is_some() {
-                return self.taken_back(source, target, given, found, require_rights);
+            if let (None, Mode::Return, Some(found)) = (self.old, mode, found) {
+                let back = Conversion { source: target.value_type, target: source.value_type };
+                // A value that is given for the source, too, is compared.
+                require_rights(conversion)?;
+                require_rights(back)?;
+                return self.taken_back(source, given, found, back);
             }
             if let Some(old) = self.old
                 && found.is_some() == given.is_some()
-                && self.is_same(self.value(old, source), given, source)
+                && is_same(self.value(old, source), given, source.length, source.by_value)
             {
                 return Ok(self.new);
             }
             let Some(given) = given else {
                 return Ok(if found.is_none() { self.new } else { self.with(target, None) });
             };
-            require_rights()?;
-            let conversion = Conversion { source: source.value_type, target: target.value_type };
+            require_rights(conversion)?;
             Ok(self.with(target, Some(conversion.convert(given)?)))
         }
     }
@@ -207,18 +225,14 @@ impl Call {
     /// An INSERT after the cut-over gave a value for the column that is kept: then it was meant for the other one.
     ///
     /// # Safety
-    /// As for [`Call::kept_in_step`].
+    /// `given` is a value of the source, `found` one of the target, and `back` leads from this to that.
     unsafe fn taken_back(
         &self,
         source: Column,
-        target: Column,
         given: Option<pg_sys::Datum>,
-        found: Option<pg_sys::Datum>,
-        require_rights: impl FnOnce() -> Result<(), Error>,
+        found: pg_sys::Datum,
+        back: Conversion,
     ) -> Result<pg_sys::HeapTuple, Error> {
-        let Some(found) = found else { return Ok(self.new) };
-        require_rights()?;
-        let back = Conversion { source: target.value_type, target: source.value_type };
         // SAFETY: as promised by the caller.
         unsafe {
             if let Some(given) = given
@@ -230,18 +244,6 @@ impl Call {
         }
     }
 
-    /// Whether an UPDATE left a value as it was.
-    ///
-    /// # Safety
-    /// Values of the column's type.
-    unsafe fn is_same(&self, old: Option<pg_sys::Datum>, new: Option<pg_sys::Datum>, column: Column) -> bool {
-        match (old, new) {
-            // SAFETY: as promised by the caller.
-            (Some(old), Some(new)) => unsafe { column.value_type.are_alike(old, new) },
-            (old, new) => old.is_none() && new.is_none(),
-        }
-    }
-
     /// The new row without a value in the target, if an UPDATE gave the source another one, but not the target.
     ///
     /// # Safety
@@ -249,10 +251,12 @@ impl Call {
     unsafe fn forgotten(&self, source: Column, target: Column) -> pg_sys::HeapTuple {
         // SAFETY: the rows have these columns.
         unsafe {
-            let (Some(old), Some(found)) = (self.old, self.value(self.new, target)) else { return self.new };
-            let is_own = !self.is_same(self.value(old, target), Some(found), target);
-            let is_same = self.is_same(self.value(old, source), self.value(self.new, source), source);
-            if is_own || is_same { self.new } else { self.with(target, None) }
+            let (Some(old), Some(_)) = (self.old, self.value(self.new, target)) else { return self.new };
+            let is_unchanged = |column: Column| {
+                let values = (self.value(old, column), self.value(self.new, column));
+                is_same(values.0, values.1, column.length, column.by_value)
+            };
+            if !is_unchanged(target) || is_unchanged(source) { self.new } else { self.with(target, None) }
         }
     }
 
@@ -265,17 +269,19 @@ impl Call {
         unsafe {
             let Some(found) = self.value(self.new, target) else { return self.new };
             let Some(old) = self.old else { return self.with(target, None) };
-            let is_own = !self.is_same(self.value(old, target), Some(found), target);
+            if !is_same(self.value(old, target), Some(found), target.length, target.by_value) {
+                return self.new;
+            }
             let columns = pgrx::PgTupleDesc::from_pg_unchecked(self.descriptor);
             let is_changed = columns.iter().zip(1..).any(|(attribute, number)| {
-                if attribute.attisdropped || number == target.number {
+                // Generated columns follow from the others, and are null here once a trigger of another language has run.
+                if attribute.attisdropped || attribute.attgenerated != 0 || number == target.number {
                     return false;
                 }
-                let column =
-                    Column { number, value_type: ValueType::new(attribute.atttypid, attribute.atttypmod) };
-                !self.is_same(self.value(old, column), self.value(self.new, column), column)
+                let (old, new) = (self.at(old, number), self.at(self.new, number));
+                !is_same(old, new, attribute.attlen, attribute.attbyval)
             });
-            if is_own || !is_changed { self.new } else { self.with(target, None) }
+            if is_changed { self.with(target, None) } else { self.new }
         }
     }
 }
@@ -338,12 +344,26 @@ unsafe fn parent_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
+/// Whether an UPDATE left a value as it was.
+///
+/// # Safety
+/// Values of one type, of this length and way of being passed.
+unsafe fn is_same(
+    old: Option<pg_sys::Datum>,
+    new: Option<pg_sys::Datum>,
+    length: i16,
+    by_value: bool,
+) -> bool {
+    match (old, new) {
+        // SAFETY: as promised by the caller.
+        (Some(old), Some(new)) => unsafe { are_alike(old, new, length, by_value) },
+        (old, new) => old.is_none() && new.is_none(),
+    }
+}
+
 /// Fails unless the table's owner may do what the trigger does.
-fn require_rights(
-    relation: &pg_sys::RelationData,
-    source: ValueType,
-    target: ValueType,
-) -> Result<(), Error> {
+fn require_rights(relation: &pg_sys::RelationData, conversion: Conversion) -> Result<(), Error> {
+    let Conversion { source, target } = conversion;
     // SAFETY: the relation of a running trigger.
     let (form, owner) = unsafe { (&*relation.rd_rel, (*relation.rd_rel).relowner) };
     let sealed = if source.is_sealed() { source } else { target };
@@ -353,11 +373,10 @@ fn require_rights(
     if source.is_sealed() {
         return if may_role(Right::Decrypt(function), owner) { Ok(()) } else { Err(denied("decrypt")) };
     }
-    let may_search = may_role(Right::Search(function), owner);
-    if target.is_searchable() && !may_search {
+    if target.is_searchable() && !may_role(Right::Search(function), owner) {
         return Err(denied("search"));
     }
-    if may_search || may_role(Right::Encrypt(function), owner) { Ok(()) } else { Err(denied("encrypt")) }
+    if may_encrypt(function, owner) { Ok(()) } else { Err(denied("encrypt")) }
 }
 
 /// # Safety

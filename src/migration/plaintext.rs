@@ -1,15 +1,15 @@
 //! The plaintext of values: text as it is, `encrypted_text` opened, other types as PostgreSQL writes them.
 
+use crate::datatype::nested::{TextLike, text_like};
 use crate::datatype::reading::open_without_context;
-use crate::datatype::{encoding, is_encrypted_text, typmod};
+use crate::datatype::{encoding, typmod, without_padding};
 use crate::datum::{Encrypted, Payload};
 use crate::error::Error;
 use crate::keyring;
-use crate::sqlstate::unpacked;
+use crate::sqlstate::{is_of_class, sqlstate};
 use crate::varlena::Varlena;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
-use std::cell::Cell;
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
@@ -18,10 +18,10 @@ unsafe extern "C-unwind" {
     fn datum_image_eq(left: pg_sys::Datum, right: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
-thread_local! {
-    /// The type `encrypted_text`, once it was met: looking it up takes longer than sealing a value.
-    static ENCRYPTED_TEXT: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
-}
+/// Classes of errors that an input function, or the check of a domain, raises about what it gets: data, integrity, syntax and names,
+/// PL/pgSQL, and what has no SQLSTATE of its own. Others, like a cancellation, are not about it.
+const ABOUT_INPUT: [i32; 5] =
+    [sqlstate(*b"22000"), sqlstate(*b"23000"), sqlstate(*b"42000"), sqlstate(*b"P0000"), sqlstate(*b"XX000")];
 
 /// How values of a type hold text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +40,11 @@ enum Form {
 #[derive(Debug, Clone, Copy)]
 pub struct ValueType {
     declared: pg_sys::Oid,
-    base: pg_sys::Oid,
     modifier: i32,
     form: Form,
+    length: i16,
+    by_value: bool,
+    output: pg_sys::Oid,
 }
 
 /// The plaintext of a value, in the server's encoding.
@@ -67,9 +69,16 @@ impl ValueType {
     /// Needs a transaction.
     pub fn new(declared: pg_sys::Oid, modifier: i32) -> Self {
         let mut base_modifier = modifier;
+        let (mut length, mut by_value, mut alignment) = (0, false, 0);
+        let (mut output, mut is_varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: catalog look-ups.
-        let base = unsafe { pg_sys::getBaseTypeAndTypmod(declared, &raw mut base_modifier) };
-        Self { declared, base, modifier: base_modifier, form: form_of(base) }
+        let base = unsafe {
+            let base = pg_sys::getBaseTypeAndTypmod(declared, &raw mut base_modifier);
+            pg_sys::get_typlenbyvalalign(base, &raw mut length, &raw mut by_value, &raw mut alignment);
+            pg_sys::getTypeOutputInfo(base, &raw mut output, &raw mut is_varlena);
+            base
+        };
+        Self { declared, modifier: base_modifier, form: form_of(base), length, by_value, output }
     }
 
     /// Whether it is `encrypted_text`.
@@ -84,10 +93,7 @@ impl ValueType {
 
     /// Its output function.
     pub fn output_function(self) -> pg_sys::Oid {
-        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
-        // SAFETY: a catalog look-up.
-        unsafe { pg_sys::getTypeOutputInfo(self.base, &raw mut function, &raw mut is_varlena) };
-        function
+        self.output
     }
 
     /// The plaintext of a value of this type.
@@ -103,10 +109,7 @@ impl ValueType {
                 Form::Padded => Plaintext::Stored(without_padding(Payload::of(datum).bytes())),
                 Form::Other => {
                     let _style = IsoDates::set();
-                    Plaintext::Written(CStr::from_ptr(pg_sys::OidOutputFunctionCall(
-                        self.output_function(),
-                        datum,
-                    )))
+                    Plaintext::Written(CStr::from_ptr(pg_sys::OidOutputFunctionCall(self.output, datum)))
                 }
             })
         }
@@ -137,13 +140,15 @@ impl ValueType {
         })
     }
 
-    /// What an input function gives. Where it can't read a text, its message quotes that: whoever writes ciphertext need not be one who
+    /// What an input function gives. Where it can't take a text, its message quotes that: whoever writes ciphertext need not be one who
     /// may read it.
     fn without_message(self, input: impl FnOnce() -> pg_sys::Datum) -> Result<pg_sys::Datum, Error> {
         PgTryBuilder::new(AssertUnwindSafe(|| Ok(input())))
             .catch_others(|error| match &error {
                 CaughtError::PostgresError(report)
-                    if unpacked(report.sql_error_code() as i32).starts_with(b"22") =>
+                    if ABOUT_INPUT
+                        .iter()
+                        .any(|class| is_of_class(report.sql_error_code() as i32, *class)) =>
                 {
                     Err(Error::NotOfType(self.name()))
                 }
@@ -157,20 +162,27 @@ impl ValueType {
         unsafe { CStr::from_ptr(pg_sys::format_type_be(self.declared)) }.to_string_lossy().into_owned()
     }
 
-    /// Whether two values of this type have the same plaintext.
+    /// Whether two values of this type have the same image.
     ///
     /// # Safety
     /// Both are non-null values of this type.
     pub unsafe fn are_alike(self, left: pg_sys::Datum, right: pg_sys::Datum) -> bool {
-        let (mut length, mut by_value, mut alignment) = (0, false, 0);
-        // SAFETY: a catalog look-up, and values as promised by the caller.
-        unsafe {
-            pg_sys::get_typlenbyvalalign(self.base, &raw mut length, &raw mut by_value, &raw mut alignment);
-            if length == -1 && stored(left) == stored(right) {
-                return true;
-            }
-            pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq(left, right, by_value, i32::from(length)))
+        // SAFETY: as promised by the caller.
+        unsafe { are_alike(left, right, self.length, self.by_value) }
+    }
+}
+
+/// Whether two values have the same image, wherever each is stored.
+///
+/// # Safety
+/// Both are non-null values of a type of this length, as `pg_type.typlen` has it, and way of being passed.
+pub unsafe fn are_alike(left: pg_sys::Datum, right: pg_sys::Datum, length: i16, by_value: bool) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if length == -1 && stored(left) == stored(right) {
+            return true;
         }
+        pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq(left, right, by_value, i32::from(length)))
     }
 }
 
@@ -189,20 +201,11 @@ fn form_of(base: pg_sys::Oid) -> Form {
         return Form::Text;
     } else if base == pg_sys::BPCHAROID {
         return Form::Padded;
-    } else if base == ENCRYPTED_TEXT.get() && base != pg_sys::InvalidOid {
-        return Form::Sealed;
-    } else if is_encrypted_text(base) {
-        ENCRYPTED_TEXT.set(base);
+    } else if matches!(text_like(base), Some(TextLike::Value(_))) {
         return Form::Sealed;
     }
     // SAFETY: a catalog look-up. citext is stored like text.
     if unsafe { pg_sys::IsBinaryCoercible(base, pg_sys::TEXTOID) } { Form::Text } else { Form::Other }
-}
-
-/// In every server encoding, a blank is one byte that is not part of any other character.
-fn without_padding(text: &[u8]) -> &[u8] {
-    let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
-    &text[..end]
 }
 
 /// While this lives, dates are written as ISO 8601 has them, whatever the session's DateStyle is: another session has to

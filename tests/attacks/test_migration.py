@@ -64,9 +64,9 @@ class Oracles(Attack):
     def test_searching_files(self):
         """What is in files of others, and what an envelope holds."""
         self.cluster.psql(f"CREATE TABLE files_of_others (v text); INSERT INTO files_of_others VALUES ('{SECRET}')", db=self.db)
-        others = "SELECT sampled, found FROM prism_crypt._find_remains('{}'::regclass, ARRAY[encrypt_field('{}')::bytea]);"
+        others = "SELECT sampled, found FROM prism_crypt._find_remains(ARRAY['{}'::regclass::oid], ARRAY[encrypt_field('{}')::bytea]);"
         own = ("CREATE TEMP TABLE own AS SELECT '{}'::text AS v;"
-               f"SELECT sampled, found FROM prism_crypt._find_remains('own'::regclass, ARRAY[{ROW}::bytea]);")
+               f"SELECT sampled, found FROM prism_crypt._find_remains(ARRAY['own'::regclass::oid], ARRAY[{ROW}::bytea]);")
         for role in ("migrate", *WRITERS):
             for name, script in {"a table of others": others.replace("{}", "files_of_others", 1), "a table of roles": others.replace("{}", "pg_authid", 1),
                                  "a table of one's own": own}.items():
@@ -105,8 +105,8 @@ class Oracles(Attack):
                      "\\set ON_ERROR_ROLLBACK on\nUPDATE patients SET note = 'x'; UPDATE v SET note = 'x'; DELETE FROM patients; TRUNCATE patients; ROLLBACK; DROP VIEW v", goal=says("never"))
         self.way("the trigger function called by hand", "doctor", "SELECT prism_crypt._keep_in_step(); SELECT prism_crypt._is_out_of_step(NULL, NULL, NULL);"
                  "SELECT prism_crypt._is_out_of_step(1, 2, 3); SELECT prism_crypt._is_out_of_step(ROW(1), name, -5) FROM patients;"
-                 "SELECT * FROM prism_crypt._find_remains(0, NULL); SELECT * FROM prism_crypt._find_remains(0, '{}'); SELECT * FROM prism_crypt._find_remains(1259, ARRAY[NULL, '\\x'::bytea, '\\x00']);"
-                 "CREATE VIEW w AS SELECT 1; CREATE SEQUENCE s; CREATE TABLE parts (i int) PARTITION BY LIST (i); SELECT prism_crypt._find_remains(c::regclass, ARRAY[encrypt_field('12345678')::bytea]) FROM unnest('{w,s,parts}'::text[]) AS c;"
+                 "SELECT * FROM prism_crypt._find_remains('{0}', NULL); SELECT * FROM prism_crypt._find_remains('{0}', '{}'); SELECT * FROM prism_crypt._find_remains('{1259,NULL}', ARRAY[NULL, '\\x'::bytea, '\\x00']);"
+                 "CREATE VIEW w AS SELECT 1; CREATE SEQUENCE s; CREATE TABLE parts (i int) PARTITION BY LIST (i); SELECT prism_crypt._find_remains(ARRAY[c::regclass::oid], ARRAY[encrypt_field('12345678')::bytea]) FROM unnest('{w,s,parts}'::text[]) AS c;"
                  "SELECT prism_crypt._lock_relations(NULL, 1), prism_crypt._lock_relations('{}', 1); SELECT prism_crypt._lock_relations('{patients}', 2147483647); SELECT prism_crypt._lock_relations('{patients}', -1);", goal=says("never"))
 
 
