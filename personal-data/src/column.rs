@@ -41,7 +41,6 @@ impl Family {
 pub struct Column {
     table: About,
     name: String,
-    family: Family,
     values: Tally,
     /// What was seen in documents, by path.
     paths: BTreeMap<String, Tally>,
@@ -58,13 +57,7 @@ impl Column {
     pub fn new(table: &str, name: &str, family: Family) -> Self {
         let about = About::of(table);
         let hint = hint(name, about, family);
-        Self { table: about, name: name.to_owned(), family, values: Tally::new(hint), paths: BTreeMap::new() }
-    }
-
-    /// What its values are stored as.
-    #[must_use]
-    pub fn family(&self) -> Family {
-        self.family
+        Self { table: about, name: name.to_owned(), values: Tally::new(hint), paths: BTreeMap::new() }
     }
 
     /// A value of a text, or a document in it.

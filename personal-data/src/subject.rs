@@ -32,22 +32,6 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Every subject.
-    pub const ALL: [Self; 12] = [
-        Self::Email,
-        Self::Phone,
-        Self::Iban,
-        Self::Card,
-        Self::Account,
-        Self::TaxId,
-        Self::Birth,
-        Self::Name,
-        Self::Address,
-        Self::Income,
-        Self::Health,
-        Self::Trait,
-    ];
-
     /// The field class of values like this.
     #[must_use]
     pub fn class(self) -> FieldClass {

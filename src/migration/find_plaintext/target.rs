@@ -23,6 +23,7 @@ pub struct Attribute {
     pub number: i16,
     pub name: String,
     pub stored: Stored,
+    attname: pg_sys::NameData,
     type_oid: pg_sys::Oid,
 }
 
@@ -33,7 +34,9 @@ impl Attribute {
         columns
             .iter()
             .find(|column| {
-                !column.attisdropped && column.atttypid == self.type_oid && text(&column.attname) == self.name
+                !column.attisdropped
+                    && column.atttypid == self.type_oid
+                    && bytes(&column.attname).eq(bytes(&self.attname))
             })
             .and_then(|column| place(column.attnum))
     }
@@ -80,6 +83,7 @@ impl Target {
                     number: column.attnum,
                     name: text(&column.attname),
                     stored,
+                    attname: column.attname,
                     type_oid: column.atttypid,
                 })
             })
@@ -180,6 +184,9 @@ fn may_read(table: pg_sys::Oid, column: i16) -> bool {
 
 /// A name of the catalogs. Only ASCII counts, where the encoding is another one than UTF-8.
 fn text(name: &pg_sys::NameData) -> String {
-    let bytes: Vec<u8> = name.data.iter().map(|c| *c as u8).take_while(|b| *b != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&bytes(name).collect::<Vec<u8>>()).into_owned()
+}
+
+fn bytes(name: &pg_sys::NameData) -> impl Iterator<Item = u8> {
+    name.data.iter().map(|c| *c as u8).take_while(|b| *b != 0)
 }
