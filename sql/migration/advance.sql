@@ -14,6 +14,8 @@ CREATE TYPE prism_crypt._migration_work AS (
   goal         text,
   limits       prism_crypt._limits,
   lock_timeout interval,
+  -- The search path of the caller, for triggers of the table.
+  path         text,
   -- Attempts to get the lock of this phase, and how long to sleep before the next.
   attempts     integer,
   seconds      double precision,
@@ -85,7 +87,7 @@ DECLARE
 BEGIN
   work.attempts := work.attempts + 1;
   PERFORM set_config('lock_timeout', ceil(EXTRACT(epoch FROM work.lock_timeout) * 1000)::bigint || 'ms', true);
-  PERFORM prism_crypt._run_phase(work.migration);
+  PERFORM prism_crypt._run_phase(work.migration, work.path);
   work.attempts := 0;
 EXCEPTION WHEN OTHERS OR assert_failure THEN
   IF SQLSTATE IN ('55P03', '40P01') AND work.attempts < most_attempts THEN
@@ -121,7 +123,7 @@ BEGIN
       failure.hint := 'They were locked all the time, or a trigger changes them. The same call tries again.';
       work.failure := failure;
     ELSE
-      PERFORM prism_crypt._run_phase(work.migration);
+      work := prism_crypt._try_phase(work);
       work.action := 'phase';
     END IF;
   END IF;
@@ -143,6 +145,7 @@ DECLARE
   failure prism_crypt._failure;
 BEGIN
   work.attempts := 0;
+  work.path := pg_catalog.current_setting('search_path');
   LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;

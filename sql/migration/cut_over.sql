@@ -2,33 +2,34 @@
 
 -- The lock is held from here to the end of the transaction. Views come first, those that read others before these: a reader locks them
 -- in that order, and then the tables.
-CREATE FUNCTION prism_crypt._lock_with_views(relation regclass) RETURNS void
+CREATE FUNCTION prism_crypt._lock_with_views(relation regclass, dependants prism_crypt._dependant[]) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   -- AccessExclusiveLock (lockdefs.h)
   exclusive CONSTANT integer := 8;
 BEGIN
-  PERFORM prism_crypt._lock_relations(prism_crypt._views_over(relation), exclusive);
+  PERFORM prism_crypt._lock_relations(
+    ARRAY(SELECT d.object::regclass FROM unnest(dependants) WITH ORDINALITY AS d WHERE d.class = 'pg_class'::regclass ORDER BY d.ordinality),
+    exclusive);
   PERFORM prism_crypt._lock_tree(relation);
 END $$;
-COMMENT ON FUNCTION prism_crypt._lock_with_views(regclass) IS 'Locks a table, its members and the views that read it. Internal';
+COMMENT ON FUNCTION prism_crypt._lock_with_views(regclass, prism_crypt._dependant[]) IS
+  'Locks a table, its members and the views that are made again. Internal';
 
-CREATE FUNCTION prism_crypt._views_over(relation regclass) RETURNS regclass[]
+-- What the columns, indexes and constraints of a table are: whatever changes one of them gives it another row in a catalog.
+CREATE FUNCTION prism_crypt._shape_of(relation regclass) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE over (view, depth) AS (
-    SELECT t.member, 0 FROM prism_crypt._table_tree($1) AS t
-    UNION
-    SELECT r.ev_class, o.depth + 1
-    FROM over AS o
-    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = o.view AND d.classid = 'pg_rewrite'::regclass
-    JOIN pg_rewrite AS r ON r.oid = d.objid AND r.ev_class <> o.view
-    JOIN pg_class AS c ON c.oid = r.ev_class AND c.relkind IN ('v', 'm')
-    WHERE o.depth < 100
-  )
-  SELECT coalesce(array_agg(v.view::regclass ORDER BY v.depth DESC, v.view), '{}')
-  FROM (SELECT o.view, max(o.depth) AS depth FROM over AS o WHERE o.depth > 0 GROUP BY o.view) AS v
+  SELECT md5(string_agg(o.one, ',' ORDER BY o.one))
+  FROM prism_crypt._table_tree($1) AS t CROSS JOIN LATERAL (
+    SELECT format('c %s %s %s', a.attrelid, a.attnum, a.xmin) FROM pg_attribute AS a WHERE a.attrelid = t.member AND a.attnum > 0
+    UNION ALL
+    SELECT format('i %s %s', i.indexrelid, i.xmin) FROM pg_index AS i WHERE i.indrelid = t.member
+    UNION ALL
+    SELECT format('o %s %s', c.oid, c.xmin) FROM pg_constraint AS c WHERE c.conrelid = t.member OR c.confrelid = t.member
+  ) AS o (one)
 $$;
-COMMENT ON FUNCTION prism_crypt._views_over(regclass) IS 'Views that read a table, the outermost first. Internal';
+COMMENT ON FUNCTION prism_crypt._shape_of(regclass) IS
+  'What tells whether columns, indexes or constraints of a table were changed. Internal';
 
 CREATE FUNCTION prism_crypt._require_carried_over(dependants prism_crypt._dependant[]) RETURNS void
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -51,24 +52,30 @@ COMMENT ON FUNCTION prism_crypt._require_carried_over(prism_crypt._dependant[]) 
 -- What has to be made again, once PostgreSQL has judged that it can be. That takes a while, so it comes before the lock.
 CREATE FUNCTION prism_crypt._carried_over(migration prism_crypt.migration) RETURNS prism_crypt._dependant[]
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  -- Listed before it is judged: what comes in between makes the list another one.
+  listed CONSTANT prism_crypt._dependant[] := prism_crypt._listed_dependants(migration.relation, migration.column_name);
 BEGIN
   PERFORM prism_crypt._require_carried_over(ARRAY(
     SELECT d FROM prism_crypt._dependants(migration.relation, migration.column_name, migration.type) AS d));
-  RETURN prism_crypt._listed_dependants(migration.relation, migration.column_name);
+  RETURN listed;
 END $$;
 COMMENT ON FUNCTION prism_crypt._carried_over(prism_crypt.migration) IS 'What has to be made again around a swap, or an error. Internal';
 
--- Under the lock: what was judged is still what there is. If not, it is tried again.
-CREATE FUNCTION prism_crypt._require_same_dependants(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
+-- Under the lock, in a statement of its own, which sees what was committed until then: what was judged is still what there is. If not,
+-- it is tried again.
+CREATE FUNCTION prism_crypt._require_unchanged(migration prism_crypt.migration, dependants prism_crypt._dependant[], shape text)
+  RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
+  IF prism_crypt._shape_of(migration.relation) <> shape
+     OR prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
      OR NOT prism_crypt._is_verified(migration) THEN
-    RAISE lock_not_available USING MESSAGE = 'what depends on the column, or a trigger, has changed just now';
+    RAISE lock_not_available USING MESSAGE = 'the table, what depends on the column, or a trigger, has changed just now';
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._require_same_dependants(prism_crypt.migration, prism_crypt._dependant[]) IS
-  'Raises an error if what has to be made again has changed. Internal';
+COMMENT ON FUNCTION prism_crypt._require_unchanged(prism_crypt.migration, prism_crypt._dependant[], text) IS
+  'Raises an error if what was judged before the lock has changed. Internal';
 
 -- Gives the column's name, and all that depends on it, to another column of the table.
 CREATE FUNCTION prism_crypt._swap(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
@@ -102,6 +109,7 @@ CREATE FUNCTION prism_crypt._require_nothing_written(migration prism_crypt.migra
 DECLARE
   rows bigint;
 BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
   EXECUTE format(
     'SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', prism_crypt._qualified_name(migration.relation),
     migration.kept, migration.column_name) INTO rows;
@@ -116,17 +124,18 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_nothing_written(prism_crypt.migration) IS
   'Raises an error if a way back would lose writes. Internal';
 
--- Forth. Gives the grants that were split.
-CREATE FUNCTION prism_crypt._cut_over(migration prism_crypt.migration) RETURNS jsonb
+-- Forth. Gives the grants that were split; the path is the caller's own.
+CREATE FUNCTION prism_crypt._cut_over(migration prism_crypt.migration, path text) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  shape CONSTANT text := prism_crypt._shape_of(migration.relation);
   dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(migration);
 BEGIN
   PERFORM prism_crypt._require_as_built(migration);
-  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
-    prism_crypt._require_same_dependants(migration, dependants);
+  PERFORM prism_crypt._lock_with_views(migration.relation, dependants);
+  PERFORM prism_crypt._require_triggers(migration), prism_crypt._require_unchanged(migration, dependants, shape);
   IF migration.using_expression IS NOT NULL THEN
-    PERFORM prism_crypt._fill_rest(migration),
+    PERFORM prism_crypt._fill_rest(migration, path),
       prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
   END IF;
   PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(migration, dependants);
@@ -143,20 +152,25 @@ BEGIN
     CASE WHEN migration.using_expression IS NULL THEN 'return' ELSE 'forget' END);
   RETURN prism_crypt._close_column(migration.relation, migration.kept);
 END $$;
-COMMENT ON FUNCTION prism_crypt._cut_over(prism_crypt.migration) IS 'Makes the twin column the column. Internal';
+COMMENT ON FUNCTION prism_crypt._cut_over(prism_crypt.migration, text) IS 'Makes the twin column the column. Internal';
 
 -- Rows that were written since the backfill have no value yet, where only the migrating session can make it. A weaker lock, which readers
 -- pass, would have to grow into the last one: a transaction that has read the table and then writes it would be in a deadlock with that.
-CREATE FUNCTION prism_crypt._fill_rest(migration prism_crypt.migration) RETURNS void
+-- Triggers of the table run on the path of the caller, as in the backfill.
+CREATE FUNCTION prism_crypt._fill_rest(migration prism_crypt.migration, path text) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  EXECUTE format(
+DECLARE
+  fill CONSTANT text := format(
     'UPDATE %s AS changed SET %I = %s WHERE changed.%2$I IS NULL AND %3$s IS NOT NULL',
     prism_crypt._qualified_name(migration.relation), migration.twin, prism_crypt._source_of(migration));
+BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  PERFORM set_config('search_path', path, true);
+  EXECUTE fill;
   -- A table with pending triggers can't be altered.
   SET CONSTRAINTS ALL IMMEDIATE;
 END $$;
-COMMENT ON FUNCTION prism_crypt._fill_rest(prism_crypt.migration) IS
+COMMENT ON FUNCTION prism_crypt._fill_rest(prism_crypt.migration, text) IS
   'Fills the twin column of rows that were written since. Internal';
 
 -- Back.
@@ -164,16 +178,19 @@ CREATE FUNCTION prism_crypt._cut_back(migration prism_crypt.migration) RETURNS v
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   going CONSTANT prism_crypt.migration := prism_crypt._as_it_goes(migration);
+  shape CONSTANT text := prism_crypt._shape_of(migration.relation);
   dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(going);
 BEGIN
   PERFORM prism_crypt._require_as_built(going);
-  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
-    prism_crypt._require_same_dependants(going, dependants);
+  PERFORM prism_crypt._lock_with_views(migration.relation, dependants);
+  PERFORM prism_crypt._require_triggers(migration), prism_crypt._require_unchanged(going, dependants, shape);
   IF migration.using_expression IS NOT NULL THEN
     PERFORM prism_crypt._require_nothing_written(migration),
       prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
   END IF;
   PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(going, dependants);
-  PERFORM prism_crypt._drop_twin(migration), prism_crypt._join_grants(migration);
+  -- While what was granted can still be compared with what was split.
+  PERFORM prism_crypt._join_grants(migration);
+  PERFORM prism_crypt._drop_twin(migration);
 END $$;
 COMMENT ON FUNCTION prism_crypt._cut_back(prism_crypt.migration) IS 'Makes the old column the column again. Internal';

@@ -1,7 +1,8 @@
 -- The end: the old column goes, and grants are whole again.
 
--- Another migration of the table, which is cut over, takes over the grants that are split.
-CREATE FUNCTION prism_crypt._hand_on_grants(id bigint, note bigint) RETURNS boolean
+-- Another migration of the table, which is cut over, takes over the grants that are split. Otherwise gives them as they are now, under the
+-- lock of the table: another one may have left its own here since this migration was read.
+CREATE FUNCTION prism_crypt._hand_on_grants(id bigint, note bigint) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -13,17 +14,15 @@ BEGIN
   WHERE m.id = (SELECT o.id FROM prism_crypt.migration AS o
                 WHERE o.relation = migration.relation AND o.id <> migration.id AND o.closed IS NOT NULL
                 ORDER BY o.id LIMIT 1);
-  RETURN FOUND;
+  RETURN CASE WHEN NOT FOUND THEN migration.closed END;
 END $$;
 COMMENT ON FUNCTION prism_crypt._hand_on_grants(bigint, bigint) IS
-  'Leaves split grants to another migration of the table; false if there is none. Internal';
+  'Leaves split grants to another migration of the table, or gives them. Internal';
 
 CREATE FUNCTION prism_crypt._join_grants(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF migration.closed IS NOT NULL AND NOT prism_crypt._hand_on_grants(migration.id, prism_crypt._note_caller()) THEN
-    PERFORM prism_crypt._open_column(migration.relation, migration.closed);
-  END IF;
+  PERFORM prism_crypt._open_column(migration.relation, prism_crypt._hand_on_grants(migration.id, prism_crypt._note_caller()));
 END $$;
 COMMENT ON FUNCTION prism_crypt._join_grants(prism_crypt.migration) IS 'Puts split grants together again. Internal';
 

@@ -16,18 +16,25 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._migration_in(jsonb) IS 'The migration that a job belongs to. Internal';
 
-CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
-  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION prism_crypt._require_all_rows(relation regclass) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   problem regclass;
 BEGIN
-  PERFORM prism_crypt._read_migration(prism_crypt._migration_in(scope), prism_crypt._note_caller());
   SELECT t.member INTO problem FROM prism_crypt._table_tree(relation) AS t WHERE row_security_active(t.member) LIMIT 1;
   IF FOUND THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('row-level security may hide rows of %s from this role', prism_crypt._qualified_name(problem)),
       HINT = 'ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or call it as a role with BYPASSRLS.';
   END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_all_rows(regclass) IS 'Raises an error if this role may not see all rows of a table. Internal';
+
+CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM prism_crypt._read_migration(prism_crypt._migration_in(scope), prism_crypt._note_caller()),
+    prism_crypt._require_all_rows(relation);
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rows(regclass, name, jsonb) IS
   'Raises an error if this role can''t migrate the rows of a table. Internal';

@@ -21,16 +21,19 @@ CREATE FUNCTION prism_crypt._next_phase(migration prism_crypt.migration) RETURNS
 $$;
 COMMENT ON FUNCTION prism_crypt._next_phase(prism_crypt.migration) IS 'What follows a phase. Internal';
 
-CREATE FUNCTION prism_crypt._run_phase(migration prism_crypt.migration) RETURNS void
+-- The path is the caller's own: triggers of the table run on it.
+CREATE FUNCTION prism_crypt._run_phase(migration prism_crypt.migration, path text) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   going CONSTANT prism_crypt.migration := prism_crypt._as_it_goes(migration);
   next_phase CONSTANT text := prism_crypt._next_phase(migration);
   build jsonb;
-  closed jsonb := migration.closed;
+  -- As long as it is null, what is recorded stays.
+  closed jsonb;
+  gone CONSTANT jsonb := 'null';
 BEGIN
   IF prism_crypt._is_gone(migration.relation) THEN
-    PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, NULL,
+    PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, gone,
                                       prism_crypt._note_caller());
     RETURN;
   ELSIF prism_crypt._needs_triggers(migration) THEN
@@ -70,15 +73,15 @@ BEGIN
       WHEN 'ready' THEN
         IF migration.is_going_back THEN
           PERFORM prism_crypt._cut_back(migration);
-          closed := NULL;
+          closed := gone;
         ELSIF migration.method = 'rewrite' THEN
           PERFORM prism_crypt._rewrite(migration);
         ELSE
-          closed := prism_crypt._cut_over(migration);
+          closed := prism_crypt._cut_over(migration, path);
         END IF;
       WHEN 'cut_over' THEN
         PERFORM prism_crypt._drop_kept(migration);
-        closed := NULL;
+        closed := gone;
       ELSE
         -- planned, and what is done by a job
     END CASE;
@@ -88,4 +91,4 @@ BEGIN
   END IF;
   PERFORM prism_crypt._record_phase(migration.id, next_phase, build, closed, prism_crypt._note_caller());
 END $$;
-COMMENT ON FUNCTION prism_crypt._run_phase(prism_crypt.migration) IS 'Runs a phase and records the next one. Internal';
+COMMENT ON FUNCTION prism_crypt._run_phase(prism_crypt.migration, text) IS 'Runs a phase and records the next one. Internal';

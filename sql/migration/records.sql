@@ -115,8 +115,7 @@ BEGIN
   UPDATE prism_crypt.migration AS m
   SET worker_pid = pg_backend_pid(), worker_started = statement_timestamp(), owner = role, error = NULL
   WHERE m.id = _take_migration.id
-    AND (m.owner, m.worker_pid, m.worker_started) IS DISTINCT FROM (role, pg_backend_pid(), statement_timestamp())
-  RETURNING m.* INTO migration;
+    AND (m.owner, m.worker_pid, m.worker_started) IS DISTINCT FROM (role, pg_backend_pid(), statement_timestamp());
   RETURN prism_crypt._migration_of(_take_migration.id, role);
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_migration(bigint, bigint) IS 'Makes this session the worker of a migration. Internal';
@@ -133,7 +132,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_worker(oid, prism_crypt.migration) IS
   'Raises an error unless this session works on a migration. Internal';
 
--- A caller may record what it likes of a table of its own: whatever comes next looks at the table itself.
+-- A caller may record what it likes of a table of its own: whatever comes next looks at the table itself. What is null stays as it is;
+-- JSON's null says that no column is closed any more.
 CREATE FUNCTION prism_crypt._record_phase(id bigint, phase text, build jsonb, closed jsonb, note bigint) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -143,7 +143,8 @@ DECLARE
 BEGIN
   PERFORM prism_crypt._require_worker(role, migration);
   UPDATE prism_crypt.migration AS m
-  SET phase = _record_phase.phase, build = coalesce(_record_phase.build, m.build), closed = _record_phase.closed, error = NULL,
+  SET phase = _record_phase.phase, build = coalesce(_record_phase.build, m.build),
+      closed = CASE WHEN _record_phase.closed IS NULL THEN m.closed ELSE nullif(_record_phase.closed, 'null') END, error = NULL,
       updated_at = clock_timestamp(),
       using_expression = CASE WHEN _record_phase.phase NOT IN ('finished', 'rolled_back') THEN m.using_expression END,
       cut_over_at = CASE WHEN _record_phase.phase IN ('validation', 'cut_over', 'finished') AND NOT m.is_going_back
@@ -194,7 +195,7 @@ EXCEPTION WHEN unique_violation THEN
 END $$;
 COMMENT ON FUNCTION prism_crypt._turn(bigint, boolean, bigint) IS 'Records that a migration is to be undone, or finished after all. Internal';
 
--- The open migration of a column, or a new one. What is asked for must be the same as before.
+-- A new migration; there must be no other one of the table before its cut-over.
 CREATE FUNCTION prism_crypt._open_migration(asked prism_crypt.migration, note bigint) RETURNS bigint
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column

@@ -179,15 +179,20 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_migratable(regclass, name, text, text, text) IS
   'Raises an error if this role can''t migrate a column; gives the column and its new type. Internal';
 
+-- The plaintext of an encrypted column, as what can be assigned to one of another type: a cast to the type with its length would cut it,
+-- and assigning it checks the length.
+CREATE FUNCTION prism_crypt._opened_as(column_name name, type text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('%I::pg_catalog.text::%s', $1, prism_crypt._base_of_column(to_regtype($2), -1))
+$$;
+COMMENT ON FUNCTION prism_crypt._opened_as(name, text) IS 'The expression that opens a column for one of another type. Internal';
+
 -- What is assigned to the new column, over a row of the table. Text of other types may depend on settings, or is not what people
 -- take for the value, so they need an expression.
 CREATE FUNCTION prism_crypt._conversion(target prism_crypt._migration_target) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce('(' || target.using_expression || E'\n)',
-    -- Assigning text checks its length, a cast would cut it.
-    CASE WHEN NOT target.is_encrypting
-         THEN format(CASE WHEN split_part(target.new_type, '(', 1) IN ('text', 'character varying', 'character', 'name')
-                          THEN '%I::pg_catalog.text' ELSE '%I::pg_catalog.text::%s' END, target.column_name, target.new_type)
+    CASE WHEN NOT target.is_encrypting THEN prism_crypt._opened_as(target.column_name, target.new_type)
          ELSE (SELECT format(CASE WHEN b.base IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype)
                                   THEN '%I' ELSE '%I::pg_catalog.text' END, target.column_name)
                FROM pg_attribute AS a

@@ -12,12 +12,25 @@ fn _lock_relations(relations: Vec<Option<pg_sys::Oid>>, mode: i32) -> SqlResult<
     for relation in relations.into_iter().flatten() {
         // SAFETY: inside a transaction, which keeps the lock to its end.
         unsafe {
+            if !is_there(relation) {
+                continue;
+            }
             require_owner(relation);
             pg_sys::LockRelationOid(relation, mode.clamp(1, strongest));
-            require_owner(relation);
+            // It may have been dropped, or given away, while the lock was waited for.
+            if is_there(relation) {
+                require_owner(relation);
+            }
         }
     }
     Ok(())
+}
+
+/// # Safety
+/// Inside a transaction.
+unsafe fn is_there(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a catalog look-up.
+    unsafe { pg_sys::get_rel_relkind(relation) != 0 }
 }
 
 /// Raises PostgreSQL's own error, also if there is no such relation.
