@@ -154,20 +154,31 @@ $$;
 COMMENT ON FUNCTION prism_crypt._method_for(prism_crypt._migration_target, text, interval) IS
   'The method of a migration, by how long a rewrite would lock the table. Internal';
 
+-- What stands in the way, besides what depends on the column. With keep_plaintext the old column has to be closed.
+CREATE FUNCTION prism_crypt._obstacles(target prism_crypt._migration_target, method text, keep_plaintext boolean)
+  RETURNS SETOF prism_crypt._dependant
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT b.* FROM prism_crypt._migration_blocks(target) AS b
+  UNION ALL
+  SELECT b.* FROM prism_crypt._stray_triggers((target).relation) AS b
+  UNION ALL
+  SELECT b.* FROM prism_crypt._late_triggers((target).relation) AS b WHERE method = 'online'
+  UNION ALL
+  SELECT b.* FROM prism_crypt._unidentified_rows((target).relation) AS b WHERE method = 'online'
+  UNION ALL
+  SELECT b.* FROM prism_crypt._whole_rows((target).relation) AS b WHERE method = 'online' AND keep_plaintext
+  UNION ALL
+  SELECT b.* FROM prism_crypt._handed_on_grants((target).relation) AS b WHERE method = 'online' AND keep_plaintext
+$$;
+COMMENT ON FUNCTION prism_crypt._obstacles(prism_crypt._migration_target, text, boolean) IS
+  'What stands in the way of a migration, besides what depends on the column. Internal';
+
 -- Everything that PostgreSQL or this extension would refuse, before anything begins.
 CREATE FUNCTION prism_crypt._require_possible(asked prism_crypt.migration, target prism_crypt._migration_target) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._require_owner_access(asked), prism_crypt._require_common_key(), prism_crypt._require_sealing(asked);
   SELECT prism_crypt._require_carried_over(ARRAY(
-    SELECT b FROM prism_crypt._migration_blocks(target) AS b
-    UNION ALL
-    SELECT b FROM prism_crypt._stray_triggers(asked.relation) AS b
-    UNION ALL
-    SELECT b FROM prism_crypt._late_triggers(asked.relation) AS b WHERE asked.method = 'online'
-    UNION ALL
-    SELECT b FROM prism_crypt._unidentified_rows(asked.relation) AS b WHERE asked.method = 'online'
-    UNION ALL
-    SELECT b FROM prism_crypt._whole_rows(asked.relation) AS b WHERE asked.method = 'online' AND asked.keep_plaintext
+    SELECT b FROM prism_crypt._obstacles(target, asked.method, asked.keep_plaintext) AS b
     UNION ALL
     SELECT b FROM prism_crypt._dependants(asked.relation, asked.column_name, asked.type) AS b));
 $$;

@@ -1,11 +1,5 @@
 -- A migration of some rows, in a copy, in a subtransaction that is rolled back: there, verified, cut over, written, and back.
 
-CREATE FUNCTION prism_crypt._largest_member(relation regclass) RETURNS regclass
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT t.member FROM prism_crypt._table_tree($1) AS t WHERE t.relkind = 'r' ORDER BY pg_table_size(t.member) DESC, t.member LIMIT 1
-$$;
-COMMENT ON FUNCTION prism_crypt._largest_member(regclass) IS 'The largest of the tables that hold the rows of a table. Internal';
-
 CREATE FUNCTION prism_crypt._rows_out_of_step(copy regclass, source text, target name) RETURNS bigint
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -39,12 +33,17 @@ DECLARE
 BEGIN
   sampled := 0;
   wrong := 0;
+  -- A partitioned table without partitions.
+  IF member IS NULL THEN
+    RETURN;
+  END IF;
   PERFORM prism_crypt._make_sample_table(member);
   copy := 'pg_temp.prism_crypt_sample'::regclass;
   IF pg_relation_size(member) > 0 THEN
     sampled := prism_crypt._copy_sample(member, copy, ARRAY(
       SELECT a.attnum FROM prism_crypt._sample_columns(member) AS a ORDER BY a.attnum), sample_rows);
   END IF;
+  PERFORM prism_crypt._drop_side_columns(copy, asked.column_name);
   EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', copy, asked.twin, asked.type);
   PERFORM prism_crypt._trial_trigger(copy, asked.column_name, asked.twin, CASE WHEN by_expression THEN 'clear' ELSE 'follow' END);
   EXECUTE format('UPDATE %s AS changed SET %I = %s', copy, asked.twin,

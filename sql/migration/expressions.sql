@@ -38,7 +38,7 @@ CREATE FUNCTION prism_crypt._trigger_states(trigger oid) RETURNS text[]
     SELECT format('ALTER TABLE ONLY %s %s TRIGGER %I', prism_crypt._qualified_name(t.tgrelid),
                   CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS'
                                    ELSE 'ENABLE' END, t.tgname)
-    FROM family AS f JOIN pg_trigger AS t ON t.oid = f.oid LEFT JOIN pg_trigger AS parent ON parent.oid = t.tgparentid
+    FROM family AS f JOIN pg_trigger AS t ON t.oid = f.oid
     -- A clone begins as its parent was when it was made: enabled.
     WHERE t.tgenabled <> 'O'
     ORDER BY t.oid <> $1, t.oid)

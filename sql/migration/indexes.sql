@@ -23,12 +23,27 @@ CREATE TYPE prism_crypt._twin_definition AS (
   -- What ALTER TABLE ... TYPE needs before and after it: an index that names a collation can't be converted.
   rewrite_drops   text[],
   rewrite_creates text[],
-  is_replica_identity boolean,
   blocks   text,
   unblock  text,
   note     text
 );
 COMMENT ON TYPE prism_crypt._twin_definition IS 'An index or constraint for the twin of a column. Internal';
+
+-- A migration of the column may have begun, and a copy has its columns, too.
+CREATE FUNCTION prism_crypt._drop_side_columns(copy regclass, column_name name) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  other name;
+BEGIN
+  FOR other IN
+    SELECT a.attname FROM pg_attribute AS a
+    WHERE a.attrelid = copy AND a.attname IN (
+      prism_crypt._side_name('prism_crypt_new_', column_name), prism_crypt._side_name('prism_crypt_old_', column_name))
+  LOOP
+    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', copy, other);
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION prism_crypt._drop_side_columns(regclass, name) IS 'Drops from a copy what a migration has added. Internal';
 
 -- An empty copy of a table, in the temporary schema, by the same name. The column gets the new type, if there is one; or it is
 -- swapped for a twin at the end of the row, as a migration does it.
@@ -37,7 +52,6 @@ CREATE FUNCTION prism_crypt._make_copy(member oid, column_name name, new_type te
 DECLARE
   relname CONSTANT name := (SELECT c.relname FROM pg_class AS c WHERE c.oid = member);
   copy CONSTANT text := format('pg_temp.%I', relname);
-  other name;
   owner CONSTANT oid := (SELECT c.relowner FROM pg_class AS c WHERE c.oid = member);
   create_copy CONSTANT text := format('CREATE TEMPORARY TABLE %I (LIKE %s)', relname, prism_crypt._qualified_name(member));
 BEGIN
@@ -56,14 +70,7 @@ BEGIN
   ELSE
     PERFORM prism_crypt._execute_all(prism_crypt._as_role(owner, create_copy));
   END IF;
-  -- A migration may have begun.
-  FOR other IN
-    SELECT a.attname FROM pg_attribute AS a
-    WHERE a.attrelid = copy::regclass AND a.attname IN (
-      prism_crypt._side_name('prism_crypt_new_', column_name), prism_crypt._side_name('prism_crypt_old_', column_name))
-  LOOP
-    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', copy, other);
-  END LOOP;
+  PERFORM prism_crypt._drop_side_columns(copy::regclass, column_name);
   IF new_type IS NULL THEN
     NULL;
   ELSIF is_swapped THEN

@@ -44,12 +44,13 @@ BEGIN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('migration %s is being rolled back', found_one.id),
       HINT = format('CALL prism_crypt.rollback_migration(%s) goes on.', found_one.id);
-  ELSIF found_one.type <> asked.type OR found_one.using_expression IS DISTINCT FROM asked.using_expression THEN
+  ELSIF found_one.type <> asked.type OR found_one.using_expression IS DISTINCT FROM asked.using_expression
+        OR found_one.keep_plaintext <> asked.keep_plaintext AND found_one.method = 'online' AND found_one.cut_over_at IS NULL THEN
     RAISE object_in_use USING
       MESSAGE = format('migration %s of column "%s" is open', found_one.id, found_one.column_name),
       -- An expression may hold the key of another system.
-      DETAIL = format('Its type is %s%s.', found_one.type,
-                      CASE WHEN found_one.using_expression IS NOT NULL THEN ', by an expression' ELSE '' END),
+      DETAIL = format('Its type is %s%s, and keep_plaintext is %s.', found_one.type,
+                      CASE WHEN found_one.using_expression IS NOT NULL THEN ', by an expression' ELSE '' END, found_one.keep_plaintext::text),
       HINT = format('Call it with these, or CALL prism_crypt.rollback_migration(%s).', found_one.id);
   END IF;
   RETURN found_one.id;

@@ -60,6 +60,19 @@ CREATE FUNCTION prism_crypt._as_role(role oid, statement text) RETURNS text[]
 $$;
 COMMENT ON FUNCTION prism_crypt._as_role(oid, text) IS 'A statement that is run as another role. Internal';
 
+CREATE FUNCTION prism_crypt._with_option(grantable boolean) RETURNS text
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN $1 THEN ' WITH GRANT OPTION' ELSE '' END
+$$;
+COMMENT ON FUNCTION prism_crypt._with_option(boolean) IS 'The end of a GRANT. Internal';
+
+-- A role as GRANT and REVOKE take it.
+CREATE FUNCTION prism_crypt._grantee(role oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE $1 WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid($1)) END
+$$;
+COMMENT ON FUNCTION prism_crypt._grantee(oid) IS 'A role as GRANT takes it. Internal';
+
 -- The owner's grants come first, then those that others made with a grant option.
 CREATE FUNCTION prism_crypt._grants(acl aclitem[], owner oid, target text, quoted_column text DEFAULT NULL) RETURNS text[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -76,8 +89,7 @@ BEGIN
     ORDER BY a.grantor <> owner, a.is_grantable DESC, a.grantor, a.grantee
   LOOP
     granted := format('GRANT %s ON TABLE %s TO %s%s', one.privileges, target,
-                      CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(one.grantee)) END,
-                      CASE WHEN one.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+                      prism_crypt._grantee(one.grantee), prism_crypt._with_option(one.is_grantable));
     statements := statements || CASE WHEN one.grantor = owner THEN ARRAY[granted]
                                      ELSE prism_crypt._as_role(one.grantor, granted) END;
   END LOOP;

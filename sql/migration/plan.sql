@@ -62,15 +62,8 @@ BEGIN
          count(*) FILTER (WHERE d.kind = 'materialized view' AND d.note IS NOT NULL)
     INTO dependants, refilled
   FROM (
-    SELECT 1 AS source, b.* FROM prism_crypt._migration_blocks(target) AS b
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._stray_triggers(target.relation) AS b
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._late_triggers(target.relation) AS b WHERE method = 'online'
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._unidentified_rows(target.relation) AS b WHERE method = 'online'
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._whole_rows(target.relation) AS b WHERE method = 'online' AND target.is_encrypting
+    -- migrate_column() keeps the plaintext unless told otherwise; decrypt_column() never does.
+    SELECT 1 AS source, b.* FROM prism_crypt._obstacles(target, method, target.is_encrypting) AS b
     UNION ALL
     SELECT 3, (prism_crypt._dependant('values', prism_crypt._target_name(target.relation, target.column_name),
                                       blocks => estimate.blocks)).*

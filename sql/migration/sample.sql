@@ -28,6 +28,12 @@ CREATE TYPE prism_crypt._migration_sample AS (
 );
 COMMENT ON TYPE prism_crypt._migration_sample IS 'What is measured of a sample. Internal';
 
+CREATE FUNCTION prism_crypt._largest_member(relation regclass) RETURNS regclass
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT t.member FROM prism_crypt._table_tree($1) AS t WHERE t.relkind = 'r' ORDER BY pg_table_size(t.member) DESC, t.member LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._largest_member(regclass) IS 'The largest of the tables that hold the rows of a table. Internal';
+
 CREATE FUNCTION prism_crypt._convert_sample(target prism_crypt._migration_target, member regclass, sample_rows integer)
   RETURNS prism_crypt._migration_sample
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -59,6 +65,7 @@ BEGIN
   answer.old_bytes := pg_table_size(copy)::double precision / answer.sampled;
   began := clock_timestamp();
   PERFORM prism_crypt._index_sample_table(member);
+  PERFORM prism_crypt._drop_side_columns(copy, target.column_name);
   answer.index_seconds := EXTRACT(epoch FROM clock_timestamp() - began);
   -- The statements are run as the expression is meant: on the caller's path.
   statements := ARRAY[
@@ -66,7 +73,7 @@ BEGIN
            (SELECT string_agg(CASE WHEN a.attname = target.column_name
                                    THEN format('(%s)::%s AS %I', conversion, target.new_type, a.attname)
                                    ELSE format('%s.%I', alias, a.attname) END, ', ' ORDER BY a.attnum)
-            FROM pg_attribute AS a WHERE a.attrelid = copy AND a.attnum > 0), alias),
+            FROM pg_attribute AS a WHERE a.attrelid = copy AND a.attnum > 0 AND NOT a.attisdropped), alias),
     format('ALTER TABLE pg_temp.prism_crypt_sample ADD %I %s', twin, target.new_type),
     format('UPDATE pg_temp.prism_crypt_sample AS %s SET %I = %s', alias, twin, conversion)];
   PERFORM set_config('search_path', target.path, true);
@@ -98,7 +105,7 @@ CREATE FUNCTION prism_crypt._estimate_migration(target prism_crypt._migration_ta
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_variable
 DECLARE
-  largest regclass;
+  largest CONSTANT regclass := prism_crypt._largest_member(target.relation);
   sample prism_crypt._migration_sample;
   answer prism_crypt._migration_estimate;
   heap_bytes bigint;
@@ -111,9 +118,6 @@ BEGIN
          coalesce(max((SELECT count(*) FROM pg_index AS i WHERE i.indrelid = c.oid)), 0)
     INTO answer.tables, answer.rows, answer.bytes_now, heap_bytes, index_bytes, indexes
   FROM prism_crypt._table_tree(target.relation) AS t JOIN pg_class AS c ON c.oid = t.member WHERE t.relkind = 'r';
-  SELECT c.oid INTO largest
-  FROM prism_crypt._table_tree(target.relation) AS t JOIN pg_class AS c ON c.oid = t.member
-  WHERE t.relkind = 'r' ORDER BY pg_table_size(c.oid) DESC, c.oid LIMIT 1;
   IF largest IS NULL OR prism_crypt._conversion(target) IS NULL THEN
     answer.basis := 'no sample';
     answer.rows := nullif(answer.rows, 0);

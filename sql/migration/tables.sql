@@ -20,7 +20,7 @@ CREATE TABLE prism_crypt.migration (
   closed           jsonb,
   error            text,
   created_by       text NOT NULL DEFAULT SESSION_USER,
-  owner            oid NOT NULL,
+  owner            regrole NOT NULL,
   created_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   updated_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   cut_over_at      timestamptz,

@@ -175,7 +175,6 @@ BEGIN
     answer.old_name := one.relname;
     answer.new_name := prism_crypt._side_name('prism_crypt_new_', one.relname);
     answer.parent := one.parent;
-    answer.is_replica_identity := one.indisreplident;
     tried := prism_crypt._try_index(one.indexrelid, column_name, schema, new_type);
     IF tried.error IS NULL AND one.contype IS NOT NULL AND one.relkind = 'I' THEN
       tried.error := prism_crypt._try(

@@ -4,8 +4,7 @@
 CREATE FUNCTION prism_crypt._without_default_grants(schema oid, target text) RETURNS text[]
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT ARRAY(
-    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2,
-                           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2, prism_crypt._grantee(a.grantee))
     FROM pg_default_acl AS d CROSS JOIN aclexplode(d.defaclacl) AS a
     WHERE d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole AND d.defaclnamespace IN (0, $1)
       AND a.grantee <> d.defaclrole)

@@ -50,15 +50,14 @@ class MigrationDump(Scenario):
         cls.call(None, "source", "migrate_column")
         c.psql(f"CALL prism_crypt.migrate_column('by_hand', 'v', '{TYPE}', $$convert_from(v, 'UTF8') || 'an alien secret'$$)", db="source")
         cls.dumps["cut_over"] = cls.dump("cut_over")
-        cls.records = c.psql(RECORDS, db="source").splitlines()
         cls.target = cls.new_cluster("migration_dump-target", preload=True)
         # OIDs that are others'.
         cls.target.psql("CREATE ROLE other; CREATE ROLE app; CREATE TABLE a (); CREATE TABLE b ()")
 
     @classmethod
-    def dump(cls, name):
+    def dump(cls, name, *options):
         path = cls.cluster.home / f"{name}.dump"
-        cls.cluster.run(["pg_dump", "-Fc", "-f", path], db="source")
+        cls.cluster.run(["pg_dump", "-Fc", "-f", path, *options], db="source")
         return path
 
     def call(self, db, procedure, until=None, cluster=None, new_type=TYPE):
@@ -156,8 +155,47 @@ class MigrationDump(Scenario):
         self.query(error.hint + "ALTER TABLE by_hand DROP COLUMN prism_crypt_old_v; CALL prism_crypt.decrypt_column('by_hand', 'v')")
         self.assertEqual(self.query("SELECT id, v FROM by_hand ORDER BY 1"), "1|onean alien secret\n2|twoan alien secret")
 
+    def test_of_an_ordinary_role(self):
+        """It goes on as the role that it was, whatever number that has there."""
+        self.database("owned")
+        self.cluster.psql(f"""CREATE ROLE keeper; GRANT CREATE ON SCHEMA public TO keeper;
+            SELECT prism_crypt.grant_access('keeper', a) FROM unnest(ARRAY['migrate', 'search', 'decrypt']) AS a;
+            SET ROLE keeper; CREATE TABLE mine (v text); INSERT INTO mine VALUES ('one'), ('two');
+            CALL prism_crypt.migrate_column('mine', 'v', '{TYPE}', method => 'online', until => 'verified')""", db="owned")
+        self.target.psql("CREATE ROLE keeper")
+        oids = [c.psql("SELECT oid FROM pg_roles WHERE rolname = 'keeper'") for c in (self.cluster, self.target)]
+        self.assertNotEqual(*oids)
+        self.dumps["owned"] = self.cluster.home / "owned.dump"
+        self.cluster.run(["pg_dump", "-Fc", "-f", self.dumps["owned"]], db="owned")
+        self.db = "owned"
+        self.target.create_db(self.db)
+        self.target.run(["pg_restore", "--exit-on-error", "-d", self.db, self.dumps["owned"]])
+        self.query(f"SET ROLE keeper; CALL prism_crypt.migrate_column('mine', 'v', '{TYPE}'); CALL prism_crypt.finish_migration(1)")
+        self.assertEqual(self.query("SELECT v::text FROM mine WHERE v = 'two'"), "two")
+
     def test_a_dump_without_the_table(self):
-        self.assertNotIn("gone", "".join(self.records))
+        """Its migration can't be restored, nor the others that are in the same COPY; all tables are as they were, and the trigger is there."""
+        # A migration of a table that was dropped is in no dump.
+        self.assertIn("5|dropped table", self.cluster.psql(RECORDS, db="source"))
+        for name, options, numbers in (("copy", (), []), ("inserts", ("--inserts",), ["3"])):
+            with self.subTest(name):
+                path = self.dump(f"without {name}", "--exclude-table=events*", *options)
+                self.db = f"without {name}"
+                self.target.create_db(self.db)
+                restored = self.target.run(["pg_restore", "-d", self.db, path], check=False)
+                self.assertIn('relation "public.events" does not exist', restored.stderr)
+                self.assertIn("errors ignored on restore: 1\n", restored.stderr)
+                self.assertEqual([line.split("|")[0] for line in self.query(RECORDS).splitlines()], numbers)
+                self.query("""INSERT INTO "Some People" (id, email) VALUES (1001, 'new@example.org')""")
+                self.assertEqual(self.query("""SELECT count(*), count(*) FILTER (WHERE email::text = prism_crypt_old_email) FROM "Some People" """), "201|201")
+                if numbers:
+                    self.query("CALL prism_crypt.finish_migration(3)")
+                else:
+                    error = self.target.error("""CALL prism_crypt.decrypt_column('"Some People"', 'email', 'varchar(60)')""", db=self.db)
+                    self.assertIn("for a migration that this database does not know", error.detail)
+                    self.query(error.hint + """ALTER TABLE "Some People" DROP prism_crypt_old_email""")
+                self.query("""CALL prism_crypt.decrypt_column('"Some People"', 'email', 'varchar(60)')""")
+                self.assertEqual(self.query("""SELECT count(*) FROM "Some People" WHERE email = 'p' || id || '@example.org' OR id = 1001"""), "201")
 
 
 if __name__ == "__main__":
