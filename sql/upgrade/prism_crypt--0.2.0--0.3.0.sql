@@ -156,6 +156,19 @@ CREATE FUNCTION prism_crypt._as_role(role oid, statement text) RETURNS text[]
 $$;
 COMMENT ON FUNCTION prism_crypt._as_role(oid, text) IS 'A statement that is run as another role. Internal';
 
+CREATE FUNCTION prism_crypt._with_option(grantable boolean) RETURNS text
+  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN $1 THEN ' WITH GRANT OPTION' ELSE '' END
+$$;
+COMMENT ON FUNCTION prism_crypt._with_option(boolean) IS 'The end of a GRANT. Internal';
+
+-- A role as GRANT and REVOKE take it.
+CREATE FUNCTION prism_crypt._grantee(role oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE $1 WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid($1)) END
+$$;
+COMMENT ON FUNCTION prism_crypt._grantee(oid) IS 'A role as GRANT takes it. Internal';
+
 -- The owner's grants come first, then those that others made with a grant option.
 CREATE FUNCTION prism_crypt._grants(acl aclitem[], owner oid, target text, quoted_column text DEFAULT NULL) RETURNS text[]
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -172,8 +185,7 @@ BEGIN
     ORDER BY a.grantor <> owner, a.is_grantable DESC, a.grantor, a.grantee
   LOOP
     granted := format('GRANT %s ON TABLE %s TO %s%s', one.privileges, target,
-                      CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(one.grantee)) END,
-                      CASE WHEN one.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+                      prism_crypt._grantee(one.grantee), prism_crypt._with_option(one.is_grantable));
     statements := statements || CASE WHEN one.grantor = owner THEN ARRAY[granted]
                                      ELSE prism_crypt._as_role(one.grantor, granted) END;
   END LOOP;
@@ -375,8 +387,7 @@ COMMENT ON FUNCTION prism_crypt._may_call(oid, name) IS 'Whether a role may call
 CREATE FUNCTION prism_crypt._without_default_grants(schema oid, target text) RETURNS text[]
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT ARRAY(
-    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2,
-                           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
+    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', $2, prism_crypt._grantee(a.grantee))
     FROM pg_default_acl AS d CROSS JOIN aclexplode(d.defaclacl) AS a
     WHERE d.defaclobjtype = 'r' AND d.defaclrole = current_user::regrole AND d.defaclnamespace IN (0, $1)
       AND a.grantee <> d.defaclrole)
@@ -559,7 +570,7 @@ CREATE FUNCTION prism_crypt._trigger_states(trigger oid) RETURNS text[]
     SELECT format('ALTER TABLE ONLY %s %s TRIGGER %I', prism_crypt._qualified_name(t.tgrelid),
                   CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS'
                                    ELSE 'ENABLE' END, t.tgname)
-    FROM family AS f JOIN pg_trigger AS t ON t.oid = f.oid LEFT JOIN pg_trigger AS parent ON parent.oid = t.tgparentid
+    FROM family AS f JOIN pg_trigger AS t ON t.oid = f.oid
     -- A clone begins as its parent was when it was made: enabled.
     WHERE t.tgenabled <> 'O'
     ORDER BY t.oid <> $1, t.oid)
@@ -907,12 +918,27 @@ CREATE TYPE prism_crypt._twin_definition AS (
   -- What ALTER TABLE ... TYPE needs before and after it: an index that names a collation can't be converted.
   rewrite_drops   text[],
   rewrite_creates text[],
-  is_replica_identity boolean,
   blocks   text,
   unblock  text,
   note     text
 );
 COMMENT ON TYPE prism_crypt._twin_definition IS 'An index or constraint for the twin of a column. Internal';
+
+-- A migration of the column may have begun, and a copy has its columns, too.
+CREATE FUNCTION prism_crypt._drop_side_columns(copy regclass, column_name name) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  other name;
+BEGIN
+  FOR other IN
+    SELECT a.attname FROM pg_attribute AS a
+    WHERE a.attrelid = copy AND a.attname IN (
+      prism_crypt._side_name('prism_crypt_new_', column_name), prism_crypt._side_name('prism_crypt_old_', column_name))
+  LOOP
+    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', copy, other);
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION prism_crypt._drop_side_columns(regclass, name) IS 'Drops from a copy what a migration has added. Internal';
 
 -- An empty copy of a table, in the temporary schema, by the same name. The column gets the new type, if there is one; or it is
 -- swapped for a twin at the end of the row, as a migration does it.
@@ -921,7 +947,6 @@ CREATE FUNCTION prism_crypt._make_copy(member oid, column_name name, new_type te
 DECLARE
   relname CONSTANT name := (SELECT c.relname FROM pg_class AS c WHERE c.oid = member);
   copy CONSTANT text := format('pg_temp.%I', relname);
-  other name;
   owner CONSTANT oid := (SELECT c.relowner FROM pg_class AS c WHERE c.oid = member);
   create_copy CONSTANT text := format('CREATE TEMPORARY TABLE %I (LIKE %s)', relname, prism_crypt._qualified_name(member));
 BEGIN
@@ -940,14 +965,7 @@ BEGIN
   ELSE
     PERFORM prism_crypt._execute_all(prism_crypt._as_role(owner, create_copy));
   END IF;
-  -- A migration may have begun.
-  FOR other IN
-    SELECT a.attname FROM pg_attribute AS a
-    WHERE a.attrelid = copy::regclass AND a.attname IN (
-      prism_crypt._side_name('prism_crypt_new_', column_name), prism_crypt._side_name('prism_crypt_old_', column_name))
-  LOOP
-    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', copy, other);
-  END LOOP;
+  PERFORM prism_crypt._drop_side_columns(copy::regclass, column_name);
   IF new_type IS NULL THEN
     NULL;
   ELSIF is_swapped THEN
@@ -1276,7 +1294,6 @@ BEGIN
     answer.old_name := one.relname;
     answer.new_name := prism_crypt._side_name('prism_crypt_new_', one.relname);
     answer.parent := one.parent;
-    answer.is_replica_identity := one.indisreplident;
     tried := prism_crypt._try_index(one.indexrelid, column_name, schema, new_type);
     IF tried.error IS NULL AND one.contype IS NOT NULL AND one.relkind = 'I' THEN
       tried.error := prism_crypt._try(
@@ -1816,15 +1833,20 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._check_migratable(regclass, name, text, text, text) IS
   'Raises an error if this role can''t migrate a column; gives the column and its new type. Internal';
 
+-- The plaintext of an encrypted column, as what can be assigned to one of another type: a cast to the type with its length would cut it,
+-- and assigning it checks the length.
+CREATE FUNCTION prism_crypt._opened_as(column_name name, type text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('%I::pg_catalog.text::%s', $1, prism_crypt._base_of_column(to_regtype($2), -1))
+$$;
+COMMENT ON FUNCTION prism_crypt._opened_as(name, text) IS 'The expression that opens a column for one of another type. Internal';
+
 -- What is assigned to the new column, over a row of the table. Text of other types may depend on settings, or is not what people
 -- take for the value, so they need an expression.
 CREATE FUNCTION prism_crypt._conversion(target prism_crypt._migration_target) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT coalesce('(' || target.using_expression || E'\n)',
-    -- Assigning text checks its length, a cast would cut it.
-    CASE WHEN NOT target.is_encrypting
-         THEN format(CASE WHEN split_part(target.new_type, '(', 1) IN ('text', 'character varying', 'character', 'name')
-                          THEN '%I::pg_catalog.text' ELSE '%I::pg_catalog.text::%s' END, target.column_name, target.new_type)
+    CASE WHEN NOT target.is_encrypting THEN prism_crypt._opened_as(target.column_name, target.new_type)
          ELSE (SELECT format(CASE WHEN b.base IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype)
                                   THEN '%I' ELSE '%I::pg_catalog.text' END, target.column_name)
                FROM pg_attribute AS a
@@ -1869,6 +1891,12 @@ CREATE TYPE prism_crypt._migration_sample AS (
 );
 COMMENT ON TYPE prism_crypt._migration_sample IS 'What is measured of a sample. Internal';
 
+CREATE FUNCTION prism_crypt._largest_member(relation regclass) RETURNS regclass
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT t.member FROM prism_crypt._table_tree($1) AS t WHERE t.relkind = 'r' ORDER BY pg_table_size(t.member) DESC, t.member LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._largest_member(regclass) IS 'The largest of the tables that hold the rows of a table. Internal';
+
 CREATE FUNCTION prism_crypt._convert_sample(target prism_crypt._migration_target, member regclass, sample_rows integer)
   RETURNS prism_crypt._migration_sample
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -1900,6 +1928,7 @@ BEGIN
   answer.old_bytes := pg_table_size(copy)::double precision / answer.sampled;
   began := clock_timestamp();
   PERFORM prism_crypt._index_sample_table(member);
+  PERFORM prism_crypt._drop_side_columns(copy, target.column_name);
   answer.index_seconds := EXTRACT(epoch FROM clock_timestamp() - began);
   -- The statements are run as the expression is meant: on the caller's path.
   statements := ARRAY[
@@ -1907,7 +1936,7 @@ BEGIN
            (SELECT string_agg(CASE WHEN a.attname = target.column_name
                                    THEN format('(%s)::%s AS %I', conversion, target.new_type, a.attname)
                                    ELSE format('%s.%I', alias, a.attname) END, ', ' ORDER BY a.attnum)
-            FROM pg_attribute AS a WHERE a.attrelid = copy AND a.attnum > 0), alias),
+            FROM pg_attribute AS a WHERE a.attrelid = copy AND a.attnum > 0 AND NOT a.attisdropped), alias),
     format('ALTER TABLE pg_temp.prism_crypt_sample ADD %I %s', twin, target.new_type),
     format('UPDATE pg_temp.prism_crypt_sample AS %s SET %I = %s', alias, twin, conversion)];
   PERFORM set_config('search_path', target.path, true);
@@ -1939,7 +1968,7 @@ CREATE FUNCTION prism_crypt._estimate_migration(target prism_crypt._migration_ta
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 #variable_conflict use_variable
 DECLARE
-  largest regclass;
+  largest CONSTANT regclass := prism_crypt._largest_member(target.relation);
   sample prism_crypt._migration_sample;
   answer prism_crypt._migration_estimate;
   heap_bytes bigint;
@@ -1952,9 +1981,6 @@ BEGIN
          coalesce(max((SELECT count(*) FROM pg_index AS i WHERE i.indrelid = c.oid)), 0)
     INTO answer.tables, answer.rows, answer.bytes_now, heap_bytes, index_bytes, indexes
   FROM prism_crypt._table_tree(target.relation) AS t JOIN pg_class AS c ON c.oid = t.member WHERE t.relkind = 'r';
-  SELECT c.oid INTO largest
-  FROM prism_crypt._table_tree(target.relation) AS t JOIN pg_class AS c ON c.oid = t.member
-  WHERE t.relkind = 'r' ORDER BY pg_table_size(c.oid) DESC, c.oid LIMIT 1;
   IF largest IS NULL OR prism_crypt._conversion(target) IS NULL THEN
     answer.basis := 'no sample';
     answer.rows := nullif(answer.rows, 0);
@@ -2142,7 +2168,7 @@ CREATE TABLE prism_crypt.migration (
   closed           jsonb,
   error            text,
   created_by       text NOT NULL DEFAULT SESSION_USER,
-  owner            oid NOT NULL,
+  owner            regrole NOT NULL,
   created_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   updated_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   cut_over_at      timestamptz,
@@ -2306,8 +2332,7 @@ BEGIN
   UPDATE prism_crypt.migration AS m
   SET worker_pid = pg_backend_pid(), worker_started = statement_timestamp(), owner = role, error = NULL
   WHERE m.id = _take_migration.id
-    AND (m.owner, m.worker_pid, m.worker_started) IS DISTINCT FROM (role, pg_backend_pid(), statement_timestamp())
-  RETURNING m.* INTO migration;
+    AND (m.owner, m.worker_pid, m.worker_started) IS DISTINCT FROM (role, pg_backend_pid(), statement_timestamp());
   RETURN prism_crypt._migration_of(_take_migration.id, role);
 END $$;
 COMMENT ON FUNCTION prism_crypt._take_migration(bigint, bigint) IS 'Makes this session the worker of a migration. Internal';
@@ -2324,7 +2349,8 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_worker(oid, prism_crypt.migration) IS
   'Raises an error unless this session works on a migration. Internal';
 
--- A caller may record what it likes of a table of its own: whatever comes next looks at the table itself.
+-- A caller may record what it likes of a table of its own: whatever comes next looks at the table itself. What is null stays as it is;
+-- JSON's null says that no column is closed any more.
 CREATE FUNCTION prism_crypt._record_phase(id bigint, phase text, build jsonb, closed jsonb, note bigint) RETURNS void
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -2334,7 +2360,8 @@ DECLARE
 BEGIN
   PERFORM prism_crypt._require_worker(role, migration);
   UPDATE prism_crypt.migration AS m
-  SET phase = _record_phase.phase, build = coalesce(_record_phase.build, m.build), closed = _record_phase.closed, error = NULL,
+  SET phase = _record_phase.phase, build = coalesce(_record_phase.build, m.build),
+      closed = CASE WHEN _record_phase.closed IS NULL THEN m.closed ELSE nullif(_record_phase.closed, 'null') END, error = NULL,
       updated_at = clock_timestamp(),
       using_expression = CASE WHEN _record_phase.phase NOT IN ('finished', 'rolled_back') THEN m.using_expression END,
       cut_over_at = CASE WHEN _record_phase.phase IN ('validation', 'cut_over', 'finished') AND NOT m.is_going_back
@@ -2385,7 +2412,7 @@ EXCEPTION WHEN unique_violation THEN
 END $$;
 COMMENT ON FUNCTION prism_crypt._turn(bigint, boolean, bigint) IS 'Records that a migration is to be undone, or finished after all. Internal';
 
--- The open migration of a column, or a new one. What is asked for must be the same as before.
+-- A new migration; there must be no other one of the table before its cut-over.
 CREATE FUNCTION prism_crypt._open_migration(asked prism_crypt.migration, note bigint) RETURNS bigint
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -2463,18 +2490,25 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._migration_in(jsonb) IS 'The migration that a job belongs to. Internal';
 
-CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
-  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION prism_crypt._require_all_rows(relation regclass) RETURNS void
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   problem regclass;
 BEGIN
-  PERFORM prism_crypt._read_migration(prism_crypt._migration_in(scope), prism_crypt._note_caller());
   SELECT t.member INTO problem FROM prism_crypt._table_tree(relation) AS t WHERE row_security_active(t.member) LIMIT 1;
   IF FOUND THEN
     RAISE insufficient_privilege USING
       MESSAGE = format('row-level security may hide rows of %s from this role', prism_crypt._qualified_name(problem)),
       HINT = 'ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or call it as a role with BYPASSRLS.';
   END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_all_rows(regclass) IS 'Raises an error if this role may not see all rows of a table. Internal';
+
+CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM prism_crypt._read_migration(prism_crypt._migration_in(scope), prism_crypt._note_caller()),
+    prism_crypt._require_all_rows(relation);
 END $$;
 COMMENT ON FUNCTION prism_crypt._check_rows(regclass, name, jsonb) IS
   'Raises an error if this role can''t migrate the rows of a table. Internal';
@@ -2809,7 +2843,7 @@ CREATE FUNCTION prism_crypt._table_grants(
   relation regclass, OUT member text, OUT oid oid, OUT grantee text, OUT privilege text, OUT grantable boolean, OUT columns jsonb
 ) RETURNS SETOF record
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._qualified_name(t.member), t.member, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+  SELECT prism_crypt._qualified_name(t.member), t.member, prism_crypt._grantee(g.grantee),
          g.privilege_type, g.is_grantable,
          (SELECT coalesce(jsonb_object_agg(a.attname, o.is_grantable), '{}')
           FROM pg_attribute AS a CROSS JOIN LATERAL aclexplode(a.attacl) AS o
@@ -2822,68 +2856,97 @@ CREATE FUNCTION prism_crypt._table_grants(
 $$;
 COMMENT ON FUNCTION prism_crypt._table_grants(regclass) IS 'Grants on a table that are for all of its columns. Internal';
 
-CREATE FUNCTION prism_crypt._with_option(grantable boolean) RETURNS text
-  LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN $1 THEN ' WITH GRANT OPTION' ELSE '' END
-$$;
-COMMENT ON FUNCTION prism_crypt._with_option(boolean) IS 'The end of a GRANT. Internal';
-
 -- Closes a column; gives what has to be put together again.
 CREATE FUNCTION prism_crypt._close_column(relation regclass, column_name name) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   closed jsonb := '[]';
   one record;
-  others text;
+  others name[];
 BEGIN
   FOR one IN
     SELECT DISTINCT prism_crypt._qualified_name(t.member) AS member, g.grantee
     FROM prism_crypt._table_tree(relation) AS t JOIN pg_attribute AS a ON a.attrelid = t.member AND a.attname = column_name
     CROSS JOIN LATERAL aclexplode(a.attacl) AS g
   LOOP
-    EXECUTE format('REVOKE ALL (%I) ON %s FROM %s CASCADE', column_name, one.member,
-                   CASE one.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(one.grantee)) END);
+    EXECUTE format('REVOKE ALL (%I) ON %s FROM %s CASCADE', column_name, one.member, prism_crypt._grantee(one.grantee));
   END LOOP;
   FOR one IN SELECT * FROM prism_crypt._table_grants(relation) LOOP
-    closed := closed || jsonb_build_array(to_jsonb(one));
-    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO others
-    FROM pg_attribute AS a
-    WHERE a.attrelid = one.member::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> column_name;
+    others := ARRAY(
+      SELECT a.attname FROM pg_attribute AS a
+      WHERE a.attrelid = one.member::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> column_name ORDER BY a.attnum);
+    closed := closed || jsonb_build_array(to_jsonb(one) || jsonb_build_object('others', others));
     EXECUTE format('REVOKE %s ON %s FROM %s CASCADE', one.privilege, one.member, one.grantee);
-    IF others IS NOT NULL THEN
-      EXECUTE format('GRANT %s (%s) ON %s TO %s%s', one.privilege, others, one.member, one.grantee,
-                     prism_crypt._with_option(one.grantable));
+    IF others <> '{}' THEN
+      EXECUTE format('GRANT %s (%s) ON %s TO %s%s', one.privilege,
+                     (SELECT string_agg(quote_ident(o.name), ', ' ORDER BY o.number) FROM unnest(others) WITH ORDINALITY AS o (name, number)),
+                     one.member, one.grantee, prism_crypt._with_option(one.grantable));
     END IF;
   END LOOP;
   RETURN closed;
 END $$;
 COMMENT ON FUNCTION prism_crypt._close_column(regclass, name) IS 'Closes a column to everybody but the owner. Internal';
 
+-- Grants on columns that the owner has made to one grantee, among these.
+CREATE FUNCTION prism_crypt._column_grants(member oid, grantee text, privilege text, columns jsonb, OUT name name, OUT grantable boolean)
+  RETURNS SETOF record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  -- A column that is there, and null if it is not granted.
+  SELECT a.attname, (SELECT bool_or(g.is_grantable) FROM aclexplode(a.attacl) AS g
+                     WHERE g.grantor = c.relowner AND prism_crypt._grantee(g.grantee) = $2 AND g.privilege_type = $3)
+  FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE c.oid = $1 AND $4 ? a.attname
+$$;
+COMMENT ON FUNCTION prism_crypt._column_grants(oid, text, text, jsonb) IS 'Which columns are granted to a role. Internal';
+
 -- A member of the table that is gone, or a role, needs nothing any more. A member is known by its name; by its OID if it was renamed. What is
--- recorded may have been recorded by hand, so it is taken as names, and concerns tables of this tree.
+-- recorded may have been recorded by hand, so it is taken as names, and concerns tables of this tree. What the owner has revoked since,
+-- from the whole or from a column, stays revoked: then the grants on columns stay as they are.
 CREATE FUNCTION prism_crypt._open_column(relation regclass, closed jsonb) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   one record;
   extra record;
+  are_granted boolean;
+  are_grantable boolean;
 BEGIN
   FOR one IN
-    SELECT prism_crypt._qualified_name(t.member) AS member, c.grantee, c.privilege, c.grantable, c.columns
-    FROM jsonb_to_recordset(closed) AS c (member text, oid oid, grantee text, privilege text, grantable boolean, columns jsonb)
+    SELECT t.member AS oid, prism_crypt._qualified_name(t.member) AS member, c.grantee, c.privilege, c.columns, c.others
+    FROM jsonb_to_recordset(closed) AS c (member text, oid oid, grantee text, privilege text, columns jsonb, others jsonb)
     JOIN prism_crypt._table_tree(relation) AS t ON t.member = coalesce(to_regclass(c.member), c.oid)
     WHERE c.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
       AND (c.grantee = 'PUBLIC' OR c.grantee IN (SELECT quote_ident(r.rolname) FROM pg_roles AS r))
   LOOP
+    SELECT bool_and(g.grantable IS NOT NULL), bool_and(g.grantable) INTO are_granted, are_grantable
+    FROM prism_crypt._column_grants(one.oid, one.grantee, one.privilege, one.others) AS g;
+    CONTINUE WHEN are_granted IS NOT TRUE;
+    -- Those of before, if they are still there.
+    SELECT coalesce(jsonb_object_agg(g.name, g.grantable) FILTER (WHERE g.grantable IS NOT NULL), '{}') INTO one.columns
+    FROM prism_crypt._column_grants(one.oid, one.grantee, one.privilege, one.columns) AS g;
     EXECUTE format('REVOKE %s ON %s FROM %s CASCADE', one.privilege, one.member, one.grantee);
-    EXECUTE format('GRANT %s ON %s TO %s%s', one.privilege, one.member, one.grantee, prism_crypt._with_option(one.grantable));
-    FOR extra IN SELECT c.key, c.value::boolean AS grantable FROM jsonb_each_text(one.columns) AS c
-                 WHERE prism_crypt._has_column(one.member::regclass, c.key::name) LOOP
+    EXECUTE format('GRANT %s ON %s TO %s%s', one.privilege, one.member, one.grantee, prism_crypt._with_option(are_grantable));
+    FOR extra IN SELECT c.key, c.value::boolean AS grantable FROM jsonb_each_text(one.columns) AS c LOOP
       EXECUTE format('GRANT %s (%I) ON %s TO %s%s', one.privilege, extra.key, one.member, one.grantee,
                      prism_crypt._with_option(extra.grantable));
     END LOOP;
   END LOOP;
 END $$;
 COMMENT ON FUNCTION prism_crypt._open_column(regclass, jsonb) IS 'Puts the grants together again that _close_column() split. Internal';
+
+-- Grants that others made with their grant option are gone when that is split.
+CREATE FUNCTION prism_crypt._handed_on_grants(relation regclass) RETURNS SETOF prism_crypt._dependant
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._dependant('grant', format('%s on %s', g.privilege_type, m.named),
+    blocks => format('role %s has granted it to %s: splitting grants of the table, so that the old column is closed, takes that away',
+                     prism_crypt._grantee(g.grantor), prism_crypt._grantee(g.grantee)),
+    unblock => format('GRANT %s ON %s TO %s; REVOKE GRANT OPTION FOR %1$s ON %2$s FROM %4$s CASCADE', g.privilege_type, m.named,
+                      prism_crypt._grantee(g.grantee), prism_crypt._grantee(g.grantor)))
+  FROM (SELECT t.member, prism_crypt._qualified_name(t.member) AS named FROM prism_crypt._table_tree($1) AS t) AS m
+  JOIN pg_class AS c ON c.oid = m.member CROSS JOIN LATERAL aclexplode(c.relacl) AS g
+  WHERE g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND g.grantor <> c.relowner
+  ORDER BY m.named, g.privilege_type, g.grantor, g.grantee
+$$;
+COMMENT ON FUNCTION prism_crypt._handed_on_grants(regclass) IS 'Grants of a table that would be lost. Internal';
 
 -- sql/migration/build.sql
 -- Indexes and constraints of the new column. What has to be done is written down once, and then done statement by statement, so that
@@ -3028,8 +3091,9 @@ COMMENT ON FUNCTION prism_crypt._require_as_built(prism_crypt.migration) IS
 -- sql/migration/end.sql
 -- The end: the old column goes, and grants are whole again.
 
--- Another migration of the table, which is cut over, takes over the grants that are split.
-CREATE FUNCTION prism_crypt._hand_on_grants(id bigint, note bigint) RETURNS boolean
+-- Another migration of the table, which is cut over, takes over the grants that are split. Otherwise gives them as they are now, under the
+-- lock of the table: another one may have left its own here since this migration was read.
+CREATE FUNCTION prism_crypt._hand_on_grants(id bigint, note bigint) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -3041,17 +3105,15 @@ BEGIN
   WHERE m.id = (SELECT o.id FROM prism_crypt.migration AS o
                 WHERE o.relation = migration.relation AND o.id <> migration.id AND o.closed IS NOT NULL
                 ORDER BY o.id LIMIT 1);
-  RETURN FOUND;
+  RETURN CASE WHEN NOT FOUND THEN migration.closed END;
 END $$;
 COMMENT ON FUNCTION prism_crypt._hand_on_grants(bigint, bigint) IS
-  'Leaves split grants to another migration of the table; false if there is none. Internal';
+  'Leaves split grants to another migration of the table, or gives them. Internal';
 
 CREATE FUNCTION prism_crypt._join_grants(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF migration.closed IS NOT NULL AND NOT prism_crypt._hand_on_grants(migration.id, prism_crypt._note_caller()) THEN
-    PERFORM prism_crypt._open_column(migration.relation, migration.closed);
-  END IF;
+  PERFORM prism_crypt._open_column(migration.relation, prism_crypt._hand_on_grants(migration.id, prism_crypt._note_caller()));
 END $$;
 COMMENT ON FUNCTION prism_crypt._join_grants(prism_crypt.migration) IS 'Puts split grants together again. Internal';
 
@@ -3080,33 +3142,34 @@ COMMENT ON FUNCTION prism_crypt._drop_kept(prism_crypt.migration) IS 'Drops the 
 
 -- The lock is held from here to the end of the transaction. Views come first, those that read others before these: a reader locks them
 -- in that order, and then the tables.
-CREATE FUNCTION prism_crypt._lock_with_views(relation regclass) RETURNS void
+CREATE FUNCTION prism_crypt._lock_with_views(relation regclass, dependants prism_crypt._dependant[]) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   -- AccessExclusiveLock (lockdefs.h)
   exclusive CONSTANT integer := 8;
 BEGIN
-  PERFORM prism_crypt._lock_relations(prism_crypt._views_over(relation), exclusive);
+  PERFORM prism_crypt._lock_relations(
+    ARRAY(SELECT d.object::regclass FROM unnest(dependants) WITH ORDINALITY AS d WHERE d.class = 'pg_class'::regclass ORDER BY d.ordinality),
+    exclusive);
   PERFORM prism_crypt._lock_tree(relation);
 END $$;
-COMMENT ON FUNCTION prism_crypt._lock_with_views(regclass) IS 'Locks a table, its members and the views that read it. Internal';
+COMMENT ON FUNCTION prism_crypt._lock_with_views(regclass, prism_crypt._dependant[]) IS
+  'Locks a table, its members and the views that are made again. Internal';
 
-CREATE FUNCTION prism_crypt._views_over(relation regclass) RETURNS regclass[]
+-- What the columns, indexes and constraints of a table are: whatever changes one of them gives it another row in a catalog.
+CREATE FUNCTION prism_crypt._shape_of(relation regclass) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  WITH RECURSIVE over (view, depth) AS (
-    SELECT t.member, 0 FROM prism_crypt._table_tree($1) AS t
-    UNION
-    SELECT r.ev_class, o.depth + 1
-    FROM over AS o
-    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = o.view AND d.classid = 'pg_rewrite'::regclass
-    JOIN pg_rewrite AS r ON r.oid = d.objid AND r.ev_class <> o.view
-    JOIN pg_class AS c ON c.oid = r.ev_class AND c.relkind IN ('v', 'm')
-    WHERE o.depth < 100
-  )
-  SELECT coalesce(array_agg(v.view::regclass ORDER BY v.depth DESC, v.view), '{}')
-  FROM (SELECT o.view, max(o.depth) AS depth FROM over AS o WHERE o.depth > 0 GROUP BY o.view) AS v
+  SELECT md5(string_agg(o.one, ',' ORDER BY o.one))
+  FROM prism_crypt._table_tree($1) AS t CROSS JOIN LATERAL (
+    SELECT format('c %s %s %s', a.attrelid, a.attnum, a.xmin) FROM pg_attribute AS a WHERE a.attrelid = t.member AND a.attnum > 0
+    UNION ALL
+    SELECT format('i %s %s', i.indexrelid, i.xmin) FROM pg_index AS i WHERE i.indrelid = t.member
+    UNION ALL
+    SELECT format('o %s %s', c.oid, c.xmin) FROM pg_constraint AS c WHERE c.conrelid = t.member OR c.confrelid = t.member
+  ) AS o (one)
 $$;
-COMMENT ON FUNCTION prism_crypt._views_over(regclass) IS 'Views that read a table, the outermost first. Internal';
+COMMENT ON FUNCTION prism_crypt._shape_of(regclass) IS
+  'What tells whether columns, indexes or constraints of a table were changed. Internal';
 
 CREATE FUNCTION prism_crypt._require_carried_over(dependants prism_crypt._dependant[]) RETURNS void
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -3129,24 +3192,30 @@ COMMENT ON FUNCTION prism_crypt._require_carried_over(prism_crypt._dependant[]) 
 -- What has to be made again, once PostgreSQL has judged that it can be. That takes a while, so it comes before the lock.
 CREATE FUNCTION prism_crypt._carried_over(migration prism_crypt.migration) RETURNS prism_crypt._dependant[]
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  -- Listed before it is judged: what comes in between makes the list another one.
+  listed CONSTANT prism_crypt._dependant[] := prism_crypt._listed_dependants(migration.relation, migration.column_name);
 BEGIN
   PERFORM prism_crypt._require_carried_over(ARRAY(
     SELECT d FROM prism_crypt._dependants(migration.relation, migration.column_name, migration.type) AS d));
-  RETURN prism_crypt._listed_dependants(migration.relation, migration.column_name);
+  RETURN listed;
 END $$;
 COMMENT ON FUNCTION prism_crypt._carried_over(prism_crypt.migration) IS 'What has to be made again around a swap, or an error. Internal';
 
--- Under the lock: what was judged is still what there is. If not, it is tried again.
-CREATE FUNCTION prism_crypt._require_same_dependants(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
+-- Under the lock, in a statement of its own, which sees what was committed until then: what was judged is still what there is. If not,
+-- it is tried again.
+CREATE FUNCTION prism_crypt._require_unchanged(migration prism_crypt.migration, dependants prism_crypt._dependant[], shape text)
+  RETURNS void
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
+  IF prism_crypt._shape_of(migration.relation) <> shape
+     OR prism_crypt._listed_dependants(migration.relation, migration.column_name)::text <> dependants::text
      OR NOT prism_crypt._is_verified(migration) THEN
-    RAISE lock_not_available USING MESSAGE = 'what depends on the column, or a trigger, has changed just now';
+    RAISE lock_not_available USING MESSAGE = 'the table, what depends on the column, or a trigger, has changed just now';
   END IF;
 END $$;
-COMMENT ON FUNCTION prism_crypt._require_same_dependants(prism_crypt.migration, prism_crypt._dependant[]) IS
-  'Raises an error if what has to be made again has changed. Internal';
+COMMENT ON FUNCTION prism_crypt._require_unchanged(prism_crypt.migration, prism_crypt._dependant[], text) IS
+  'Raises an error if what was judged before the lock has changed. Internal';
 
 -- Gives the column's name, and all that depends on it, to another column of the table.
 CREATE FUNCTION prism_crypt._swap(migration prism_crypt.migration, dependants prism_crypt._dependant[]) RETURNS void
@@ -3180,6 +3249,7 @@ CREATE FUNCTION prism_crypt._require_nothing_written(migration prism_crypt.migra
 DECLARE
   rows bigint;
 BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
   EXECUTE format(
     'SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', prism_crypt._qualified_name(migration.relation),
     migration.kept, migration.column_name) INTO rows;
@@ -3194,17 +3264,18 @@ END $$;
 COMMENT ON FUNCTION prism_crypt._require_nothing_written(prism_crypt.migration) IS
   'Raises an error if a way back would lose writes. Internal';
 
--- Forth. Gives the grants that were split.
-CREATE FUNCTION prism_crypt._cut_over(migration prism_crypt.migration) RETURNS jsonb
+-- Forth. Gives the grants that were split; the path is the caller's own.
+CREATE FUNCTION prism_crypt._cut_over(migration prism_crypt.migration, path text) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+  shape CONSTANT text := prism_crypt._shape_of(migration.relation);
   dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(migration);
 BEGIN
   PERFORM prism_crypt._require_as_built(migration);
-  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
-    prism_crypt._require_same_dependants(migration, dependants);
+  PERFORM prism_crypt._lock_with_views(migration.relation, dependants);
+  PERFORM prism_crypt._require_triggers(migration), prism_crypt._require_unchanged(migration, dependants, shape);
   IF migration.using_expression IS NOT NULL THEN
-    PERFORM prism_crypt._fill_rest(migration),
+    PERFORM prism_crypt._fill_rest(migration, path),
       prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
   END IF;
   PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(migration, dependants);
@@ -3221,20 +3292,25 @@ BEGIN
     CASE WHEN migration.using_expression IS NULL THEN 'return' ELSE 'forget' END);
   RETURN prism_crypt._close_column(migration.relation, migration.kept);
 END $$;
-COMMENT ON FUNCTION prism_crypt._cut_over(prism_crypt.migration) IS 'Makes the twin column the column. Internal';
+COMMENT ON FUNCTION prism_crypt._cut_over(prism_crypt.migration, text) IS 'Makes the twin column the column. Internal';
 
 -- Rows that were written since the backfill have no value yet, where only the migrating session can make it. A weaker lock, which readers
 -- pass, would have to grow into the last one: a transaction that has read the table and then writes it would be in a deadlock with that.
-CREATE FUNCTION prism_crypt._fill_rest(migration prism_crypt.migration) RETURNS void
+-- Triggers of the table run on the path of the caller, as in the backfill.
+CREATE FUNCTION prism_crypt._fill_rest(migration prism_crypt.migration, path text) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  EXECUTE format(
+DECLARE
+  fill CONSTANT text := format(
     'UPDATE %s AS changed SET %I = %s WHERE changed.%2$I IS NULL AND %3$s IS NOT NULL',
     prism_crypt._qualified_name(migration.relation), migration.twin, prism_crypt._source_of(migration));
+BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  PERFORM set_config('search_path', path, true);
+  EXECUTE fill;
   -- A table with pending triggers can't be altered.
   SET CONSTRAINTS ALL IMMEDIATE;
 END $$;
-COMMENT ON FUNCTION prism_crypt._fill_rest(prism_crypt.migration) IS
+COMMENT ON FUNCTION prism_crypt._fill_rest(prism_crypt.migration, text) IS
   'Fills the twin column of rows that were written since. Internal';
 
 -- Back.
@@ -3242,17 +3318,20 @@ CREATE FUNCTION prism_crypt._cut_back(migration prism_crypt.migration) RETURNS v
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   going CONSTANT prism_crypt.migration := prism_crypt._as_it_goes(migration);
+  shape CONSTANT text := prism_crypt._shape_of(migration.relation);
   dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(going);
 BEGIN
   PERFORM prism_crypt._require_as_built(going);
-  PERFORM prism_crypt._lock_with_views(migration.relation), prism_crypt._require_triggers(migration),
-    prism_crypt._require_same_dependants(going, dependants);
+  PERFORM prism_crypt._lock_with_views(migration.relation, dependants);
+  PERFORM prism_crypt._require_triggers(migration), prism_crypt._require_unchanged(going, dependants, shape);
   IF migration.using_expression IS NOT NULL THEN
     PERFORM prism_crypt._require_nothing_written(migration),
       prism_crypt._execute_all(ARRAY(SELECT jsonb_array_elements_text(migration.build -> 'late')));
   END IF;
   PERFORM prism_crypt._drop_triggers(migration), prism_crypt._swap(going, dependants);
-  PERFORM prism_crypt._drop_twin(migration), prism_crypt._join_grants(migration);
+  -- While what was granted can still be compared with what was split.
+  PERFORM prism_crypt._join_grants(migration);
+  PERFORM prism_crypt._drop_twin(migration);
 END $$;
 COMMENT ON FUNCTION prism_crypt._cut_back(prism_crypt.migration) IS 'Makes the old column the column again. Internal';
 
@@ -3264,30 +3343,47 @@ CREATE FUNCTION prism_crypt._rewrite_expression(migration prism_crypt.migration)
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE
     WHEN migration.using_expression IS NOT NULL THEN format('(%s)::%s', migration.using_expression, migration.type)
-    -- Whatever the type, by its text; from and to encrypted_text these are the casts that seal and open.
-    ELSE format('%I::text::%s', migration.column_name, migration.type) END
+    WHEN migration.type ~ '\mencrypted_text\M' THEN format('%I::text::%s', migration.column_name, migration.type)
+    ELSE prism_crypt._opened_as(migration.column_name, migration.type) END
 $$;
 COMMENT ON FUNCTION prism_crypt._rewrite_expression(prism_crypt.migration) IS 'The USING of an ALTER TABLE. Internal';
+
+-- PostgreSQL's messages about a value that a type does not take quote the value.
+CREATE FUNCTION prism_crypt._change_type(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %s', prism_crypt._qualified_name(migration.relation),
+                 migration.column_name, migration.type, prism_crypt._rewrite_expression(migration));
+EXCEPTION WHEN OTHERS OR assert_failure THEN
+  IF migration.type ~ '\mencrypted_text\M' AND migration.using_expression IS NULL
+     OR left(SQLSTATE, 2) NOT IN ('22', '23', '42', 'P0', 'XX') OR SQLSTATE = '42501' THEN
+    RAISE;
+  END IF;
+  RAISE data_exception USING
+    MESSAGE = format('a value of column "%s" could not be converted to type %s', migration.column_name, migration.type),
+    DETAIL = format('PostgreSQL''s message may quote the value, and is not shown; its SQLSTATE is %s.', SQLSTATE);
+END $$;
+COMMENT ON FUNCTION prism_crypt._change_type(prism_crypt.migration) IS 'Rewrites a column in another type. Internal';
 
 CREATE FUNCTION prism_crypt._rewrite(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
+  shape CONSTANT text := prism_crypt._shape_of(migration.relation);
   dependants CONSTANT prism_crypt._dependant[] := prism_crypt._carried_over(migration);
   twins CONSTANT prism_crypt._twin_definition[] := ARRAY(
     SELECT d FROM prism_crypt._twin_definitions(migration.relation, migration.column_name, migration.type, migration.twin) AS d
     ORDER BY d.ordinal);
   number integer;
 BEGIN
-  PERFORM prism_crypt._lock_with_views(migration.relation);
-  PERFORM prism_crypt._require_same_dependants(migration, dependants);
+  PERFORM prism_crypt._lock_with_views(migration.relation, dependants);
+  PERFORM prism_crypt._require_unchanged(migration, dependants, shape);
   FOR number IN 1 .. cardinality(dependants) LOOP
     PERFORM prism_crypt._execute_all(dependants[number].drops);
   END LOOP;
   FOR number IN 1 .. cardinality(twins) LOOP
     PERFORM prism_crypt._execute_all(twins[number].rewrite_drops);
   END LOOP;
-  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %s', prism_crypt._qualified_name(migration.relation),
-                 migration.column_name, migration.type, prism_crypt._rewrite_expression(migration));
+  PERFORM prism_crypt._change_type(migration);
   FOR number IN 1 .. cardinality(twins) LOOP
     PERFORM prism_crypt._execute_all(twins[number].rewrite_creates);
   END LOOP;
@@ -3322,16 +3418,19 @@ CREATE FUNCTION prism_crypt._next_phase(migration prism_crypt.migration) RETURNS
 $$;
 COMMENT ON FUNCTION prism_crypt._next_phase(prism_crypt.migration) IS 'What follows a phase. Internal';
 
-CREATE FUNCTION prism_crypt._run_phase(migration prism_crypt.migration) RETURNS void
+-- The path is the caller's own: triggers of the table run on it.
+CREATE FUNCTION prism_crypt._run_phase(migration prism_crypt.migration, path text) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   going CONSTANT prism_crypt.migration := prism_crypt._as_it_goes(migration);
   next_phase CONSTANT text := prism_crypt._next_phase(migration);
   build jsonb;
-  closed jsonb := migration.closed;
+  -- As long as it is null, what is recorded stays.
+  closed jsonb;
+  gone CONSTANT jsonb := 'null';
 BEGIN
   IF prism_crypt._is_gone(migration.relation) THEN
-    PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, NULL,
+    PERFORM prism_crypt._record_phase(migration.id, CASE WHEN migration.is_going_back THEN 'rolled_back' ELSE 'finished' END, NULL, gone,
                                       prism_crypt._note_caller());
     RETURN;
   ELSIF prism_crypt._needs_triggers(migration) THEN
@@ -3371,15 +3470,15 @@ BEGIN
       WHEN 'ready' THEN
         IF migration.is_going_back THEN
           PERFORM prism_crypt._cut_back(migration);
-          closed := NULL;
+          closed := gone;
         ELSIF migration.method = 'rewrite' THEN
           PERFORM prism_crypt._rewrite(migration);
         ELSE
-          closed := prism_crypt._cut_over(migration);
+          closed := prism_crypt._cut_over(migration, path);
         END IF;
       WHEN 'cut_over' THEN
         PERFORM prism_crypt._drop_kept(migration);
-        closed := NULL;
+        closed := gone;
       ELSE
         -- planned, and what is done by a job
     END CASE;
@@ -3389,7 +3488,7 @@ BEGIN
   END IF;
   PERFORM prism_crypt._record_phase(migration.id, next_phase, build, closed, prism_crypt._note_caller());
 END $$;
-COMMENT ON FUNCTION prism_crypt._run_phase(prism_crypt.migration) IS 'Runs a phase and records the next one. Internal';
+COMMENT ON FUNCTION prism_crypt._run_phase(prism_crypt.migration, text) IS 'Runs a phase and records the next one. Internal';
 
 -- sql/migration/advance.sql
 -- The loop that takes a migration from phase to phase. As in the loop of jobs, its state is in tables, so that whatever ends it,
@@ -3408,6 +3507,8 @@ CREATE TYPE prism_crypt._migration_work AS (
   goal         text,
   limits       prism_crypt._limits,
   lock_timeout interval,
+  -- The search path of the caller, for triggers of the table.
+  path         text,
   -- Attempts to get the lock of this phase, and how long to sleep before the next.
   attempts     integer,
   seconds      double precision,
@@ -3479,7 +3580,7 @@ DECLARE
 BEGIN
   work.attempts := work.attempts + 1;
   PERFORM set_config('lock_timeout', ceil(EXTRACT(epoch FROM work.lock_timeout) * 1000)::bigint || 'ms', true);
-  PERFORM prism_crypt._run_phase(work.migration);
+  PERFORM prism_crypt._run_phase(work.migration, work.path);
   work.attempts := 0;
 EXCEPTION WHEN OTHERS OR assert_failure THEN
   IF SQLSTATE IN ('55P03', '40P01') AND work.attempts < most_attempts THEN
@@ -3515,7 +3616,7 @@ BEGIN
       failure.hint := 'They were locked all the time, or a trigger changes them. The same call tries again.';
       work.failure := failure;
     ELSE
-      PERFORM prism_crypt._run_phase(work.migration);
+      work := prism_crypt._try_phase(work);
       work.action := 'phase';
     END IF;
   END IF;
@@ -3537,6 +3638,7 @@ DECLARE
   failure prism_crypt._failure;
 BEGIN
   work.attempts := 0;
+  work.path := pg_catalog.current_setting('search_path');
   LOOP
     COMMIT;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -3576,12 +3678,6 @@ COMMENT ON PROCEDURE prism_crypt._advance(prism_crypt._migration_work) IS 'Takes
 -- sql/migration/dry_run.sql
 -- A migration of some rows, in a copy, in a subtransaction that is rolled back: there, verified, cut over, written, and back.
 
-CREATE FUNCTION prism_crypt._largest_member(relation regclass) RETURNS regclass
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT t.member FROM prism_crypt._table_tree($1) AS t WHERE t.relkind = 'r' ORDER BY pg_table_size(t.member) DESC, t.member LIMIT 1
-$$;
-COMMENT ON FUNCTION prism_crypt._largest_member(regclass) IS 'The largest of the tables that hold the rows of a table. Internal';
-
 CREATE FUNCTION prism_crypt._rows_out_of_step(copy regclass, source text, target name) RETURNS bigint
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -3615,12 +3711,17 @@ DECLARE
 BEGIN
   sampled := 0;
   wrong := 0;
+  -- A partitioned table without partitions.
+  IF member IS NULL THEN
+    RETURN;
+  END IF;
   PERFORM prism_crypt._make_sample_table(member);
   copy := 'pg_temp.prism_crypt_sample'::regclass;
   IF pg_relation_size(member) > 0 THEN
     sampled := prism_crypt._copy_sample(member, copy, ARRAY(
       SELECT a.attnum FROM prism_crypt._sample_columns(member) AS a ORDER BY a.attnum), sample_rows);
   END IF;
+  PERFORM prism_crypt._drop_side_columns(copy, asked.column_name);
   EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', copy, asked.twin, asked.type);
   PERFORM prism_crypt._trial_trigger(copy, asked.column_name, asked.twin, CASE WHEN by_expression THEN 'clear' ELSE 'follow' END);
   EXECUTE format('UPDATE %s AS changed SET %I = %s', copy, asked.twin,
@@ -3667,10 +3768,10 @@ COMMENT ON FUNCTION prism_crypt._try_migration(prism_crypt.migration) IS 'What a
 -- sql/migration/remains.sql
 -- What still holds the plaintext of a column that was encrypted.
 
-CREATE FUNCTION prism_crypt._find_remains(relation oid, sample bytea[], OUT sampled integer, OUT found integer) RETURNS SETOF record
+CREATE FUNCTION prism_crypt._find_remains(relations oid[], sample bytea[], OUT sampled integer, OUT found integer) RETURNS SETOF record
   LANGUAGE c VOLATILE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_find_remains_wrapper';
-COMMENT ON FUNCTION prism_crypt._find_remains(oid, bytea[]) IS
-  'How many of these envelopes have a long enough plaintext, and how many of those are in the files of a relation. Internal';
+COMMENT ON FUNCTION prism_crypt._find_remains(oid[], bytea[]) IS
+  'How many of these envelopes have a long enough plaintext, and how many of those are in the files of relations. Internal';
 
 -- The files of a table: its own, those of its TOAST table, and those of its indexes.
 CREATE FUNCTION prism_crypt._files_of(relation regclass) RETURNS SETOF oid
@@ -3691,13 +3792,11 @@ COMMENT ON FUNCTION prism_crypt._files_of(regclass) IS 'Relations whose files ho
 CREATE FUNCTION prism_crypt._sample_of(relation regclass, column_name name, sample_rows integer) RETURNS bytea[]
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  cast_to_bytes text;
   sample bytea[];
 BEGIN
-  SELECT format('%s::bytea', quote_ident(column_name)) INTO cast_to_bytes;
   EXECUTE format(
-    'SELECT array_agg(s.v) FROM (SELECT %s AS v FROM %s WHERE %I IS NOT NULL ORDER BY random() LIMIT %s) AS s',
-    cast_to_bytes, prism_crypt._qualified_name(relation), column_name, sample_rows) INTO sample;
+    'SELECT array_agg(s.v) FROM (SELECT %I::bytea AS v FROM %s WHERE %1$I IS NOT NULL ORDER BY random() LIMIT %3$s) AS s',
+    column_name, prism_crypt._qualified_name(relation), sample_rows) INTO sample;
   RETURN coalesce(sample, '{}');
 END $$;
 COMMENT ON FUNCTION prism_crypt._sample_of(regclass, name, integer) IS 'Some values of an encrypted column. Internal';
@@ -3728,8 +3827,8 @@ BEGIN
   END IF;
   IF may_learn THEN
     sample := prism_crypt._sample_of(relation, column_name, sample_rows);
-    SELECT coalesce(max(r.sampled), 0), coalesce(max(r.found), 0) INTO sampled, found
-    FROM prism_crypt._files_of(relation) AS f CROSS JOIN LATERAL prism_crypt._find_remains(f, sample) AS r;
+    SELECT r.sampled, r.found INTO sampled, found
+    FROM prism_crypt._find_remains(ARRAY(SELECT prism_crypt._files_of(relation)), sample) AS r;
   END IF;
   place := 'files of the table: dead rows, free space, indexes, TOAST';
   result := CASE WHEN NOT may_learn THEN 'not searched: it takes the right to decrypt or to search'
@@ -3928,20 +4027,31 @@ $$;
 COMMENT ON FUNCTION prism_crypt._method_for(prism_crypt._migration_target, text, interval) IS
   'The method of a migration, by how long a rewrite would lock the table. Internal';
 
+-- What stands in the way, besides what depends on the column. With keep_plaintext the old column has to be closed.
+CREATE FUNCTION prism_crypt._obstacles(target prism_crypt._migration_target, method text, keep_plaintext boolean)
+  RETURNS SETOF prism_crypt._dependant
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT b.* FROM prism_crypt._migration_blocks(target) AS b
+  UNION ALL
+  SELECT b.* FROM prism_crypt._stray_triggers((target).relation) AS b
+  UNION ALL
+  SELECT b.* FROM prism_crypt._late_triggers((target).relation) AS b WHERE method = 'online'
+  UNION ALL
+  SELECT b.* FROM prism_crypt._unidentified_rows((target).relation) AS b WHERE method = 'online'
+  UNION ALL
+  SELECT b.* FROM prism_crypt._whole_rows((target).relation) AS b WHERE method = 'online' AND keep_plaintext
+  UNION ALL
+  SELECT b.* FROM prism_crypt._handed_on_grants((target).relation) AS b WHERE method = 'online' AND keep_plaintext
+$$;
+COMMENT ON FUNCTION prism_crypt._obstacles(prism_crypt._migration_target, text, boolean) IS
+  'What stands in the way of a migration, besides what depends on the column. Internal';
+
 -- Everything that PostgreSQL or this extension would refuse, before anything begins.
 CREATE FUNCTION prism_crypt._require_possible(asked prism_crypt.migration, target prism_crypt._migration_target) RETURNS void
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
   SELECT prism_crypt._require_owner_access(asked), prism_crypt._require_common_key(), prism_crypt._require_sealing(asked);
   SELECT prism_crypt._require_carried_over(ARRAY(
-    SELECT b FROM prism_crypt._migration_blocks(target) AS b
-    UNION ALL
-    SELECT b FROM prism_crypt._stray_triggers(asked.relation) AS b
-    UNION ALL
-    SELECT b FROM prism_crypt._late_triggers(asked.relation) AS b WHERE asked.method = 'online'
-    UNION ALL
-    SELECT b FROM prism_crypt._unidentified_rows(asked.relation) AS b WHERE asked.method = 'online'
-    UNION ALL
-    SELECT b FROM prism_crypt._whole_rows(asked.relation) AS b WHERE asked.method = 'online' AND asked.keep_plaintext
+    SELECT b FROM prism_crypt._obstacles(target, asked.method, asked.keep_plaintext) AS b
     UNION ALL
     SELECT b FROM prism_crypt._dependants(asked.relation, asked.column_name, asked.type) AS b));
 $$;
@@ -4027,12 +4137,13 @@ BEGIN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('migration %s is being rolled back', found_one.id),
       HINT = format('CALL prism_crypt.rollback_migration(%s) goes on.', found_one.id);
-  ELSIF found_one.type <> asked.type OR found_one.using_expression IS DISTINCT FROM asked.using_expression THEN
+  ELSIF found_one.type <> asked.type OR found_one.using_expression IS DISTINCT FROM asked.using_expression
+        OR found_one.keep_plaintext <> asked.keep_plaintext AND found_one.method = 'online' AND found_one.cut_over_at IS NULL THEN
     RAISE object_in_use USING
       MESSAGE = format('migration %s of column "%s" is open', found_one.id, found_one.column_name),
       -- An expression may hold the key of another system.
-      DETAIL = format('Its type is %s%s.', found_one.type,
-                      CASE WHEN found_one.using_expression IS NOT NULL THEN ', by an expression' ELSE '' END),
+      DETAIL = format('Its type is %s%s, and keep_plaintext is %s.', found_one.type,
+                      CASE WHEN found_one.using_expression IS NOT NULL THEN ', by an expression' ELSE '' END, found_one.keep_plaintext::text),
       HINT = format('Call it with these, or CALL prism_crypt.rollback_migration(%s).', found_one.id);
   END IF;
   RETURN found_one.id;
@@ -4465,15 +4576,8 @@ BEGIN
          count(*) FILTER (WHERE d.kind = 'materialized view' AND d.note IS NOT NULL)
     INTO dependants, refilled
   FROM (
-    SELECT 1 AS source, b.* FROM prism_crypt._migration_blocks(target) AS b
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._stray_triggers(target.relation) AS b
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._late_triggers(target.relation) AS b WHERE method = 'online'
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._unidentified_rows(target.relation) AS b WHERE method = 'online'
-    UNION ALL
-    SELECT 2, b.* FROM prism_crypt._whole_rows(target.relation) AS b WHERE method = 'online' AND target.is_encrypting
+    -- migrate_column() keeps the plaintext unless told otherwise; decrypt_column() never does.
+    SELECT 1 AS source, b.* FROM prism_crypt._obstacles(target, method, target.is_encrypting) AS b
     UNION ALL
     SELECT 3, (prism_crypt._dependant('values', prism_crypt._target_name(target.relation, target.column_name),
                                       blocks => estimate.blocks)).*
@@ -4670,7 +4774,7 @@ BEGIN
         '_take_migration(int8,int8)',
         '_migrations(int8)',
         '_is_out_of_step(any,any,int4)',
-        '_find_remains(oid,_bytea)',
+        '_find_remains(_oid,_bytea)',
         '_start_statement(text)',
         '_progress(int8)',
         '_set_job_state(int8,text,int8)',
