@@ -1,5 +1,6 @@
 """What is measured of migrations; see parts.py."""
 
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -68,7 +69,8 @@ def part_cut_over(c):
     """What statements wait for a cut-over
 
     pgbench, two clients that update rows by their primary key; a table of 100,000 rows with a unique index of the column, a view and a
-    CHECK. Latency of the statements that ended while the call made the cut-over (12 cut-overs), and of as many before each.
+    CHECK. Latency of the statements that ran at any moment of the call that made the cut-over (12 cut-overs), and of those that ended in as
+    long a time before each.
     """
     make_table(c, 100_000)
     c.psql("CREATE UNIQUE INDEX r_e ON r (e); ALTER TABLE r ADD CHECK (e <> ''); CREATE VIEW v AS SELECT i, e FROM r")
@@ -78,18 +80,23 @@ def part_cut_over(c):
         c.psql(migrate("encrypted_text(email,searchable)"))
         with tempfile.TemporaryDirectory() as directory:
             Path(directory).chmod(0o777)
-            argv = [c.bindir / "pgbench", "-n", "-c", "2", "-T", "4", "-l", f"--log-prefix={directory}/log", "-f", script, "-h", c.socket, "-p", c.port, "-U", "postgres", "postgres"]
+            argv = [c.bindir / "pgbench", "-n", "-c", "2", "-T", "10", "-l", f"--log-prefix={directory}/log", "-f", script, "-h", c.socket, "-p", c.port, "-U", "postgres", "postgres"]
             load = subprocess.Popen([str(a) for a in argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
             time.sleep(2)
             started = time.time()
             c.psql("CALL prism_crypt.migrate_column('r', 'e', 'encrypted_text(email,searchable)')")
             ended = time.time()
+            # The timer of -T: what is logged of the statements is written out. Without a load there was nothing to measure.
+            assert load.poll() is None, "the cut-over took longer than the load"
+            load.send_signal(signal.SIGALRM)
             load.wait(60)
             # client, number, µs, script, seconds, µs: when it ended.
             ends = [(int(f[4]) + int(f[5]) / 1e6, int(f[2]) / 1e3) for f in (line.split() for log in Path(directory).glob("log*") for line in log.read_text().splitlines())]
-        during += [ms for at, ms in ends if started <= at <= ended]
+        # A statement that waits for the cut-over ends after it.
+        during += [ms for at, ms in ends if at >= started and at - ms / 1e3 <= ended]
         before += [ms for at, ms in ends if started - (ended - started) <= at < started]
         c.psql("SELECT max(id) AS id FROM prism_crypt.migrations \\gset\nCALL prism_crypt.rollback_migration(:id);\nVACUUM r")
+    c.psql("DROP TABLE r CASCADE")
     cut = {"before": sorted(before), "during": sorted(during)}
     return [("", "statements", "median, ms", "99th percentile, ms", "longest, ms"),
             *((name, f"{len(ms):,}", f"{statistics.median(ms):.2f}", f"{ms[int(len(ms) * 0.99)]:.1f}", f"{ms[-1]:.1f}") for name, ms in cut.items())]

@@ -249,7 +249,7 @@ def part_memory(c):
 ROTATED = 1_000_000
 # What an operator would write: ranges of blocks, each in a transaction. :what is the SET clause.
 BATCHED_UPDATE = """
-CREATE PROCEDURE batched_update(what text, batch_size int) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE batched_update(what text, batch_size int) LANGUAGE plpgsql AS $$
 DECLARE
   blocks bigint := pg_relation_size('r') / 8192;
   step int := greatest(1, batch_size * blocks / (SELECT reltuples FROM pg_class WHERE oid = 'r'::regclass));
@@ -340,6 +340,7 @@ def part_growth(c):
     of the primary key gets no entries.
     """
     rows = [("", "table before", "after", "primary key before", "after", "WAL")]
+    c.psql(BATCHED_UPDATE)
     sizes = "SELECT pg_table_size('r') || ' ' || pg_relation_size('r_pkey') || ' ' || (pg_current_wal_lsn() - '0/0')"
     for name, sql, fill in (("plain `UPDATE`", "CALL batched_update('e = e', 5000)", 100), ("`rotate_batch`", "CALL rotate_batch('r', 'e', 5000)", 100),
                             ("plain `UPDATE`, fillfactor 50", "CALL batched_update('e = e', 5000)", 50),
