@@ -1,6 +1,7 @@
 """Migrating a column gives nobody a right: not by the trigger, not by helpers, not by what a table's owner records or defines."""
 
 import json
+import re
 import unittest
 
 from ways import KINDS, SECRET, Attack, says, secret_rows, shows_secret
@@ -42,6 +43,32 @@ class Oracles(Attack):
                      + "ALTER TRIGGER t ON patients DEPENDS ON EXTENSION prism_crypt;"
                      + "UPDATE patients SET note = NULL; SELECT note FROM patients;" + EMPTIED)
 
+    OWN_STEP = ("CREATE TEMP TABLE own (id int, enc {}, plain text); CREATE TRIGGER t BEFORE INSERT OR UPDATE ON own FOR EACH ROW "
+                "EXECUTE FUNCTION prism_crypt._keep_in_step({}); ALTER TRIGGER t ON own DEPENDS ON EXTENSION prism_crypt;")
+    # {0}: ciphertext of somebody else. A row that gets it when it is made, and one that gets it afterwards.
+    COPIED = ("INSERT INTO own (id, enc) SELECT 1, {0}; INSERT INTO own (id) VALUES (2); UPDATE own SET enc = {0} WHERE id = 2;"
+              "INSERT INTO own SELECT 3, {0}, 'x'; SELECT plain FROM own; UPDATE own SET enc = {0}, plain = NULL; SELECT plain FROM own;")
+
+    def test_the_trigger_on_tables_of_ones_own(self):
+        """Who owns a table can make all that a migration makes, and copy ciphertext of others into it."""
+        self.cluster.psql("CREATE ROLE encrypts LOGIN; SELECT prism_crypt.grant_access('encrypts', 'encrypt')", db=self.db)
+        wanted = "DO $$ BEGIN PERFORM 1 / (SELECT count(*) FROM pg_depend WHERE deptype = 'x' AND objid = (SELECT oid FROM pg_trigger WHERE tgrelid = 'own'::regclass)); END $$;"
+        for column, of_type in (("name", "encrypted_text"), ("email", "encrypted_text('email', 'searchable')"), ("name", "pg_temp.sealed")):
+            make = "CREATE DOMAIN pg_temp.sealed AS encrypted_text;" + self.OWN_STEP
+            row = f"(SELECT {column} FROM patients WHERE id = 2)"
+            for arguments in (f"{pair}, '{mode}'" for pair in ("'enc', 'plain'", "'plain', 'enc'") for mode in ("follow", "return")):
+                made = make.format(of_type, arguments) + wanted
+                for role in ("encrypts", *WRITERS, "migrate"):
+                    name = f"a trigger of one's own, {arguments}, {of_type}, as {role}"
+                    # A trigger that the extension does not heed would prove nothing.
+                    self.way(name, role, made + self.COPIED.format(row), goal=lambda said: shows_secret(said) or "22012" in said)
+                    guessed = f"INSERT INTO own SELECT 1, {row}, '{{}}'; SELECT id FROM own;"
+                    right, wrong = (self.run_as(role, made + guessed.format(guess)) for guess in (SECRET, WRONG))
+                    self.judge(f"{name}: a guess", "" if right == wrong else "right and wrong guesses differ", right + wrong)
+                # What the way of a value leads to, with the right to go it.
+                if arguments != "'plain', 'enc', 'follow'":
+                    self.control(f"one who may decrypt, {arguments}, {of_type}", "owns_and_migrates", made + self.COPIED.format(row))
+
     def test_comparing(self):
         compare = "SELECT prism_crypt._is_out_of_step({}, {}, -1);"
         roles = ("migrate", *WRITERS)
@@ -80,7 +107,7 @@ class Oracles(Attack):
     def test_any_types(self):
         """The trigger on tables of one's own, with whatever arguments and types: it must not mistake one for another."""
         types = ("int", "bigint", "bool", "float8", "numeric", "date", "timestamptz", "interval", "uuid", "text", "varchar(5)", "char(3)", '"char"', "name",
-                 "bytea", "json", "jsonb", "xml", "int[]", "text[]", "point", "bit(3)", "inet", "money", "oid", "regclass", "tsvector", "int4range", "cstring[]",
+                 "bytea", "json", "jsonb", "xml", "int[]", "text[]", "point", "bit(3)", "inet", "money", "oid", "regclass", "tsvector", "int4range",
                  "dom", "pair", "dom[]", "encrypted_text", "sealed", "encrypted_text[]")
         self.run_as("owns_and_migrates", "CREATE DOMAIN dom AS text CHECK (VALUE <> 'x'); CREATE TYPE pair AS (a int, b text); CREATE DOMAIN sealed AS encrypted_text('email');")
         for first in types:
@@ -94,7 +121,9 @@ class Oracles(Attack):
                                       "INSERT INTO t VALUES (1); UPDATE t SET v = '5', id = 2; UPDATE t SET v = '{}'; UPDATE t SET v = 'f'; UPDATE t SET id = 1, v = NULL;"
                                       f"UPDATE t SET c{n} = '1'; UPDATE t SET c{n} = '{{}}', id = 4; UPDATE t SET id = 3; DROP TRIGGER a ON t; DELETE FROM t;")
             said = self.run_as("owns_and_migrates", "".join(script))
-            self.judge(f"type confusion with {first}", "" if "DROP" not in said else "", said[-1000:])
+            self.assertNotIn('relation "t" does not exist', said)
+            internal = sorted(set(re.findall(r"^ERROR:  XX.*", said, re.M)))
+            self.judge(f"type confusion with {first}", f"internal errors: {internal[:5]}" if internal else "", said)
         for arguments in ("", "'a'", "'id', 'id', 'follow'", "'note', 'name', 'x'", "'note', 'name'", "'note', 'name', 'follow', 'x'", "'ctid', 'name', 'follow'",
                           "'tableoid', 'xmin', 'clear'", "'', '', ''", "'name', 'name', 'clear'", "'note', 'note', 'forget'"):
             self.way(f"odd arguments: {arguments}", "doctor", STEP.format(arguments) + "UPDATE patients SET id = id, note = 'x'; INSERT INTO patients (id) VALUES (50);",
@@ -102,6 +131,7 @@ class Oracles(Attack):
         for when in ("AFTER INSERT OR UPDATE ON patients FOR EACH ROW", "BEFORE DELETE ON patients FOR EACH ROW", "BEFORE UPDATE ON patients FOR EACH STATEMENT",
                      "AFTER TRUNCATE ON patients FOR EACH STATEMENT", "INSTEAD OF UPDATE ON v FOR EACH ROW"):
             self.way(f"odd trigger: {when}", "doctor", "CREATE VIEW v AS SELECT * FROM patients; BEGIN; CREATE TRIGGER t " + when + " EXECUTE FUNCTION prism_crypt._keep_in_step('note', 'name', 'follow');"
+                     f"ALTER TRIGGER t ON {when.split()[when.split().index('ON') + 1]} DEPENDS ON EXTENSION prism_crypt;"
                      "\\set ON_ERROR_ROLLBACK on\nUPDATE patients SET note = 'x'; UPDATE v SET note = 'x'; DELETE FROM patients; TRUNCATE patients; ROLLBACK; DROP VIEW v", goal=says("never"))
         self.way("the trigger function called by hand", "doctor", "SELECT prism_crypt._keep_in_step(); SELECT prism_crypt._is_out_of_step(NULL, NULL, NULL);"
                  "SELECT prism_crypt._is_out_of_step(1, 2, 3); SELECT prism_crypt._is_out_of_step(ROW(1), name, -5) FROM patients;"
@@ -141,6 +171,47 @@ class Messages(Attack):
         self.control("one who may", "doctor", f"SELECT {ROW}::text")
 
 
+class Decrypting(Attack):
+    """What decrypting a column says of values that are none of the type that is asked for."""
+
+    schema = SCHEMA + """
+        SET ROLE owns_and_migrates;
+        -- STRICT: a row without a value is none that they tell of.
+        CREATE FUNCTION tell(v text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN
+          RAISE 'not %', v USING DETAIL = v, HINT = v, COLUMN = v, CONSTRAINT = v, DATATYPE = v, TABLE = v, SCHEMA = v; END $$;
+        CREATE FUNCTION compute(v text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN
+          EXECUTE format('SELECT %L::int', v); RETURN true; END $$;
+        CREATE FUNCTION assert(v text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN ASSERT false, v; RETURN true; END $$;
+        CREATE FUNCTION of_own_code(v text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN RAISE '%', v USING ERRCODE = 'PRISM'; END $$;
+        CREATE FUNCTION of_state(v text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$ BEGIN RAISE '%', v USING ERRCODE = '55000'; END $$;
+        CREATE DOMAIN telling AS text CHECK (tell(VALUE)); CREATE DOMAIN computing AS text CHECK (compute(VALUE));
+        CREATE DOMAIN asserting AS text CHECK (assert(VALUE)); CREATE DOMAIN coded AS text CHECK (of_own_code(VALUE));
+        CREATE DOMAIN stating AS text CHECK (of_state(VALUE));
+        CREATE TYPE animal AS ENUM ('quoll');
+        CREATE TABLE plain_ones (id int PRIMARY KEY, v text);
+        RESET ROLE;
+    """ + secret_rows("plain_ones", "id, v", [("1", SECRET), ("2", f"{SECRET} & (")])
+
+    TYPES = {"regclass": 1, "regprocedure": 1, "regtype": 1, "regrole": 1, "tsquery": 2, "telling": 1, "computing": 1, "asserting": 1, "coded": 1, "stating": 1, "animal": 1,
+             "xml": 2, "jsonb": 1, "numeric": 1, "timestamptz": 1, "int[]": 1, "inet": 1, "bit(3)": 1}
+    RECORDED = "SELECT * FROM prism_crypt.migrations; SELECT * FROM prism_crypt.migration; SELECT * FROM prism_crypt.job;"
+
+    def test_values_that_do_not_fit(self):
+        for of_type, row in self.TYPES.items():
+            for method in ("online", "rewrite"):
+                begun = len(self.cluster.log())
+                # From a table, so that it is in no statement.
+                self.cluster.psql(f"CREATE TABLE sealed_ones AS SELECT id, encrypt_field(v) AS v FROM plain_ones WHERE id = {row};"
+                                  "ALTER TABLE sealed_ones ADD PRIMARY KEY (id), OWNER TO owns_and_migrates", db=self.db)
+                # A call that is not refused has not tried.
+                self.way(f"decrypting to {of_type}, {method}", "owns_and_migrates",
+                         f"CALL prism_crypt.decrypt_column('sealed_ones', 'v', '{of_type}', method => '{method}');", after=self.RECORDED,
+                         goal=lambda said: shows_secret(said) or "ERROR" not in said, undo="DROP TABLE sealed_ones")
+                self.judge(f"decrypting to {of_type}, {method}, in the log", "the log has it" if shows_secret(self.cluster.log()[begun:]) else "")
+        self.control("a cast of the plaintext", "owns_and_migrates", "SELECT v::regclass FROM plain_ones")
+        self.control("the domain's own message", "owns_and_migrates", "SELECT v::telling FROM plain_ones WHERE id = 1")
+
+
 class Expressions(Attack):
     """An expression holds the key of another system: for whom it is there, and where it must not be."""
 
@@ -151,8 +222,10 @@ class Expressions(Attack):
     """
 
     NUMBER = "SELECT max(id) AS id FROM prism_crypt.migrations \\gset\n"
-    READ = (NUMBER + "SELECT * FROM prism_crypt._read_migration(:id, prism_crypt._note_caller()); SELECT * FROM prism_crypt._find_migration('theirs', 'v', prism_crypt._note_caller());"
-            "SELECT * FROM prism_crypt._take_migration(:id, prism_crypt._note_caller()); SELECT * FROM prism_crypt.migrations; SELECT * FROM prism_crypt.progress; SELECT query FROM pg_stat_activity;")
+    # {0}: its number, which a role that does not see it has to guess.
+    READ = ("SELECT * FROM prism_crypt._read_migration({0}, prism_crypt._note_caller()); SELECT * FROM prism_crypt._find_migration('theirs', 'v', prism_crypt._note_caller());"
+            "SELECT * FROM prism_crypt._take_migration({0}, prism_crypt._note_caller()); SELECT * FROM prism_crypt.migrations; SELECT * FROM prism_crypt.progress; SELECT query FROM pg_stat_activity;"
+            "SELECT * FROM prism_crypt.migration; SELECT * FROM prism_crypt.explain_migration('theirs', 'v', 'encrypted_text');")
 
     def test_keys_in_settings(self):
         """As the documents advise."""
@@ -166,9 +239,12 @@ class Expressions(Attack):
     def test_keys_in_expressions(self):
         """Written by a superuser, whose secret it stays."""
         self.run_as("postgres", f"CALL prism_crypt.migrate_column('theirs', 'v', 'encrypted_text', $$open_it(v, '{SECRET}')$$, method => 'online', until => 'verified');")
-        for role in ("monitor", "owns_and_migrates", "migrate", "rotate"):
-            self.way(f"the key in an expression, as {role}", role, self.READ)
-        self.control("who wrote it", "postgres", self.READ)
+        number = self.cluster.psql("SELECT max(id) FROM prism_crypt.migration", db=self.db)
+        for role in ("nobody", "monitor", "owns_and_migrates", "migrate", "rotate", "doctor"):
+            # A way that ends for want of a number proves nothing.
+            self.way(f"the key in an expression, as {role}", role, self.READ.format(number), goal=lambda said: shows_secret(said) or "42601" in said)
+        self.control("who wrote it", "postgres", self.READ.format(number))
+        self.control("its owner sees the rest of it", "owns_and_migrates", self.READ.format(number), goal=says(r"^\(?%s[|,].*theirs" % number))
         self.run_as("postgres", self.NUMBER + "CALL prism_crypt.rollback_migration(:id);")
 
 
@@ -333,7 +409,12 @@ class Definitions(Attack):
                 SELECT 'state ' || state FROM prism_crypt.migrations ORDER BY id DESC LIMIT 1;"""
             self.run_as("postgres", "GRANT CREATE ON DATABASE attacked TO owns_and_migrates")
             self.way(f"a name: {name}", "owns_and_migrates", script, goal=says("injected again"), after="SELECT 'injected again' FROM pg_class WHERE relname = 'injected'")
-            self.control(f"it is migrated: {name}", "owns_and_migrates", "SELECT state FROM prism_crypt.migrations ORDER BY id DESC LIMIT 1", goal=says("^finished"))
+            # Of this name and no other: the table in its schema has the column, which is of the new type and has its value.
+            migrated = ("SELECT format('%L %L %L %s %s', n.nspname, c.relname, a.attname, format_type(atttypid, atttypmod), m.state) FROM prism_crypt.migration AS r JOIN prism_crypt.migrations AS m USING (id) "
+                        "JOIN pg_class AS c ON c.oid = r.relation JOIN pg_namespace AS n ON n.oid = relnamespace JOIN pg_attribute AS a ON attrelid = c.oid AND a.attname = r.column_name ORDER BY r.id DESC LIMIT 1;"
+                        f'SELECT \'value \' || "{q}"::text FROM "{q}"."{q}";')
+            wanted = self.cluster.psql(f"SELECT format('%1$L %1$L %1$L encrypted_text(searchable) finished', '{s}'::name)", db=self.db)
+            self.control(f"it is migrated: {name}", "postgres", migrated, goal=lambda said: said == f"{wanted}\nvalue x\n")
 
     def test_temporary_tables(self):
         """A temporary table of the name is not the table."""

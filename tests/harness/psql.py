@@ -102,11 +102,12 @@ class Session:
     def waiting(self, seconds=0.3):
         """True if the statement sent by start() is still running after that time."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if any(self._marker in line for line in list(self._lines.queue) if line):
+        while True:
+            if any(line is None or self._marker in line for line in list(self._lines.queue)):
                 return False
-            time.sleep(0.02)
-        return True
+            if (left := end - time.monotonic()) <= 0:
+                return True
+            time.sleep(min(left, 0.02))
 
     def run(self, sql, timeout=120, check=True):
         """Run statements (each ended by a semicolon) and return their output; raises PgError."""

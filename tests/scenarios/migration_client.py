@@ -63,7 +63,7 @@ class Client:
             if not self.connection:
                 self.doing = "connect"
                 self.connection, self.known = Connection(self.load.cluster, self.load.db, user="app"), set()
-            self.dice.choice(self.load.changes)(self)
+            self.dice.choice(CHANGES)(self)
             self.load.transactions += 1
         except (PgError, AssertionError) as error:
             code = getattr(error, "sqlstate", "wrong")
@@ -261,7 +261,6 @@ def expect(condition, message):
         raise AssertionError(message)
 
 
-BY_VALUE = (upsert_by_value,)
 CHANGES = (
     insert, insert_many, insert_by_copy, upsert, upsert, update, update, update, update_locked, update_by_value, update_other,
-    update_other, append, clear, delete, delete_by_value, update_many, read, read, read, find, find)
+    update_other, append, clear, delete, delete_by_value, update_many, read, read, read, find, find, upsert_by_value)

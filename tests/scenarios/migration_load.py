@@ -6,8 +6,10 @@ import time
 
 from harness import PgError
 from harness.libpq import Connection
+from harness.scenario import Scenario
 
-from migration_client import BY_VALUE, CHANGES, Client
+from migration_client import Client
+from rotation_load import Seeded
 
 # The widest values are stored out of line, but are not too wide for an index, which takes 2,704 bytes.
 # v: the column that is migrated. n: one that has nothing to do with it. shadow: what they should hold, as the application wrote it.
@@ -40,16 +42,16 @@ class Load:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, cluster, db, rows, seed, clients=3, killed=False, unique=True, pause=0.01):
+    def __init__(self, cluster, db, rows, seed, clients=3, killed=False, pause=0.01):
         self.cluster, self.db, self.rows, self.seed, self.clients, self.killed, self.pause = cluster, db, rows, seed, clients, killed, pause
-        self.changes = CHANGES + (BY_VALUE if unique else ())
         self.failed, self.waits, self.transactions, self.retried, self.stage = [], {}, 0, 0, "before"
         self.number, self.stopped = next(Load._numbers), threading.Event()
         self._lock = threading.Lock()
         with Connection(cluster, db) as connection:
             self._next = 1_000_000 + int(connection.execute("SELECT max(id) FROM shadow")[0][0])
         self._clients = [Client(self, number) for number in range(clients)]
-        self._threads = [threading.Thread(target=client.run) for client in self._clients]
+        # As daemons: the run must end also if one of them hangs.
+        self._threads = [threading.Thread(target=client.run, name=f"client {client.number}", daemon=True) for client in self._clients]
 
     def __enter__(self):
         for thread in self._threads:
@@ -61,8 +63,12 @@ class Load:
 
     def stop(self):
         self.stopped.set()
+        deadline = time.monotonic() + 60
         for thread in self._threads:
-            thread.join(60)
+            thread.join(max(0, deadline - time.monotonic()))
+        hanging = [f"{thread.name}: {client.doing}" for thread, client in zip(self._threads, self._clients) if thread.is_alive()]
+        if hanging:
+            raise AssertionError(f"clients hang: {hanging}")
 
     def new_rows(self, count):
         """The first of so many numbers that no row has yet."""
@@ -96,3 +102,27 @@ class Load:
     def assert_right(self, test):
         test.assertEqual(self.failed, [])
         test.assertEqual(self.cluster.psql(WRONG, db=self.db), "0")
+
+
+class Migrated(Seeded, Scenario):
+    """Each test has a database with the table, of so many rows, and a unique index of the column."""
+
+    preload = True
+    rows = 3000
+    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1"}
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster.psql(ROLE)
+
+    def setUp(self):
+        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
+        self.query(f"{RIGHTS}; {SCHEMA.format(rows=self.rows)}; {UNIQUE}")
+
+    def query(self, sql):
+        return self.cluster.psql(sql, db=self.db)
+
+    def load(self, cluster=None, **how):
+        """The application; see Load."""
+        return Load(cluster or self.cluster, self.db, self.rows, self.seed, **how)

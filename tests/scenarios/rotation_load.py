@@ -54,7 +54,9 @@ class Load:
         self._stop = threading.Event()
         Connection(cluster, db).close()
         self._known = [{} for _ in range(writers)]
-        self._threads = [threading.Thread(target=self._run, args=(number, random.Random(f"{seed} {number}"))) for number in range(writers)]
+        # As daemons: the run must end also if one of them hangs.
+        self._threads = [threading.Thread(target=self._run, args=(number, random.Random(f"{seed} {number}")), name=f"writer {number}", daemon=True)
+                         for number in range(writers)]
 
     def __enter__(self):
         for thread in self._threads:
@@ -66,8 +68,12 @@ class Load:
 
     def stop(self):
         self._stop.set()
+        deadline = time.monotonic() + 60
         for thread in self._threads:
-            thread.join(60)
+            thread.join(max(0, deadline - time.monotonic()))
+        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        if hanging:
+            raise AssertionError(f"writers hang: {hanging}")
 
     def known(self):
         """{id: the texts that v may hold, None for no row}; several where a commit was cut off from its answer."""

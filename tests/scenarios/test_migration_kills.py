@@ -6,14 +6,13 @@ import time
 import unittest
 
 from harness import PgError
-from harness.scenario import Scenario, is_alive, kill_backend, wait_until
+from harness.scenario import is_alive, kill_backend, wait_until
 
-from migration_load import RIGHTS, ROLE, SCHEMA, THERE, UNIQUE, WRONG, Load
-from migration_state import assert_whole, last
-from rotation_load import Seeded
+from migration_load import THERE, WRONG, Migrated
+from migration_state import COLUMNS, OLD, assert_whole, last, rows_of
 
-ROWS = 3000
-KILLS = 66
+# Cut off so often, in at most so many rounds: each has six calls, and most are cut off.
+KILLS, ROUNDS = 66, 20
 HOWS = ("terminate", "backend", "immediate")
 
 PACE = ", batch_size => 100, max_rows_per_second => {}"
@@ -26,24 +25,13 @@ BACK_PHASES = ("rows", "indexes", "verification", "statistics", "ready", "valida
 INDEX = "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index WHERE indexrelid = 't_v'::regclass"
 
 
-class MigrationKills(Seeded, Scenario):
-    preload = True
-    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "max_connections": "30",
-            "restart_after_crash": "on"}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.cluster.psql(ROLE)
+class MigrationKills(Migrated):
+    conf = {**Migrated.conf, "autovacuum_naptime": "'1s'", "max_connections": "30", "restart_after_crash": "on"}
 
     def setUp(self):
-        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
-        self.query(f"{RIGHTS}; {SCHEMA.format(rows=ROWS)}; {UNIQUE}")
+        super().setUp()
         self.dice = random.Random(self.seed)
         self.hows, self.places = [], collections.Counter()
-
-    def query(self, sql):
-        return self.cluster.psql(sql, db=self.db)
 
     def how(self):
         if not self.hows:
@@ -121,7 +109,7 @@ class MigrationKills(Seeded, Scenario):
     def test_killed_again_and_again(self):
         """There, back, there again, to the end, and to plaintext again: until it was cut off often enough."""
         done, tried = {}, 0
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=3, killed=True, pause=0.03) as load:
+        with self.load(clients=3, killed=True, pause=0.03) as load:
             def leg(name, call, goal, kills):
                 nonlocal tried
                 before = number()
@@ -150,7 +138,9 @@ class MigrationKills(Seeded, Scenario):
             def number():
                 return last(self.query)[0]
 
-            while sum(done.values()) < KILLS:
+            for _ in range(ROUNDS):
+                if sum(done.values()) >= KILLS:
+                    break
                 leg("there", there, "cut_over", 6)
                 leg("back", lambda: BACK.format(number()), "rolled_back", 4)
                 leg("half way", there, "cut_over", self.dice.randint(1, 2))
@@ -164,9 +154,17 @@ class MigrationKills(Seeded, Scenario):
         print(f"seed {self.seed}: cut off {done} in {tried} attempts, in phases {dict(self.places)}; {load.told()}")
         load.assert_right(self)
         self.whole()
-        # What a crash left of indexes is gone.
-        if last(self.query)[1] == "finished":
-            self.assertEqual(self.query("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass"), "2")
+        # It was cut off as often as that, in each way, and in phases before and after the cut-over.
+        self.assertGreaterEqual(sum(done.values()), KILLS)
+        self.assertEqual(sorted(done), sorted(HOWS))
+        self.assertGreaterEqual(len(self.places), 4, self.places)
+        self.assertGreater(self.places["rows"] + self.places["verification"], 0)
+        self.assertGreater(self.places["cut_over"] + self.places["validation"] + self.places["finished"], 0)
+        # The last leg was there, so everything is as it was in the beginning; what a crash left of indexes is gone.
+        self.assertEqual(last(self.query)[1:], ("finished", False))
+        self.assertEqual(rows_of(self.query, COLUMNS), [["v", OLD]])
+        self.assertEqual(self.query("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass"), "2")
+        self.assertEqual(self.query("SELECT count(*) FROM prism_crypt.migrations WHERE state NOT IN ('finished', 'rolled_back')"), "0")
 
     def stop_at(self, call, phase, back=False):
         """The call, cut off before a phase."""
@@ -183,7 +181,7 @@ class MigrationKills(Seeded, Scenario):
 
     def test_at_each_boundary(self):
         there = THERE.format("")
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=3, killed=True, pause=0.03) as load:
+        with self.load(clients=3, killed=True, pause=0.03) as load:
             for phase in FORTH_PHASES:
                 self.stop_at(there, phase)
             back = BACK.format(last(self.query)[0])

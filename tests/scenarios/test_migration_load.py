@@ -2,29 +2,12 @@
 
 import unittest
 
-from harness.scenario import Scenario
-
-from migration_load import RIGHTS, ROLE, SCHEMA, THERE, UNIQUE, WRONG, Load
-from rotation_load import Seeded
-
-ROWS = 8000
+from migration_load import RIGHTS, SCHEMA, THERE, WRONG, Migrated
 
 
-class MigrationLoad(Seeded, Scenario):
-    preload = True
-    conf = {"log_statement": "'none'", "log_min_duration_statement": "-1", "autovacuum_naptime": "'1s'", "max_connections": "30"}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.cluster.psql(ROLE)
-
-    def setUp(self):
-        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
-        self.query(f"{RIGHTS}; {SCHEMA.format(rows=ROWS)}; {UNIQUE}")
-
-    def query(self, sql):
-        return self.cluster.psql(sql, db=self.db)
+class MigrationLoad(Migrated):
+    rows = 8000
+    conf = {**Migrated.conf, "autovacuum_naptime": "'1s'", "max_connections": "30"}
 
     def columns(self):
         return self.query(
@@ -52,7 +35,7 @@ class MigrationLoad(Seeded, Scenario):
     def test_there_and_back_and_there(self):
         there = THERE.format(", batch_size => 200, max_rows_per_second => 4000")
         searchable = "v encrypted_text(searchable)"
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=4) as load:
+        with self.load(clients=4) as load:
             load.more(100)
             self.stage(load, "there", there, "cut_over", f"prism_crypt_old_v text, {searchable}")
             self.stage(load, "back", f"CALL prism_crypt.rollback_migration({self.migration()});", "rolled_back", "v text")
@@ -88,7 +71,7 @@ class MigrationLoad(Seeded, Scenario):
     def test_there_by_an_expression(self):
         """What the trigger can't compute is filled once more at the cut-over."""
         there = THERE.format(", batch_size => 200, max_rows_per_second => 4000, using_expression => 'rtrim(v, ''~'')'")
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=4) as load:
+        with self.load(clients=4) as load:
             load.more(100)
             self.stage(load, "there", there, "cut_over", "prism_crypt_old_v text, v encrypted_text(searchable)", warns=True)
             self.stage(load, "finish", f"CALL prism_crypt.finish_migration({self.migration()});", "finished", "v encrypted_text(searchable)")

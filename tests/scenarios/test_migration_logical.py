@@ -2,13 +2,11 @@
 
 import unittest
 
-from harness.scenario import Scenario
+from harness.scenario import wait_until
 
-from migration_load import RIGHTS, ROLE, SCHEMA, THERE, UNIQUE, WRONG, Load
+from migration_load import THERE, WRONG, Migrated
 from migration_state import assert_whole, last
-from rotation_load import Seeded
 
-ROWS = 3000
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)"
 SHADOW = "CREATE TABLE shadow (id int PRIMARY KEY, v text, n int NOT NULL DEFAULT 0)"
 # For the owner on either side.
@@ -16,20 +14,18 @@ VALUES = "SELECT id, v::text, n FROM t ORDER BY id"
 BACK, FINISH = "CALL prism_crypt.rollback_migration({})", "CALL prism_crypt.finish_migration({})"
 
 
-class MigrationLogical(Seeded, Scenario):
-    preload = True
-    conf = {"wal_level": "'logical'", "log_statement": "'none'", "log_min_duration_statement": "-1", "wal_retrieve_retry_interval": "'200ms'"}
+class MigrationLogical(Migrated):
+    conf = {**Migrated.conf, "wal_level": "'logical'", "wal_retrieve_retry_interval": "'200ms'"}
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.other = cls.new_cluster("migration-subscriber", conf=cls.conf, preload=True)
-        cls.cluster.psql(ROLE)
 
     def setUp(self):
-        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
+        super().setUp()
         # A column list is not used: it would have to name the twin, too.
-        self.query(f"{RIGHTS}; {SCHEMA.format(rows=ROWS)}; {UNIQUE}; CREATE PUBLICATION p FOR TABLE t, shadow")
+        self.query("CREATE PUBLICATION p FOR TABLE t, shadow")
         self.other.create_db(self.db)
         self.on_subscriber(f"CREATE EXTENSION prism_crypt; {TABLE}; {SHADOW}")
         self.on_subscriber(
@@ -40,9 +36,6 @@ class MigrationLogical(Seeded, Scenario):
         self.copy_keys()
         self.twin, self.kept = self.query(
             "SELECT prism_crypt._side_name('prism_crypt_new_', 'v'), prism_crypt._side_name('prism_crypt_old_', 'v')").split("|")
-
-    def query(self, sql):
-        return self.cluster.psql(sql, db=self.db)
 
     def on_subscriber(self, sql):
         return self.other.psql(sql, db=self.db)
@@ -66,12 +59,7 @@ class MigrationLogical(Seeded, Scenario):
     def stops(self, message):
         """The subscriber says what it lacks, again and again."""
         before = len(self.other.log())
-        self.other.wait_for("SELECT 1", "1")
-        for _ in range(600):
-            if message in self.other.log()[before:]:
-                return
-            self.other.psql("SELECT pg_sleep(0.1)")
-        self.fail(f"the subscriber does not say: {message}")
+        wait_until(lambda: message in self.other.log()[before:], f"the subscriber does not say: {message}")
 
     def rename(self, goes, comes):
         self.on_subscriber(f"BEGIN; ALTER TABLE t RENAME v TO {goes}; ALTER TABLE t RENAME {comes} TO v; COMMIT")
@@ -84,7 +72,7 @@ class MigrationLogical(Seeded, Scenario):
     def test_the_publisher_migrates(self):
         stage = lambda sql: self.query(sql.format(last(self.query)[0]))  # noqa: E731
         sealed = "SELECT id, encrypted_text_send({}) FROM t ORDER BY id"
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=2) as load:
+        with self.load(clients=2) as load:
             with self.subTest("a twin that the subscriber does not have"):
                 stage(THERE.format(", until => 'verified'"))
                 load.more(20)
@@ -123,7 +111,7 @@ class MigrationLogical(Seeded, Scenario):
 
     def test_the_subscriber_migrates(self):
         stage = lambda sql: self.on_subscriber(sql.format(last(self.on_subscriber)[0]))  # noqa: E731
-        with Load(self.cluster, self.db, ROWS, self.seed, clients=2) as load:
+        with self.load(clients=2) as load:
             for call, phase in ((THERE.format(", batch_size => 100, max_rows_per_second => 4000"), "cut_over"), (BACK, "rolled_back"),
                                 (THERE.format(""), "cut_over"), (FINISH, "finished")):
                 with self.subTest(phase):

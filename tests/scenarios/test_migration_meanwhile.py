@@ -2,6 +2,8 @@
 
 import unittest
 
+from harness import PgError
+
 from migration_days import BACK, Days, FINISH, INSERT, TYPE
 
 
@@ -67,9 +69,9 @@ class MigrationMeanwhile(Days):
         migrates.start(f"SET statement_timeout = '2s'; CALL prism_crypt.migrate_column('t', 'v', '{TYPE}', lock_timeout => '20ms');")
         self.query(INSERT.format(1000, "x"))
         self.assertEqual(self.query("SELECT max(v) FROM t"), "x")
-        with self.assertRaises(Exception) as caught:
+        with self.assertRaises(PgError) as caught:
             migrates.wait()
-        self.assertEqual(caught.exception.sqlstate, "57014")
+        self.assertEqual((caught.exception.sqlstate, caught.exception.message), ("57014", "canceling statement due to statement timeout"))
         other.run("COMMIT;")
         self.go()
         self.assert_state("cut_over", rows=101)

@@ -3,32 +3,20 @@
 import unittest
 
 from harness import PgError
-from harness.scenario import Scenario, set_key, wait_until
+from harness.scenario import set_key, wait_until
 
-from migration_load import RIGHTS, ROLE, SCHEMA, THERE, UNIQUE, WRONG, Load
+from migration_load import THERE, WRONG, Migrated
 from migration_state import assert_whole, last
-from rotation_load import Seeded
-
-ROWS = 5000
 
 
-class MigrationStandby(Seeded, Scenario):
-    preload = True
-    conf = {"autovacuum": "off", "max_wal_size": "'4GB'", "log_statement": "'none'", "log_min_duration_statement": "-1"}
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.cluster.psql(ROLE)
+class MigrationStandby(Migrated):
+    rows = 5000
+    conf = {**Migrated.conf, "autovacuum": "off", "max_wal_size": "'4GB'"}
 
     def setUp(self):
-        self.db = self.database(self.id().rpartition(".")[2][:60].lower())
-        self.query(f"{RIGHTS}; {SCHEMA.format(rows=ROWS)}; {UNIQUE}")
+        super().setUp()
         # The primary of another test may have been stopped for good.
         self.addCleanup(self.cluster.start)
-
-    def query(self, sql):
-        return self.cluster.psql(sql, db=self.db)
 
     def on_standby(self, sql):
         return self.standby.psql(sql, db=self.db)
@@ -54,8 +42,7 @@ class MigrationStandby(Seeded, Scenario):
         find = "SELECT id FROM t WHERE v = 'row 77';"
 
         def assert_readable():
-            everything, right = reader.run(read).split("|")
-            self.assertEqual(everything, right)
+            self.assertEqual(reader.run(read), f"{self.rows}|{self.rows}")
             self.assertEqual(reader.run("SELECT v FROM t WHERE id = 77;"), "row 77")
             self.assertEqual(reader.run(find), "77")
             self.whole(self.on_standby)
@@ -63,28 +50,32 @@ class MigrationStandby(Seeded, Scenario):
         def migrate(call, phase):
             migrating = self.session(self.db)
             migrating.start(call)
-            while migrating.waiting(0.02):
-                everything, right = reader.run(read).split("|")
-                self.assertEqual(everything, right)
+            reads = 0
+            while migrating.waiting(0):
+                self.assertEqual(reader.run(read), f"{self.rows}|{self.rows}")
                 self.assertEqual(reader.run(find), "77")
+                reads += 1
             migrating.wait()
             self.cluster.wait_caught_up(self.standby)
             self.assertEqual(last(self.on_standby)[1], phase)
             assert_readable()
+            return reads
 
         # Rows that the clients leave alone, with what readers look for.
         self.query("UPDATE t SET v = 'row ' || id WHERE id = 77; UPDATE shadow SET v = 'row ' || id WHERE id = 77")
         self.cluster.wait_caught_up(self.standby)
         assert_readable()
-        self.assertEqual(old_snapshot.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shadow;"), str(ROWS))
+        self.assertEqual(old_snapshot.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shadow;"), str(self.rows))
         there = THERE.format(", batch_size => 200, max_rows_per_second => 8000, until => 'verified'")
-        migrate(there, "ready")
+        # The pace makes this take long enough to be looked at.
+        self.assertGreater(migrate(there, "ready"), 5)
         # A row that was there before the migration is still to be read.
-        self.assertEqual(old_snapshot.run("SELECT count(*) FROM shadow; COMMIT;"), str(ROWS))
-        migrate(THERE.format(""), "cut_over")
-        migrate(f"CALL prism_crypt.rollback_migration({self.number(self.query)});", "rolled_back")
-        migrate(THERE.format(""), "cut_over")
-        migrate(f"CALL prism_crypt.finish_migration({self.number(self.query)});", "finished")
+        self.assertEqual(old_snapshot.run("SELECT count(*) FROM shadow; COMMIT;"), str(self.rows))
+        reads = migrate(THERE.format(""), "cut_over")
+        reads += migrate(f"CALL prism_crypt.rollback_migration({self.number(self.query)});", "rolled_back")
+        reads += migrate(THERE.format(""), "cut_over")
+        reads += migrate(f"CALL prism_crypt.finish_migration({self.number(self.query)});", "finished")
+        self.assertGreater(reads, 0)
         self.assertEqual(self.standby.error(THERE.format(""), db=self.db).sqlstate, "25006")
 
     def begin(self, call, stop_at=""):
@@ -96,7 +87,7 @@ class MigrationStandby(Seeded, Scenario):
     def promoted(self, phase, call, stop_at="", under_way="true", in_step=True):
         """The primary dies among writers while the call is in this phase, and there has been something of it; the same call goes on."""
         with self.subTest(phase):
-            with Load(self.cluster, self.db, ROWS, self.seed, clients=2, killed=True) as load:
+            with self.load(clients=2, killed=True) as load:
                 session = self.begin(call, stop_at)
                 wait_until(lambda: self.on_standby(
                     f"SELECT count(*) FROM prism_crypt.migrations WHERE phase = '{phase}' AND {under_way}") == "1", f"the standby sees no {phase}")
@@ -113,7 +104,7 @@ class MigrationStandby(Seeded, Scenario):
             self.assertEqual(self.on_standby("SELECT count(*) FROM prism_crypt.migrations WHERE worker IS NOT NULL"), "0")
 
     def goes_on(self, *calls):
-        with Load(self.standby, self.db, ROWS, self.seed, clients=2) as load:
+        with self.load(self.standby, clients=2) as load:
             for call, phase in calls:
                 self.on_standby(call.format(self.number(self.on_standby)))
                 self.assertEqual(last(self.on_standby)[1], phase)

@@ -167,8 +167,9 @@ class StatementWorker(Base):
         self.psql(f"ALTER TABLE t OWNER TO {role}; GRANT CREATE ON SCHEMA public TO {role}; ALTER ROLE {role} SET default_transaction_read_only = on; ALTER ROLE {role} SET lock_timeout = '100ms';"
                   f"ALTER ROLE {role} SET role = 'pg_monitor'; GRANT pg_monitor TO {role}; ALTER ROLE {role} SET statement_timeout = '1ms'")
         blocker = self.blocker()
-        session = self.session(self.db, user=role)
-        session.run("SET statement_timeout = 0; SET default_transaction_read_only = off; SET lock_timeout = 0; RESET ROLE; SET ROLE none;")
+        # From the beginning: the statement that sets it could take longer than that.
+        session = self.session(self.db, user=role, PGOPTIONS="-c statement_timeout=0")
+        session.run("SET default_transaction_read_only = off; SET lock_timeout = 0; RESET ROLE; SET ROLE none;")
         self.building(session)
         blocker.run("ROLLBACK;")
         self.assertEqual(session.wait(), "(,,,,,,,,,)")
