@@ -93,7 +93,8 @@ COMMENT ON FUNCTION prism_crypt._progress(bigint) IS 'The rows of prism_crypt.pr
 CREATE VIEW prism_crypt.progress AS SELECT * FROM prism_crypt._progress(prism_crypt._note_caller());
 COMMENT ON VIEW prism_crypt.progress IS 'Jobs and how far they are: those that a role may see';
 COMMENT ON COLUMN prism_crypt.progress.id IS 'Number of the job, for pause_job(), resume_job() and cancel_job()';
-COMMENT ON COLUMN prism_crypt.progress.kind IS 'What is done: rotation, or retagging after a new index key';
+COMMENT ON COLUMN prism_crypt.progress.kind IS
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
 COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';
 COMMENT ON COLUMN prism_crypt.progress.state IS
   'pending, running, interrupted (its workers are gone), paused, failed: a call goes on with it; '

@@ -49,7 +49,8 @@ CREATE UNIQUE INDEX job_open_idx ON prism_crypt.job
   WHERE state IN ('pending', 'running', 'paused', 'failed');
 COMMENT ON TABLE prism_crypt.job IS 'Long work, open and done. prism_crypt.progress shows it';
 COMMENT ON COLUMN prism_crypt.job.id IS 'Number of the job';
-COMMENT ON COLUMN prism_crypt.job.kind IS 'What is done: rotation, or retagging after a new index key';
+COMMENT ON COLUMN prism_crypt.job.kind IS
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
 COMMENT ON COLUMN prism_crypt.job.relation IS 'The table that was named; its partitions and children are parts of the job';
 COMMENT ON COLUMN prism_crypt.job.column_name IS 'The column; null is all encrypted columns';
 COMMENT ON COLUMN prism_crypt.job.scope IS

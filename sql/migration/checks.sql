@@ -86,7 +86,10 @@ BEGIN
     WHEN 'finished' THEN
       RAISE NOTICE 'migration %: % is % now', id, target, migration.type;
     WHEN 'rolled_back' THEN
-      RAISE NOTICE 'migration %: % is % again', id, target, migration.old_type;
+      -- A domain is its base type now.
+      RAISE NOTICE 'migration %: % is % again', id, target, (
+        SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+        WHERE a.attrelid = migration.relation AND a.attname = migration.column_name);
     ELSE
       RAISE NOTICE 'migration % stopped in phase "%"', id, migration.phase USING HINT = 'The same call goes on.';
   END CASE;

@@ -26,6 +26,30 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._join_grants(prism_crypt.migration) IS 'Puts split grants together again. Internal';
 
+-- By an expression nothing keeps the columns in step, and so the old one may have what the new one has not.
+CREATE FUNCTION prism_crypt._require_no_only_copies(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  named CONSTANT text := prism_crypt._qualified_name(migration.relation);
+  rows bigint;
+BEGIN
+  IF migration.using_expression IS NULL OR NOT (prism_crypt._has_column(migration.relation, migration.kept)
+                                                AND prism_crypt._has_column(migration.relation, migration.column_name)) THEN
+    RETURN;
+  END IF;
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  EXECUTE format('SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', named, migration.column_name, migration.kept) INTO rows;
+  IF rows > 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('rows of which only the old column has a value: %s', rows),
+      DETAIL = 'The expression gave null for them, or an INSERT without a list of columns wrote them.',
+      HINT = format('Give them a value, or let it go: UPDATE %s SET %I = NULL WHERE %I IS NULL AND %2$I IS NOT NULL. Then call this again.',
+                    named, migration.kept, migration.column_name);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_no_only_copies(prism_crypt.migration) IS
+  'Raises an error if values are in the old column only. Internal';
+
 CREATE FUNCTION prism_crypt._drop_kept(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

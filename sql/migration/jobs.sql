@@ -64,6 +64,32 @@ CREATE FUNCTION prism_crypt._source_of(migration prism_crypt.migration) RETURNS 
 $$;
 COMMENT ON FUNCTION prism_crypt._source_of(prism_crypt.migration) IS 'The expression that a migration makes values of. Internal';
 
+-- An expression that gives null for a value (a wrong key, perhaps) would lose it with the old column. If that stays for now, it is a warning.
+CREATE FUNCTION prism_crypt._require_no_values_lost(migration prism_crypt.migration, unfilled text) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_kept CONSTANT boolean := migration.keep_plaintext AND migration.method = 'online';
+  rows bigint;
+BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s AND %s IS NULL', prism_crypt._qualified_name(migration.relation), unfilled,
+                 prism_crypt._source_of(migration)) INTO rows;
+  IF rows = 0 THEN
+    RETURN;
+  END IF;
+  IF is_kept THEN
+    RAISE WARNING 'the expression gives null for values of column "%" that are not null: %', migration.column_name, rows
+      USING HINT = 'finish_migration() refuses to drop what only the old column has.';
+  ELSE
+    RAISE not_null_violation USING
+      MESSAGE = format('the expression gives null for values of column "%s" that are not null: %s', migration.column_name, rows),
+      DETAIL = 'They would be lost with the old column.',
+      HINT = 'Use method => ''online'' with keep_plaintext => true, or another expression.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_no_values_lost(prism_crypt.migration, text) IS
+  'Raises an error or a warning if an expression gives null for values. Internal';
+
 CREATE FUNCTION prism_crypt._changes_of(migration prism_crypt.migration, due text) RETURNS prism_crypt._changes
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

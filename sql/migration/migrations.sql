@@ -47,7 +47,8 @@ COMMENT ON COLUMN prism_crypt.migrations.old_type IS 'Type of the column before'
 COMMENT ON COLUMN prism_crypt.migrations.type IS 'Type of the column after';
 COMMENT ON COLUMN prism_crypt.migrations.state IS
   'planned, preparing, backfilling, verifying, ready, failed: a call goes on with it; cut_over: applications use the new column, '
-  'and it can be finished or rolled back; finished, rolled_back: it is over';
+  'and it can be finished or rolled back, or they use the old one again if the phase is "going back: validation"; '
+  'finished, rolled_back: it is over';
 COMMENT ON COLUMN prism_crypt.migrations.method IS 'online: a twin column beside it; rewrite: ALTER TABLE';
 COMMENT ON COLUMN prism_crypt.migrations.phase IS
   'What is done next: twin, rows, indexes, verification, statistics, ready (the cut-over), validation; or has been done last';

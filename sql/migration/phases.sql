@@ -69,6 +69,10 @@ BEGIN
         END IF;
         build := prism_crypt._plan_build(going);
       WHEN 'statistics' THEN
+        IF migration.using_expression IS NOT NULL AND NOT migration.is_going_back THEN
+          PERFORM prism_crypt._require_no_values_lost(
+            migration, format('%I IS NOT NULL AND %I IS NULL', migration.column_name, migration.twin));
+        END IF;
         PERFORM prism_crypt._analyze(migration.relation, going.twin);
       WHEN 'ready' THEN
         IF migration.is_going_back THEN
@@ -80,6 +84,8 @@ BEGIN
           closed := prism_crypt._cut_over(migration, path);
         END IF;
       WHEN 'cut_over' THEN
+        -- Before the lock, because it reads the whole table.
+        PERFORM prism_crypt._require_no_only_copies(migration);
         PERFORM prism_crypt._drop_kept(migration);
         closed := gone;
       ELSE

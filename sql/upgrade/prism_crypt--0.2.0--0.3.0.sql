@@ -8,6 +8,10 @@ WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.
   AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt';
 
 -- ---- What changed.
+COMMENT ON COLUMN prism_crypt.job.kind IS
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
+COMMENT ON COLUMN prism_crypt.progress.kind IS
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
 
 -- Kinds of jobs that only the owner of a table may work on.
 ALTER TABLE prism_crypt.job_kind ADD COLUMN by_owner boolean NOT NULL DEFAULT false;
@@ -2538,6 +2542,32 @@ CREATE FUNCTION prism_crypt._source_of(migration prism_crypt.migration) RETURNS 
 $$;
 COMMENT ON FUNCTION prism_crypt._source_of(prism_crypt.migration) IS 'The expression that a migration makes values of. Internal';
 
+-- An expression that gives null for a value (a wrong key, perhaps) would lose it with the old column. If that stays for now, it is a warning.
+CREATE FUNCTION prism_crypt._require_no_values_lost(migration prism_crypt.migration, unfilled text) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_kept CONSTANT boolean := migration.keep_plaintext AND migration.method = 'online';
+  rows bigint;
+BEGIN
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s AND %s IS NULL', prism_crypt._qualified_name(migration.relation), unfilled,
+                 prism_crypt._source_of(migration)) INTO rows;
+  IF rows = 0 THEN
+    RETURN;
+  END IF;
+  IF is_kept THEN
+    RAISE WARNING 'the expression gives null for values of column "%" that are not null: %', migration.column_name, rows
+      USING HINT = 'finish_migration() refuses to drop what only the old column has.';
+  ELSE
+    RAISE not_null_violation USING
+      MESSAGE = format('the expression gives null for values of column "%s" that are not null: %s', migration.column_name, rows),
+      DETAIL = 'They would be lost with the old column.',
+      HINT = 'Use method => ''online'' with keep_plaintext => true, or another expression.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_no_values_lost(prism_crypt.migration, text) IS
+  'Raises an error or a warning if an expression gives null for values. Internal';
+
 CREATE FUNCTION prism_crypt._changes_of(migration prism_crypt.migration, due text) RETURNS prism_crypt._changes
   LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -3117,6 +3147,30 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._join_grants(prism_crypt.migration) IS 'Puts split grants together again. Internal';
 
+-- By an expression nothing keeps the columns in step, and so the old one may have what the new one has not.
+CREATE FUNCTION prism_crypt._require_no_only_copies(migration prism_crypt.migration) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  named CONSTANT text := prism_crypt._qualified_name(migration.relation);
+  rows bigint;
+BEGIN
+  IF migration.using_expression IS NULL OR NOT (prism_crypt._has_column(migration.relation, migration.kept)
+                                                AND prism_crypt._has_column(migration.relation, migration.column_name)) THEN
+    RETURN;
+  END IF;
+  PERFORM prism_crypt._require_all_rows(migration.relation);
+  EXECUTE format('SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', named, migration.column_name, migration.kept) INTO rows;
+  IF rows > 0 THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('rows of which only the old column has a value: %s', rows),
+      DETAIL = 'The expression gave null for them, or an INSERT without a list of columns wrote them.',
+      HINT = format('Give them a value, or let it go: UPDATE %s SET %I = NULL WHERE %I IS NULL AND %2$I IS NOT NULL. Then call this again.',
+                    named, migration.kept, migration.column_name);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_no_only_copies(prism_crypt.migration) IS
+  'Raises an error if values are in the old column only. Internal';
+
 CREATE FUNCTION prism_crypt._drop_kept(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -3348,16 +3402,21 @@ CREATE FUNCTION prism_crypt._rewrite_expression(migration prism_crypt.migration)
 $$;
 COMMENT ON FUNCTION prism_crypt._rewrite_expression(prism_crypt.migration) IS 'The USING of an ALTER TABLE. Internal';
 
--- PostgreSQL's messages about a value that a type does not take quote the value.
+-- PostgreSQL's messages about a value that a type does not take quote the value, and so may functions that check it. What stands in the way of
+-- opening the values is told as it is. Errors of classes 40, 53, 57 and 58, and of locks, are not about a value.
 CREATE FUNCTION prism_crypt._change_type(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  table_name CONSTANT text := prism_crypt._qualified_name(migration.relation);
 BEGIN
-  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %s', prism_crypt._qualified_name(migration.relation),
-                 migration.column_name, migration.type, prism_crypt._rewrite_expression(migration));
+  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s USING %s', table_name, migration.column_name, migration.type,
+                 prism_crypt._rewrite_expression(migration));
 EXCEPTION WHEN OTHERS OR assert_failure THEN
   IF migration.type ~ '\mencrypted_text\M' AND migration.using_expression IS NULL
-     OR left(SQLSTATE, 2) NOT IN ('22', '23', '42', 'P0', 'XX') OR SQLSTATE = '42501' THEN
+     OR left(SQLSTATE, 2) IN ('40', '53', '57', '58') OR SQLSTATE = '55P03' THEN
     RAISE;
+  ELSIF migration.using_expression IS NULL THEN
+    EXECUTE format('SELECT count(%I::text) FROM %s', migration.column_name, table_name);
   END IF;
   RAISE data_exception USING
     MESSAGE = format('a value of column "%s" could not be converted to type %s', migration.column_name, migration.type),
@@ -3383,6 +3442,9 @@ BEGIN
   FOR number IN 1 .. cardinality(twins) LOOP
     PERFORM prism_crypt._execute_all(twins[number].rewrite_drops);
   END LOOP;
+  IF migration.using_expression IS NOT NULL THEN
+    PERFORM prism_crypt._require_no_values_lost(migration, format('%I IS NOT NULL', migration.column_name));
+  END IF;
   PERFORM prism_crypt._change_type(migration);
   FOR number IN 1 .. cardinality(twins) LOOP
     PERFORM prism_crypt._execute_all(twins[number].rewrite_creates);
@@ -3466,6 +3528,10 @@ BEGIN
         END IF;
         build := prism_crypt._plan_build(going);
       WHEN 'statistics' THEN
+        IF migration.using_expression IS NOT NULL AND NOT migration.is_going_back THEN
+          PERFORM prism_crypt._require_no_values_lost(
+            migration, format('%I IS NOT NULL AND %I IS NULL', migration.column_name, migration.twin));
+        END IF;
         PERFORM prism_crypt._analyze(migration.relation, going.twin);
       WHEN 'ready' THEN
         IF migration.is_going_back THEN
@@ -3477,6 +3543,8 @@ BEGIN
           closed := prism_crypt._cut_over(migration, path);
         END IF;
       WHEN 'cut_over' THEN
+        -- Before the lock, because it reads the whole table.
+        PERFORM prism_crypt._require_no_only_copies(migration);
         PERFORM prism_crypt._drop_kept(migration);
         closed := gone;
       ELSE
@@ -3959,7 +4027,10 @@ BEGIN
     WHEN 'finished' THEN
       RAISE NOTICE 'migration %: % is % now', id, target, migration.type;
     WHEN 'rolled_back' THEN
-      RAISE NOTICE 'migration %: % is % again', id, target, migration.old_type;
+      -- A domain is its base type now.
+      RAISE NOTICE 'migration %: % is % again', id, target, (
+        SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+        WHERE a.attrelid = migration.relation AND a.attname = migration.column_name);
     ELSE
       RAISE NOTICE 'migration % stopped in phase "%"', id, migration.phase USING HINT = 'The same call goes on.';
   END CASE;
@@ -4323,7 +4394,8 @@ COMMENT ON COLUMN prism_crypt.migrations.old_type IS 'Type of the column before'
 COMMENT ON COLUMN prism_crypt.migrations.type IS 'Type of the column after';
 COMMENT ON COLUMN prism_crypt.migrations.state IS
   'planned, preparing, backfilling, verifying, ready, failed: a call goes on with it; cut_over: applications use the new column, '
-  'and it can be finished or rolled back; finished, rolled_back: it is over';
+  'and it can be finished or rolled back, or they use the old one again if the phase is "going back: validation"; '
+  'finished, rolled_back: it is over';
 COMMENT ON COLUMN prism_crypt.migrations.method IS 'online: a twin column beside it; rewrite: ALTER TABLE';
 COMMENT ON COLUMN prism_crypt.migrations.phase IS
   'What is done next: twin, rows, indexes, verification, statistics, ready (the cut-over), validation; or has been done last';

@@ -18,10 +18,10 @@ unsafe extern "C-unwind" {
     fn datum_image_eq(left: pg_sys::Datum, right: pg_sys::Datum, by_value: bool, length: i32) -> bool;
 }
 
-/// Classes of errors that an input function, or the check of a domain, raises about what it gets: data, integrity, syntax and names,
-/// PL/pgSQL, and what has no SQLSTATE of its own. Others, like a cancellation, are not about it.
-const ABOUT_INPUT: [i32; 5] =
-    [sqlstate(*b"22000"), sqlstate(*b"23000"), sqlstate(*b"42000"), sqlstate(*b"P0000"), sqlstate(*b"XX000")];
+/// Classes of errors that are not about what an input function, or the check of a domain, gets: rollback of the transaction, resources,
+/// intervention, the system. The check may be anybody's function and raise any other.
+const NOT_ABOUT_INPUT: [i32; 4] =
+    [sqlstate(*b"40000"), sqlstate(*b"53000"), sqlstate(*b"57000"), sqlstate(*b"58000")];
 
 /// How values of a type hold text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl ValueType {
         PgTryBuilder::new(AssertUnwindSafe(|| Ok(input())))
             .catch_others(|error| match &error {
                 CaughtError::PostgresError(report)
-                    if ABOUT_INPUT
+                    if !NOT_ABOUT_INPUT
                         .iter()
                         .any(|class| is_of_class(report.sql_error_code() as i32, *class)) =>
                 {

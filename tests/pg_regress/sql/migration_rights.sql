@@ -123,6 +123,21 @@ SELECT id, v::text FROM long;
 UPDATE long SET v = '10101';
 CALL prism_crypt.decrypt_column('long', 'v', 'bit(5)', method => 'rewrite');
 SELECT v FROM long;
+-- An expression that gives null for a value would lose it.
+CREATE TABLE nulls (id int, v text);
+INSERT INTO nulls VALUES (1, 'good'), (2, 'bad'), (3, NULL);
+CALL prism_crypt.migrate_column('nulls', 'v', 'encrypted_text', using_expression => $$nullif(v, 'bad')$$, method => 'rewrite');
+SELECT max(id) AS migration FROM prism_crypt.migrations \gset
+CALL prism_crypt.rollback_migration(:migration);
+CALL prism_crypt.migrate_column('nulls', 'v', 'encrypted_text', using_expression => $$nullif(v, 'bad')$$, method => 'online', keep_plaintext => false);
+SELECT max(id) AS migration FROM prism_crypt.migrations \gset
+CALL prism_crypt.rollback_migration(:migration);
+CALL prism_crypt.migrate_column('nulls', 'v', 'encrypted_text', using_expression => $$nullif(v, 'bad')$$, method => 'online');
+SELECT id, v::text, prism_crypt_old_v FROM nulls ORDER BY id;
+SELECT max(id) AS migration FROM prism_crypt.migrations \gset
+CALL prism_crypt.finish_migration(:migration) \g /dev/null
+UPDATE nulls SET prism_crypt_old_v = NULL WHERE v IS NULL AND prism_crypt_old_v IS NOT NULL;
+CALL prism_crypt.finish_migration(:migration) \g /dev/null
 RESET ROLE;
 DROP OWNED BY regress_owner, regress_app, regress_other, regress_third;
 DROP ROLE regress_owner, regress_app, regress_other, regress_third;
