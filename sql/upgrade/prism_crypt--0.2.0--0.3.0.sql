@@ -2892,6 +2892,7 @@ CREATE FUNCTION prism_crypt._close_column(relation regclass, column_name name) R
 DECLARE
   closed jsonb := '[]';
   one record;
+  extra record;
   others name[];
 BEGIN
   FOR one IN
@@ -2912,6 +2913,10 @@ BEGIN
                      (SELECT string_agg(quote_ident(o.name), ', ' ORDER BY o.number) FROM unnest(others) WITH ORDINALITY AS o (name, number)),
                      one.member, one.grantee, prism_crypt._with_option(one.grantable));
     END IF;
+    -- With a grant option that they had beside.
+    FOR extra IN SELECT c.key FROM jsonb_each_text(one.columns) AS c WHERE c.value::boolean AND c.key::name = ANY (others) LOOP
+      EXECUTE format('GRANT %s (%I) ON %s TO %s%s', one.privilege, extra.key, one.member, one.grantee, prism_crypt._with_option(true));
+    END LOOP;
   END LOOP;
   RETURN closed;
 END $$;
@@ -2966,15 +2971,25 @@ COMMENT ON FUNCTION prism_crypt._open_column(regclass, jsonb) IS 'Puts the grant
 -- Grants that others made with their grant option are gone when that is split.
 CREATE FUNCTION prism_crypt._handed_on_grants(relation regclass) RETURNS SETOF prism_crypt._dependant
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._dependant('grant', format('%s on %s', g.privilege_type, m.named),
+  WITH grants AS (
+    SELECT prism_crypt._qualified_name(c.oid) AS named, c.oid, c.relowner, g.grantor, g.grantee, g.privilege_type, NULL::name AS column_name
+    FROM prism_crypt._table_tree($1) AS t JOIN pg_class AS c ON c.oid = t.member CROSS JOIN LATERAL aclexplode(c.relacl) AS g
+    UNION ALL
+    SELECT prism_crypt._qualified_name(c.oid), c.oid, c.relowner, g.grantor, g.grantee, g.privilege_type, a.attname
+    FROM prism_crypt._table_tree($1) AS t JOIN pg_class AS c ON c.oid = t.member
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped CROSS JOIN LATERAL aclexplode(a.attacl) AS g
+  )
+  SELECT prism_crypt._dependant('grant', format('%s on %s', g.what, g.named),
     blocks => format('role %s has granted it to %s: splitting grants of the table, so that the old column is closed, takes that away',
                      prism_crypt._grantee(g.grantor), prism_crypt._grantee(g.grantee)),
-    unblock => format('GRANT %s ON %s TO %s; REVOKE GRANT OPTION FOR %1$s ON %2$s FROM %4$s CASCADE', g.privilege_type, m.named,
+    unblock => format('GRANT %s ON %s TO %s; REVOKE GRANT OPTION FOR %1$s ON %2$s FROM %4$s CASCADE', g.what, g.named,
                       prism_crypt._grantee(g.grantee), prism_crypt._grantee(g.grantor)))
-  FROM (SELECT t.member, prism_crypt._qualified_name(t.member) AS named FROM prism_crypt._table_tree($1) AS t) AS m
-  JOIN pg_class AS c ON c.oid = m.member CROSS JOIN LATERAL aclexplode(c.relacl) AS g
-  WHERE g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND g.grantor <> c.relowner
-  ORDER BY m.named, g.privilege_type, g.grantor, g.grantee
+  FROM (SELECT x.*, x.privilege_type || coalesce(' (' || quote_ident(x.column_name) || ')', '') AS what FROM grants AS x) AS g
+  WHERE g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND g.grantor <> g.relowner
+    -- A grant on columns only is not split.
+    AND EXISTS (SELECT FROM grants AS w WHERE w.oid = g.oid AND w.column_name IS NULL AND w.grantor = w.relowner
+                  AND w.grantee = g.grantor AND w.privilege_type = g.privilege_type)
+  ORDER BY g.named, g.what, g.grantor, g.grantee
 $$;
 COMMENT ON FUNCTION prism_crypt._handed_on_grants(regclass) IS 'Grants of a table that would be lost. Internal';
 

@@ -35,13 +35,14 @@ DROP TABLE t CASCADE;
 -- What others granted would be lost where grants are split.
 CREATE TABLE t (id int PRIMARY KEY, v text, w text);
 INSERT INTO t SELECT i, 'value ' || i, 'other ' || i FROM generate_series(1, 20) AS i;
-GRANT SELECT ON t TO regress_app WITH GRANT OPTION;
+GRANT SELECT ON t TO regress_app WITH GRANT OPTION; GRANT UPDATE ON t TO regress_app; GRANT UPDATE (v), INSERT (v) ON t TO regress_app WITH GRANT OPTION;
 SET ROLE regress_app;
-GRANT SELECT ON t TO regress_third;
+GRANT SELECT, UPDATE (v), INSERT (v) ON t TO regress_third;
 SET ROLE regress_owner;
 CALL prism_crypt.migrate_column('t', 'v', 'encrypted_text(searchable)', method => 'online');
 CALL prism_crypt.migrate_column('t', 'v', 'encrypted_text(searchable)', method => 'rewrite', dry_run => true);
 GRANT SELECT ON TABLE t TO regress_third; REVOKE GRANT OPTION FOR SELECT ON TABLE t FROM regress_app CASCADE;
+GRANT UPDATE (v) ON t TO regress_third; REVOKE GRANT OPTION FOR UPDATE (v) ON t FROM regress_app CASCADE;
 
 -- A view of another role that does not show the column is none of its business.
 GRANT SELECT ON t TO regress_other;
