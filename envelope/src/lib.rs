@@ -52,6 +52,7 @@ pub mod armor;
 mod cipher;
 mod class;
 mod context;
+pub mod file;
 mod header;
 mod index;
 mod key;
