@@ -11,6 +11,8 @@ import struct
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 HERE = Path(__file__).parent
 CLASSES = ["email", "phone", "tax_id", "personal", "financial", "query", "health"]
@@ -67,16 +69,19 @@ def index_vector(comment, index_key, generation, plaintext, context, bits):
     }
 
 
-def wrapped(comment, master, keyset, nonce, key, version=None, generation=None):
+def wrapped(comment, master, nonce, key, keyset="", version=None, generation=None, form=2):
     if version is not None:
-        aad = b"prism_crypt data key v1\0" + struct.pack(">I", version) + keyset.encode()
+        aad = b"prism_crypt data key v%d\0" % form + struct.pack(">I", version) + keyset.encode()
+    elif generation is not None:
+        aad = b"prism_crypt index key v%d\0" % form + bytes([generation]) + keyset.encode()
     else:
-        aad = b"prism_crypt index key v1\0" + bytes([generation]) + keyset.encode()
+        aad = b"prism_crypt file key v%d\0" % form
     fingerprint = hmac.new(master, b"prism_crypt master key fingerprint v1", hashlib.sha256).hexdigest()[:16]
+    commitment = HKDFExpand(SHA256(), 32, b"prism_crypt key commitment v2\0" + aad).derive(key) if form == 2 else b""
     return {
         "comment": comment, "master_key": master.hex(), "fingerprint": fingerprint, "key_version": version,
-        "generation": generation, "keyset": keyset, "nonce": nonce.hex(), "key": key.hex(),
-        "wrapped": (b"\x01" + nonce + AESGCM(master).encrypt(nonce, key, aad)).hex(),
+        "generation": generation, "keyset": keyset, "nonce": nonce.hex(), "key": key.hex(), "format": form,
+        "wrapped": (bytes([form]) + nonce + AESGCM(master).encrypt(nonce, key, aad) + commitment).hex(),
     }
 
 
@@ -102,10 +107,13 @@ def main():
                context="ctx", search_tag=tag),
     ]
     wrapped_keys = [
-        wrapped("default keyset", key, "default", nonce, other, version=1),
-        wrapped("tenant keyset", other, "tenant_42", nonce, key, version=70000),
-        wrapped("index key", key, "default", nonce, other, generation=1),
-        wrapped("index key of a tenant, last generation", other, "tenant_42", nonce, key, generation=255),
+        wrapped("default keyset", key, nonce, other, "default", version=1),
+        wrapped("tenant keyset", other, nonce, key, "tenant_42", version=70000),
+        wrapped("index key", key, nonce, other, "default", generation=1),
+        wrapped("index key of a tenant, last generation", other, nonce, key, "tenant_42", generation=255),
+        wrapped("file key", key, nonce, other),
+        wrapped("format 1, data key", key, nonce, other, "default", version=1, form=1),
+        wrapped("format 1, index key of a tenant, last generation", other, nonce, key, "tenant_42", generation=255, form=1),
     ]
     index_keys = [
         index_vector("empty text", key, 1, b"", None, 128),
