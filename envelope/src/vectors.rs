@@ -1,15 +1,20 @@
 //! Checks the code against the published test vectors, in both directions.
 
+use crate::file::Opener;
 use crate::header::{Content, SearchTag};
 use crate::{
     Attributes, ContextHash, DataKey, Envelope, FieldClass, IndexKey, KeyBytes, KeyIdentity, KeyVersion,
     MasterKey, armor,
 };
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use std::io::Read;
 
 const ENVELOPES: &str = include_str!("../tests/vectors/envelopes.json");
 const INDEX_KEYS: &str = include_str!("../tests/vectors/index_keys.json");
 const WRAPPED_KEYS: &str = include_str!("../tests/vectors/wrapped_keys.json");
+const FILES: &str = include_str!("../tests/vectors/files.json");
 const INVALID: &str = include_str!("../tests/vectors/invalid.json");
 
 #[derive(Deserialize)]
@@ -51,6 +56,16 @@ struct IndexKeyVector {
     bits: usize,
     search_tag: String,
     blind_index: String,
+}
+
+#[derive(Deserialize)]
+struct FileVector {
+    comment: String,
+    key: String,
+    version: u8,
+    content_type: Option<String>,
+    length: usize,
+    file: String,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +194,30 @@ fn invalid_text_forms() -> Result<()> {
         let error =
             armor::decode_into(vector.text_form.as_bytes(), &mut out).err().map(|error| error.to_string());
         assert_eq!(error, Some(vector.error), "{}", vector.comment);
+    }
+    Ok(())
+}
+
+/// Files that another program has written.
+#[test]
+fn files() -> Result<()> {
+    let vectors: Vec<FileVector> = serde_json::from_str(FILES)?;
+    assert!(vectors.len() >= 8);
+    for vector in vectors {
+        let file = STANDARD.decode(&vector.file)?;
+        let key = KeyBytes::parse(&vector.key)?;
+        let opener = Opener::new(file.as_slice())?;
+        assert_eq!(opener.version(), vector.version, "{}", vector.comment);
+        let content_type = opener.header().map(|header| header.content_type.clone());
+        assert_eq!(content_type, vector.content_type, "{}", vector.comment);
+        let mut content = Vec::new();
+        opener.content(&key)?.read_to_end(&mut content)?;
+        assert_eq!(content.len(), vector.length, "{}", vector.comment);
+        assert!(
+            content.iter().enumerate().all(|(at, byte)| usize::from(*byte) == at % 251),
+            "{}",
+            vector.comment
+        );
     }
     Ok(())
 }

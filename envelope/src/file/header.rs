@@ -26,7 +26,7 @@ pub struct Header {
 #[serde(tag = "source", rename_all = "snake_case", deny_unknown_fields)]
 pub enum KeySource {
     /// Whoever opens the file gives its key.
-    Given,
+    Given {},
     /// A master key wraps it.
     Wrapped {
         /// Of the master key, in hexadecimal digits.
@@ -47,7 +47,7 @@ impl KeySource {
     #[must_use]
     pub fn wrapped_bytes(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Given => None,
+            Self::Given {} => None,
             Self::Wrapped { wrapped, .. } => STANDARD.decode(wrapped).ok(),
         }
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the test vectors from docs/format.md alone, with another AES-GCM (the `cryptography` package).
+"""Writes the test vectors from docs/format.md and docs/file-format.md alone, with the `cryptography` package (50 or later).
 
 The Rust crate is then held to these files, so code and format can't drift apart together.
 """
@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -85,6 +86,14 @@ def wrapped(comment, master, nonce, key, keyset="", version=None, generation=Non
     }
 
 
+def file_writer():
+    """write_file() as docs/file-format.md has it."""
+    document = (HERE.parents[2] / "docs/file-format.md").read_text(encoding="utf-8")
+    code = {}
+    exec(re.search(r"```python\n(.*?)```", document, re.S).group(1), code)
+    return code["write_file"]
+
+
 def invalid(comment, text, error):
     return {"comment": comment, "text_form": text, "error": error}
 
@@ -150,7 +159,13 @@ def main():
         invalid("version 0 inside", changed(6, 0), "the key version is out of range"),
         invalid("context flag, no room for a context", changed(1, 2), "it is shorter than an envelope can be"),
     ]
-    for name, content in [("envelopes", envelopes), ("wrapped_keys", wrapped_keys),
+    write_file = file_writer()
+    files = [
+        {"comment": f"version {version}, {length} bytes", "key": key.hex(), "version": version, "content_type": content_type, "length": length,
+         # The content is bytes that count from 0 to 250 again and again.
+         "file": base64.b64encode(write_file(bytes(i % 251 for i in range(length)), key, content_type, version=version)).decode()}
+        for version, content_type in ((1, None), (2, "text/csv")) for length in (0, 1, 16384, 20000)]
+    for name, content in [("files", files), ("envelopes", envelopes), ("wrapped_keys", wrapped_keys),
                           ("index_keys", index_keys), ("invalid", invalids)]:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         (HERE / f"{name}.json").write_text(text, encoding="utf-8")
