@@ -102,6 +102,12 @@ def pglast():
     return _interpreter(HOME / f"pglast-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/sql/requirements.txt")
 
 
+@_or_skip
+def cryptography():
+    """Command (a list) of an interpreter that has another AES-GCM."""
+    return _interpreter(HOME / f"cryptography-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/docs/requirements.txt")
+
+
 def matplotlib():
     """Command (a list) of an interpreter that draws what `make bench` measures."""
     return _interpreter(HOME / f"matplotlib-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "benches/requirements.txt")
