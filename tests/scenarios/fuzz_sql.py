@@ -14,7 +14,7 @@ CONF = {"log_line_prefix": "'%m [%p] %e '", "log_error_verbosity": "'verbose'", 
         "log_min_messages": "'error'", "log_temp_files": "-1", "autovacuum": "off", "jit": "off", "max_parallel_workers_per_gather": "1", "temp_file_limit": "'1GB'"}
 LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ UTC \[(\d+)\] (\w{5}) ([A-Z]+):  ", re.M)
 # With XX000 PostgreSQL says these of random queries and arguments, extension or not.
-OF_POSTGRES = re.compile("cannot advance OID counter anymore|invalid INTERVAL typmod|unrecognized interval typmod|failed to find conversion function from unknown to text")
+OF_POSTGRES = re.compile("cannot advance OID counter anymore|unrecognized class ID|invalid INTERVAL typmod|unrecognized interval typmod|failed to find conversion function from unknown to text")
 # Statements that open values on purpose. What PostgreSQL's functions say of the plaintext that they are then given is not kept back.
 OPENS = re.compile(r"\bopened\b|encrypted_text_(out|send)|decrypt_field|decrypt_bytes|\bmask_field|\b(text|varchar|bpchar|name)\(")
 
