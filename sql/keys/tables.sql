@@ -45,7 +45,7 @@ COMMENT ON COLUMN prism_crypt.data_key.keyset IS 'Keyset it belongs to';
 COMMENT ON COLUMN prism_crypt.data_key.state IS
   'active: seals new values; decrypt_only: reads old ones; disabled: reads nothing; destroyed: gone';
 COMMENT ON COLUMN prism_crypt.data_key.wrapped IS
-  'AES-256-GCM under the master key, with version and keyset as associated data: 61 bytes; none once it is destroyed';
+  'AES-256-GCM under the master key, with version and keyset as associated data: 93 bytes (61 if 0.2.0 wrapped it); none once it is destroyed';
 COMMENT ON COLUMN prism_crypt.data_key.master_fingerprint IS
   'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
 COMMENT ON COLUMN prism_crypt.data_key.created_at IS 'When it was made';
@@ -77,7 +77,7 @@ COMMENT ON COLUMN prism_crypt.index_key.keyset IS 'Keyset it belongs to';
 COMMENT ON COLUMN prism_crypt.index_key.generation IS 'The generation that every search tag carries';
 COMMENT ON COLUMN prism_crypt.index_key.state IS 'active: in use; destroyed: gone';
 COMMENT ON COLUMN prism_crypt.index_key.wrapped IS
-  'AES-256-GCM under the master key, with generation and keyset as associated data: 61 bytes; none once it is destroyed';
+  'AES-256-GCM under the master key, with generation and keyset as associated data: 93 bytes (61 if 0.2.0 wrapped it); none once it is destroyed';
 COMMENT ON COLUMN prism_crypt.index_key.master_fingerprint IS
   'Which master key wrapped it: 16 hexadecimal digits of a keyed hash';
 COMMENT ON COLUMN prism_crypt.index_key.created_at IS 'When it was made';

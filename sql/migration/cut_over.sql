@@ -107,12 +107,9 @@ COMMENT ON FUNCTION prism_crypt._swap(prism_crypt.migration, prism_crypt._depend
 CREATE FUNCTION prism_crypt._require_nothing_written(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  rows bigint;
+  rows CONSTANT bigint := prism_crypt._count_rows(
+    migration.relation, format('%I IS NULL AND %I IS NOT NULL', migration.kept, migration.column_name));
 BEGIN
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format(
-    'SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', prism_crypt._qualified_name(migration.relation),
-    migration.kept, migration.column_name) INTO rows;
   IF rows > 0 THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('rows written since the cut-over: %s', rows),

@@ -37,8 +37,8 @@ BEGIN
                                                 AND prism_crypt._has_column(migration.relation, migration.column_name)) THEN
     RETURN;
   END IF;
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format('SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', named, migration.column_name, migration.kept) INTO rows;
+  rows := prism_crypt._count_rows(
+    migration.relation, format('%I IS NULL AND %I IS NOT NULL', migration.column_name, migration.kept));
   IF rows > 0 THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('rows of which only the old column has a value: %s', rows),

@@ -30,6 +30,18 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_all_rows(regclass) IS 'Raises an error if this role may not see all rows of a table. Internal';
 
+-- How many rows of a table (`changed`) meet a condition. All count, whoever asks.
+CREATE FUNCTION prism_crypt._count_rows(relation regclass, condition text) RETURNS bigint
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  answer bigint;
+BEGIN
+  PERFORM prism_crypt._require_all_rows(relation);
+  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s', prism_crypt._qualified_name(relation), condition) INTO answer;
+  RETURN answer;
+END $$;
+COMMENT ON FUNCTION prism_crypt._count_rows(regclass, text) IS 'How many rows of a table meet a condition. Internal';
+
 CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -69,11 +81,9 @@ CREATE FUNCTION prism_crypt._require_no_values_lost(migration prism_crypt.migrat
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   is_kept CONSTANT boolean := migration.keep_plaintext AND migration.method = 'online';
-  rows bigint;
+  rows CONSTANT bigint := prism_crypt._count_rows(
+    migration.relation, format('%s AND %s IS NULL', unfilled, prism_crypt._source_of(migration)));
 BEGIN
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s AND %s IS NULL', prism_crypt._qualified_name(migration.relation), unfilled,
-                 prism_crypt._source_of(migration)) INTO rows;
   IF rows = 0 THEN
     RETURN;
   END IF;

@@ -8,6 +8,10 @@ WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.
   AND d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.=) 'prism_crypt';
 
 -- ---- What changed.
+COMMENT ON COLUMN prism_crypt.data_key.wrapped IS
+  'AES-256-GCM under the master key, with version and keyset as associated data: 93 bytes (61 if 0.2.0 wrapped it); none once it is destroyed';
+COMMENT ON COLUMN prism_crypt.index_key.wrapped IS
+  'AES-256-GCM under the master key, with generation and keyset as associated data: 93 bytes (61 if 0.2.0 wrapped it); none once it is destroyed';
 COMMENT ON COLUMN prism_crypt.job.kind IS
   'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
 COMMENT ON COLUMN prism_crypt.progress.kind IS
@@ -2508,6 +2512,18 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_all_rows(regclass) IS 'Raises an error if this role may not see all rows of a table. Internal';
 
+-- How many rows of a table (`changed`) meet a condition. All count, whoever asks.
+CREATE FUNCTION prism_crypt._count_rows(relation regclass, condition text) RETURNS bigint
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  answer bigint;
+BEGIN
+  PERFORM prism_crypt._require_all_rows(relation);
+  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s', prism_crypt._qualified_name(relation), condition) INTO answer;
+  RETURN answer;
+END $$;
+COMMENT ON FUNCTION prism_crypt._count_rows(regclass, text) IS 'How many rows of a table meet a condition. Internal';
+
 CREATE FUNCTION prism_crypt._check_rows(relation regclass, column_name name, scope jsonb) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -2547,11 +2563,9 @@ CREATE FUNCTION prism_crypt._require_no_values_lost(migration prism_crypt.migrat
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   is_kept CONSTANT boolean := migration.keep_plaintext AND migration.method = 'online';
-  rows bigint;
+  rows CONSTANT bigint := prism_crypt._count_rows(
+    migration.relation, format('%s AND %s IS NULL', unfilled, prism_crypt._source_of(migration)));
 BEGIN
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format('SELECT count(*) FROM %s AS changed WHERE %s AND %s IS NULL', prism_crypt._qualified_name(migration.relation), unfilled,
-                 prism_crypt._source_of(migration)) INTO rows;
   IF rows = 0 THEN
     RETURN;
   END IF;
@@ -3173,8 +3187,8 @@ BEGIN
                                                 AND prism_crypt._has_column(migration.relation, migration.column_name)) THEN
     RETURN;
   END IF;
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format('SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', named, migration.column_name, migration.kept) INTO rows;
+  rows := prism_crypt._count_rows(
+    migration.relation, format('%I IS NULL AND %I IS NOT NULL', migration.column_name, migration.kept));
   IF rows > 0 THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('rows of which only the old column has a value: %s', rows),
@@ -3316,12 +3330,9 @@ COMMENT ON FUNCTION prism_crypt._swap(prism_crypt.migration, prism_crypt._depend
 CREATE FUNCTION prism_crypt._require_nothing_written(migration prism_crypt.migration) RETURNS void
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  rows bigint;
+  rows CONSTANT bigint := prism_crypt._count_rows(
+    migration.relation, format('%I IS NULL AND %I IS NOT NULL', migration.kept, migration.column_name));
 BEGIN
-  PERFORM prism_crypt._require_all_rows(migration.relation);
-  EXECUTE format(
-    'SELECT count(*) FROM %s WHERE %I IS NULL AND %I IS NOT NULL', prism_crypt._qualified_name(migration.relation),
-    migration.kept, migration.column_name) INTO rows;
   IF rows > 0 THEN
     RAISE object_not_in_prerequisite_state USING
       MESSAGE = format('rows written since the cut-over: %s', rows),

@@ -20,7 +20,7 @@ use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
 /// A wrapped key, and the fingerprint of the master key that wrapped it.
 type Wrapped = ([u8; WRAPPED_LEN], String);
 
-/// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key and wraps it (61 bytes) under the first
+/// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key and wraps it (93 bytes) under the first
 /// master key. The keyset's active key, if there is one, must be unlockable: otherwise a session with another master
 /// key would split the keyset in two.
 #[pg_extern(sql = false)]
@@ -55,7 +55,7 @@ fn _rewrap_key(
     Ok(TableIterator::once((wrapped.to_vec(), fingerprint)))
 }
 
-/// `prism_crypt._wrap_new_index_key(generation integer, keyset text)`: makes an index key and wraps it (61 bytes) under
+/// `prism_crypt._wrap_new_index_key(generation integer, keyset text)`: makes an index key and wraps it (93 bytes) under
 /// the first master key. The keyset's index key, if there is one, must be unlockable.
 #[pg_extern(sql = false)]
 fn _wrap_new_index_key(

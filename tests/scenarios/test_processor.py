@@ -35,6 +35,10 @@ class OldProcessor(Scenario):
                               cwd="/", env=paths.clean_env(HOME="/"), timeout=300, **paths.server_identity())
         return done.stdout, done.stderr, done.returncode
 
+    def test_sha_instructions_are_not_taken_for_granted(self):
+        """Among AVX code they are slow: see tools/build."""
+        self.assertNotIn("sha", self.built_for.replace(",", "").split())
+
     def test_a_library_that_is_built_for_newer_ones_is_refused(self):
         if self.built_for == "any x86-64":
             self.skipTest("the library is built for any processor")

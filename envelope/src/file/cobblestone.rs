@@ -44,20 +44,11 @@ impl<W: Write> Encryptor<W> {
     ///
     /// # Errors
     /// [`FileError::Randomness`], [`FileError::Io`].
-    pub fn new(out: W, key: &KeyBytes, context: &[u8]) -> Result<Self, FileError> {
+    pub fn new(mut out: W, key: &KeyBytes, context: &[u8]) -> Result<Self, FileError> {
         let mut salt = [0; SALT_LEN];
         fill_random(&mut salt)?;
-        Self::with_salt(out, key, context, &salt)
-    }
-
-    fn with_salt(
-        mut out: W,
-        key: &KeyBytes,
-        context: &[u8],
-        salt: &[u8; SALT_LEN],
-    ) -> Result<Self, FileError> {
-        let (chunks, commitment) = Chunks::new(key, salt, context);
-        out.write_all(salt).and_then(|()| out.write_all(&commitment)).map_err(FileError::Io)?;
+        let (chunks, commitment) = Chunks::new(key, &salt, context);
+        out.write_all(&salt).and_then(|()| out.write_all(&commitment)).map_err(FileError::Io)?;
         Ok(Self { out, chunks, buffer: Buffer::new() })
     }
 
