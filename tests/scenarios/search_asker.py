@@ -85,34 +85,41 @@ class Asker:
             queries = self.queries(f"{name} {number}", executions)
             if executions < 2 or queries[0].probe:
                 if number % 2 == 0 and not queries[0].bound:
-                    plan = self.connection.execute(f"EXPLAIN (COSTS OFF) {queries[0].sql}")
+                    plan = self.again(lambda: self.connection.execute(f"EXPLAIN (COSTS OFF) {queries[0].sql}"), queries)
                     self.nodes.update(found.group(1) for line in plan if (found := NODE.match(line[0])))
                 self.compare(queries, [lambda q: self.connection.execute(q.sql, *(texts[0] for texts in q.bound))])
             else:
                 for query in queries:
-                    self.connection.prepare(query.side.schema, query.sql)
+                    # Parsing locks the tables, too.
+                    self.again(lambda query=query: self.connection.prepare(query.side.schema, query.sql), queries)
                 # Several times, so that it is planned for any value at last.
                 self.compare(queries, [lambda q, turn=turn: self.connection.execute_prepared(q.side.schema, *(texts[turn] for texts in q.bound))
                                        for turn in range(executions)])
                 self.connection.execute("".join(f"DEALLOCATE {side.schema};" for side in SIDES))
 
-    def compare(self, queries, executions):
-        """Both sides see the same rows: in one snapshot."""
+    def again(self, action, queries):
+        """What the action returns, once no other transaction is in its way."""
         for _ in range(200):
-            self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             try:
-                found, expected = ([self.answer(query, execute) for execute in executions] for query in queries)
-                break
+                return action()
             except PgError as error:
                 if error.sqlstate not in CONFLICTS:
                     self.test.fail(f"{error.text}\n{self.told(queries)}")
-            finally:
-                self.connection.execute("ROLLBACK")
-        else:
-            self.test.fail(f"conflicts again and again:\n{self.told(queries)}")
+        self.test.fail(f"conflicts again and again:\n{self.told(queries)}")
+
+    def compare(self, queries, executions):
+        """Both sides see the same rows: in one snapshot."""
+        found, expected = self.again(lambda: self.answers(queries, executions), queries)
         if found != expected:
             self.test.fail(f"{found}, not {expected}\n{self.told(queries)}")
         self.filled += any(answer and answer[0][:1] not in ("0", "2") for answer in found)
+
+    def answers(self, queries, executions):
+        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        try:
+            return [[self.answer(query, execute) for execute in executions] for query in queries]
+        finally:
+            self.connection.execute("ROLLBACK")
 
     def answer(self, query, execute):
         if not query.probe:
