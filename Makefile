@@ -7,9 +7,9 @@ OPTFLAGS ?= -C target-cpu=native
 SECONDS ?= 600
 export PG_MAJOR PG_CONFIG DESTDIR OPTFLAGS SECONDS SEED
 
-LAYERS = fmt clippy envelope miri pgrx cargo-install regress isolation scenarios drivers attacks tools packages docs sql structure
+LAYERS = fmt clippy envelope miri fuzz pgrx cargo-install regress isolation scenarios drivers attacks tools packages docs sql structure
 
-.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz-sql deb dist release-sql bench $(LAYERS:%=test-%)
+.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz fuzz-sql deb dist release-sql bench $(LAYERS:%=test-%)
 
 all: ## release build for the PostgreSQL of PG_CONFIG
 	@tools/install --build
@@ -53,6 +53,10 @@ test-all: ## all tests on PostgreSQL 14 to 18
 $(LAYERS:%=test-%): test-%:
 	@tools/setup tests
 	@tools/test $*
+
+fuzz: ## give the formats random bytes, for SECONDS=60 each (a nightly compiler)
+	@tools/setup
+	@tools/cargo-layer fuzz
 
 fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed that it prints (SEED=… repeats one)
 	@tools/setup tests
