@@ -14,7 +14,9 @@ use pgrx::PgLogLevel;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::PgSqlErrorCode;
 use prism_envelope::armor::ArmorError;
+use prism_envelope::file::FileError;
 use prism_envelope::{FormatError, KeyError, KeyVersion, OpenError, RandomnessError, SealError};
+use std::path::Path;
 use std::time::Duration;
 
 pub use warning::{postgres_string, warn};
@@ -172,6 +174,40 @@ pub enum Error {
     NoWorker,
     #[error("the background worker that ran the statement was terminated")]
     StatementLost,
+    #[error("could not {action} file \"{path}\"")]
+    File { action: &'static str, path: String, error: std::io::Error },
+    #[error("file \"{0}\" already exists")]
+    FileExists(String),
+    #[error("\"{0}\" is not the absolute path of a file")]
+    FilePath(String),
+    #[error("\"{0}\" is not a regular file")]
+    NotRegularFile(String),
+    #[error("permission denied to {0} files of the server")]
+    ServerFileDenied(&'static str),
+    #[error("permission denied to import into the table")]
+    ImportDenied,
+    #[error(transparent)]
+    FileKey(KeyError),
+    #[error("the file needs its key")]
+    FileKeyNeeded,
+    #[error("the key of the file is wrapped in it")]
+    FileKeyNotWanted,
+    #[error("Decryption failed (wrong key or corrupted data)")]
+    FileAuthentication,
+    #[error("the file is truncated")]
+    FileTruncated,
+    #[error("the file is not a PENC file")]
+    FileMagic,
+    #[error("PENC version {0} is not known")]
+    FileVersion(u8),
+    #[error("the header of the file is malformed")]
+    FileHeader,
+    #[error("the file holds {0}, not a table")]
+    FileContent(String),
+    #[error("the content is too long for this version of the format")]
+    FileLength,
+    #[error("a file of version 1 needs a key, and is not compressed")]
+    PlainFormat,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -181,6 +217,7 @@ pub enum Error {
 pub enum KeyName {
     Data(KeyVersion),
     Index(u8),
+    File,
 }
 
 impl std::fmt::Display for KeyName {
@@ -188,11 +225,17 @@ impl std::fmt::Display for KeyName {
         match self {
             Self::Data(version) => write!(f, "Key version {version}"),
             Self::Index(generation) => write!(f, "Index key generation {generation}"),
+            Self::File => f.write_str("The key of the file"),
         }
     }
 }
 
 impl Error {
+    /// What the operating system says of a file.
+    pub fn file(action: &'static str, path: &Path, error: std::io::Error) -> Self {
+        Self::File { action, path: path.display().to_string(), error }
+    }
+
     /// The error for a failure to open a value of this key version.
     pub fn open(version: KeyVersion, error: OpenError) -> Self {
         match error {
@@ -311,7 +354,51 @@ impl Error {
             Self::Randomness => ERRCODE_SYSTEM_ERROR,
             Self::NotTrigger | Self::UnfitTrigger(_) => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Self::TransactionBlock { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::File { error, .. } => file_access_code(error),
+            Self::FileExists(_) => ERRCODE_DUPLICATE_FILE,
+            Self::FilePath(_) => ERRCODE_INVALID_NAME,
+            Self::NotRegularFile(_) | Self::FileContent(_) => ERRCODE_WRONG_OBJECT_TYPE,
+            Self::ServerFileDenied(_) | Self::ImportDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::FileKey(_) | Self::FileKeyNeeded | Self::FileKeyNotWanted | Self::PlainFormat => {
+                ERRCODE_INVALID_PARAMETER_VALUE
+            }
+            Self::FileAuthentication => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
+            Self::FileTruncated | Self::FileMagic | Self::FileVersion(_) | Self::FileHeader => {
+                ERRCODE_BAD_COPY_FILE_FORMAT
+            }
+            Self::FileLength => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::Internal(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+}
+
+/// As `errcode_for_file_access` (elog.c) has them.
+fn file_access_code(error: &std::io::Error) -> PgSqlErrorCode {
+    use PgSqlErrorCode::*;
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ERRCODE_INSUFFICIENT_PRIVILEGE,
+        ErrorKind::NotFound => ERRCODE_UNDEFINED_FILE,
+        ErrorKind::AlreadyExists => ERRCODE_DUPLICATE_FILE,
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => ERRCODE_WRONG_OBJECT_TYPE,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
+        ErrorKind::FileTooLarge => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        _ => ERRCODE_IO_ERROR,
+    }
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Decryption => Self::FileAuthentication,
+            FileError::Truncated => Self::FileTruncated,
+            FileError::Magic => Self::FileMagic,
+            FileError::Version(version) => Self::FileVersion(version),
+            FileError::Header => Self::FileHeader,
+            FileError::Length => Self::FileLength,
+            FileError::Randomness(_) => Self::Randomness,
+            FileError::Io(error) => Self::File { action: "read or write", path: String::new(), error },
+            _ => Self::Internal("unknown error of a file"),
         }
     }
 }

@@ -5,6 +5,7 @@ mod census;
 mod datatype;
 mod datum;
 mod error;
+mod files;
 mod functions;
 mod hooks;
 mod hygiene;

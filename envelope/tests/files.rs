@@ -99,7 +99,7 @@ fn a_wrapped_key_travels_along() {
     let (master, nonces) = (MasterKey::new(&KeyBytes::generate().unwrap()), &mut NoncePool::new());
     let owner = NonceOwner { process_id: 1, transaction: 1 };
     let wrapped = master.wrap(nonces, owner, KeyIdentity::File, &KEY).unwrap();
-    let header = Header { key: KeySource::wrapped(master.fingerprint(), &wrapped), ..header() };
+    let header = Header { key: KeySource::wrapped(master.fingerprint().to_string(), &wrapped), ..header() };
     let mut writer = create(Vec::new(), &header, &KEY).unwrap();
     writer.write_all(b"content").unwrap();
     let file = writer.finish().unwrap();

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION prism_crypt._access_kinds() RETURNS text[]
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'migrate', 'key_admin', 'monitor']
+  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'migrate', 'export', 'key_admin', 'monitor']
 $$;
 COMMENT ON FUNCTION prism_crypt._access_kinds() IS 'The kinds of access that grant_access() knows. Internal';
 
@@ -89,6 +89,13 @@ BEGIN
         '_next_step(uuid,bool,int8,bool)',
         '_record_step(uuid,_step,_result)',
         '_leave_job(uuid,text,text)'];
+    WHEN 'export' THEN
+      names := ARRAY[
+        'export_encrypted(text,text,text,int4,text,bool)',
+        'import_encrypted(text,text,text,text)',
+        '_export_rows(text,text,text,text,int4,text,bool)',
+        '_file_definition(text,text)',
+        '_import_rows(text,text,oid,_text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

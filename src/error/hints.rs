@@ -14,6 +14,8 @@ impl Error {
                 loaded.join(", ")
             ),
             Self::KeyTable { detail, .. } => (*detail).to_owned(),
+            // The operating system's words, as COPY has them.
+            Self::File { error, .. } => format!("{error}."),
             Self::KeysNotReady { cause } => match cause {
                 Some(cause) => format!("It could not be fetched before: {cause}."),
                 None => "No key is fetched while a page of an index is locked.".to_owned(),

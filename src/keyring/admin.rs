@@ -5,9 +5,9 @@
 
 use super::cache::Keyring;
 use super::table::KeyState;
-use super::with_keyring;
+use super::{with_keyring, with_keyring_unwinding};
 use crate::datum::TextResult;
-use crate::error::Error;
+use crate::error::{Error, KeyName};
 use crate::identity::AsOwner;
 use crate::keyring::nonce_owner;
 use crate::privilege::{self, Right};
@@ -18,7 +18,7 @@ use pgrx::prelude::*;
 use prism_envelope::{KeyBytes, KeyIdentity, KeyVersion, WRAPPED_LEN};
 
 /// A wrapped key, and the fingerprint of the master key that wrapped it.
-type Wrapped = ([u8; WRAPPED_LEN], String);
+pub type Wrapped = ([u8; WRAPPED_LEN], String);
 
 /// `prism_crypt._wrap_new_key(version integer, keyset text)`: makes a data key and wraps it (93 bytes) under the first
 /// master key. The keyset's active key, if there is one, must be unlockable: otherwise a session with another master
@@ -128,6 +128,19 @@ fn generate_key() -> Result<
 > {
     let key = KeyBytes::generate().map_err(Error::from)?.to_hex();
     Ok(TableIterator::once((TextResult(Varlena::copy_of(key.as_bytes())?), 32, "AES-256-GCM")))
+}
+
+/// Wraps the key of a file under the first master key; also gives that one's fingerprint.
+pub fn wrap_file_key(key: &KeyBytes) -> Result<Wrapped, Error> {
+    with_keyring_unwinding(|keyring| wrap(keyring, KeyIdentity::File, key))
+}
+
+/// The key of a file, which the master key with that fingerprint has wrapped.
+pub fn unwrap_file_key(fingerprint: &str, wrapped: &[u8]) -> Result<KeyBytes, Error> {
+    with_keyring_unwinding(|keyring| {
+        let master = keyring.master(fingerprint, KeyName::File, "file")?;
+        master.unwrap(KeyIdentity::File, wrapped).map_err(|_| Error::FileAuthentication)
+    })
 }
 
 /// Wraps a key under the first master key. A session may set a master key that nobody else has, and then call a

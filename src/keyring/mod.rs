@@ -32,6 +32,7 @@ use prism_envelope::{Attributes, ContextHash, Envelope, KeyVersion, SearchTag};
 use std::cell::RefCell;
 use zeroize::Zeroize;
 
+pub use admin::{unwrap_file_key, wrap_file_key};
 pub use budget::{SEAL_LIMIT, SEAL_WARNING};
 pub use invalidation::relations_as_of;
 use invalidation::{accept_messages, accept_messages_unwinding};

@@ -39,8 +39,8 @@ pub enum KeySource {
 impl KeySource {
     /// A key that a master key has wrapped.
     #[must_use]
-    pub fn wrapped(master: crate::Fingerprint, wrapped: &[u8]) -> Self {
-        Self::Wrapped { master_fingerprint: master.to_string(), wrapped: STANDARD.encode(wrapped) }
+    pub fn wrapped(master_fingerprint: String, wrapped: &[u8]) -> Self {
+        Self::Wrapped { master_fingerprint, wrapped: STANDARD.encode(wrapped) }
     }
 
     /// The wrapped key; `None` if there is none, or it is not base64.

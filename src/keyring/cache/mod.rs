@@ -205,7 +205,7 @@ impl Keyring {
     }
 
     /// The master key with a fingerprint; `key` is what it should unwrap.
-    fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
+    pub fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
         let masters = self.masters()?;
         masters.iter().find(|master| master.fingerprint().to_string() == fingerprint).ok_or_else(|| {
             let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();

@@ -1,0 +1,75 @@
+-- What a file says of its table: the definitions of columns, as JSON.
+
+CREATE FUNCTION prism_crypt._export_rows(
+  query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint, OUT size_bytes bigint
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_export_rows_wrapper';
+COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, text, integer, text, boolean) IS
+  'Writes the rows of a query into an encrypted file. Internal';
+
+CREATE FUNCTION prism_crypt._file_definition(path text, key text, OUT definition text, OUT size_bytes bigint, OUT format integer)
+  RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_file_definition_wrapper';
+COMMENT ON FUNCTION prism_crypt._file_definition(text, text) IS 'What an encrypted file says of its table. Internal';
+
+CREATE FUNCTION prism_crypt._import_rows(path text, key text, target oid, columns text[]) RETURNS bigint
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_import_rows_wrapper';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+
+-- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
+-- parts of others; null if they are no encrypted values.
+CREATE FUNCTION prism_crypt._travels_as(type oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN NOT prism_crypt._holds_encrypted($1) THEN NULL
+    WHEN prism_crypt._may_call(current_user::regrole, 'decrypt_field')
+         AND prism_crypt._base_of_column($1, -1) ~ '(^|\.)encrypted_text(\[\])?$' THEN 'opened'
+    ELSE 'ciphertext' END
+$$;
+COMMENT ON FUNCTION prism_crypt._travels_as(oid) IS 'How values of a type are written into a file. Internal';
+
+CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    'name', a.attname,
+    'type', format_type(a.atttypid, a.atttypmod),
+    'encrypted', prism_crypt._travels_as(a.atttypid),
+    'not_null', nullif(a.attnotnull, false),
+    'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
+    'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
+    'expression', CASE WHEN d.oid IS NOT NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
+  FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
+
+-- What a query gives, on the path of the caller.
+CREATE FUNCTION prism_crypt._columns_of_query(query text) RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  columns pg_catalog.jsonb;
+  done boolean := false;
+BEGIN
+  -- A cursor takes one statement only, and this one in parentheses.
+  EXECUTE pg_catalog.format(E'CREATE TEMPORARY VIEW prism_crypt_query AS SELECT * FROM (%s\n) AS q', query);
+  columns := prism_crypt._columns_for_file('pg_temp.prism_crypt_query'::pg_catalog.regclass);
+  done := true;
+  RAISE SQLSTATE 'PC000';
+EXCEPTION WHEN SQLSTATE 'PC000' THEN
+  IF NOT done THEN
+    RAISE;
+  END IF;
+  RETURN columns;
+END $$;
+COMMENT ON FUNCTION prism_crypt._columns_of_query(text) IS 'The columns of a query, as a file has them. Internal';
+
+-- What selects the rows, so that COPY can load them elsewhere.
+CREATE FUNCTION prism_crypt._select_for_file(columns jsonb, source text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('SELECT %s FROM %s AS q', string_agg(
+    CASE WHEN c.encrypted = 'opened' THEN format('q.%I::pg_catalog.text%s', c.name, CASE WHEN c.type ~ '\[\]$' THEN '[]' ELSE '' END)
+         ELSE format('q.%I', c.name) END, ', ' ORDER BY c.number), $2)
+  FROM ROWS FROM (jsonb_to_recordset($1) AS (name name, type text, encrypted text, generated text)) WITH ORDINALITY AS c (name, type, encrypted, generated, number)
+  WHERE c.generated IS NULL
+$$;
+COMMENT ON FUNCTION prism_crypt._select_for_file(jsonb, text) IS 'The query whose rows a file gets. Internal';

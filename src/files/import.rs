@@ -1,0 +1,172 @@
+//! `_file_definition` and `_import_rows`: the rows of an encrypted file into a table, by `COPY FROM`.
+
+use super::source::Source;
+use crate::error::Error;
+use crate::privilege::require_execute;
+use crate::sampling::Open;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+
+thread_local! {
+    /// What the running import reads. `COPY` calls back without an argument of ours.
+    static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
+}
+
+/// `prism_crypt._file_definition(path text, key text, OUT definition text, OUT size_bytes bigint, OUT format integer)`: what an encrypted file
+/// says of its table. The key may be null.
+#[pg_extern(sql = false)]
+fn _file_definition(
+    path: &str,
+    key: Option<&str>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<
+    TableIterator<'static, (name!(definition, String), name!(size_bytes, i64), name!(format, i32))>,
+    ErrorReport,
+> {
+    require_execute(fcinfo)?;
+    let source = Source::open(path, key)?;
+    Ok(TableIterator::once((source.definition, source.size.cast_signed(), i32::from(source.version))))
+}
+
+/// `prism_crypt._import_rows(path text, key text, target regclass, columns text[]) → bigint`: appends the rows of a file to these columns of a
+/// table, as `COPY` would for the current role. How many rows they are.
+#[pg_extern(sql = false)]
+fn _import_rows(
+    path: &str,
+    key: Option<&str>,
+    target: pg_sys::Oid,
+    columns: Vec<String>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<i64, ErrorReport> {
+    require_execute(fcinfo)?;
+    let source = Source::open(path, key)?;
+    let _reading = Reading::of(source)?;
+    // SAFETY: inside a transaction.
+    let rows = unsafe { copy_from(target, &columns) }?;
+    Ok(rows.cast_signed())
+}
+
+/// While it is there, `COPY` reads from a source.
+struct Reading;
+
+impl Reading {
+    fn of(source: Source) -> Result<Self, Error> {
+        SOURCE.with(|current| {
+            let mut current = current.borrow_mut();
+            if current.is_some() {
+                return Err(Error::Internal("an import inside of an import"));
+            }
+            *current = Some(source);
+            Ok(Self)
+        })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        SOURCE.with(|current| current.take());
+    }
+}
+
+/// # Safety
+/// Inside a transaction, with a [`Reading`].
+unsafe fn copy_from(target: pg_sys::Oid, columns: &[String]) -> Result<u64, Error> {
+    let lock = pg_sys::RowExclusiveLock;
+    let table = Open::new(target, lock).ok_or(Error::Internal("the table is gone"))?;
+    // SAFETY: the relation is open and locked; what COPY needs is made as for the initial copy of a subscription, tablesync.c.
+    unsafe {
+        require_insert(table.relation(), columns)?;
+        let state = pg_sys::make_parsestate(null_mut());
+        pg_sys::addRangeTableEntryForRelation(
+            state,
+            table.relation(),
+            lock.cast_signed(),
+            null_mut(),
+            false,
+            false,
+        );
+        let mut names = null_mut();
+        for column in columns {
+            names = pg_sys::lappend(names, pg_sys::makeString(palloc_string(column)?).cast());
+        }
+        let encoding = pg_sys::makeString(palloc_string("UTF8")?).cast();
+        let options =
+            pg_sys::lappend(null_mut(), pg_sys::makeDefElem(palloc_string("encoding")?, encoding, -1).cast());
+        let copy = pg_sys::BeginCopyFrom(
+            state,
+            table.relation(),
+            null_mut(),
+            null_mut(),
+            false,
+            Some(read_source),
+            names,
+            options,
+        );
+        let rows = pg_sys::CopyFrom(copy);
+        pg_sys::EndCopyFrom(copy);
+        pg_sys::free_parsestate(state);
+        Ok(rows)
+    }
+}
+
+/// What `COPY FROM` checks before it begins: DoCopy in copy.c.
+///
+/// # Safety
+/// The relation is open.
+unsafe fn require_insert(relation: pg_sys::Relation, columns: &[String]) -> Result<(), Error> {
+    let insert = pg_sys::AclMode::from(pg_sys::ACL_INSERT);
+    // SAFETY: catalog look-ups.
+    unsafe {
+        pg_sys::PreventCommandIfReadOnly(c"import".as_ptr());
+        let (table, role) = ((*relation).rd_id, pg_sys::GetUserId());
+        let is_ok = |result| result == pg_sys::AclResult::ACLCHECK_OK;
+        let may = is_ok(pg_sys::pg_class_aclcheck(table, role, insert))
+            || columns.iter().all(|column| {
+                let name = palloc_string(column).unwrap_or(null_mut());
+                let number = if name.is_null() { 0 } else { pg_sys::get_attnum(table, name) };
+                number > 0 && is_ok(pg_sys::pg_attribute_aclcheck(table, number, role, insert))
+            });
+        let row_security = pg_sys::check_enable_rls(table, pg_sys::InvalidOid, false).cast_unsigned();
+        if !may || row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
+            return Err(Error::ImportDenied);
+        }
+    }
+    Ok(())
+}
+
+/// A terminated copy in PostgreSQL's memory.
+fn palloc_string(text: &str) -> Result<*mut std::ffi::c_char, Error> {
+    let text = std::ffi::CString::new(text).map_err(|_| Error::Internal("a name with a zero byte"))?;
+    // SAFETY: a terminated string.
+    Ok(unsafe { pg_sys::pstrdup(text.as_ptr()) })
+}
+
+/// `copy_data_source_cb` (commands/copy.h): at least `least` bytes, or all that are left; at most `most`.
+#[pg_guard]
+unsafe extern "C-unwind" fn read_source(out: *mut c_void, least: c_int, most: c_int) -> c_int {
+    let (least, most) = (usize::try_from(least).unwrap_or(0), usize::try_from(most).unwrap_or(0));
+    // SAFETY: a buffer of that length.
+    let out = unsafe { std::slice::from_raw_parts_mut(out.cast::<u8>(), most) };
+    let result = SOURCE.with(|source| {
+        let mut source = source.borrow_mut();
+        let source = source.as_mut().ok_or(Error::Internal("nothing to import"))?;
+        let mut filled = 0;
+        while filled < least.max(1) {
+            match source.read(&mut out[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        Ok(filled)
+    });
+    match result {
+        Ok(filled) => c_int::try_from(filled).unwrap_or(0),
+        Err(error) => {
+            Error::raise(error);
+            0
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Opens a file, and reads its content.
+
+use super::CONTENT_TYPE;
+use super::export::require_server_files;
+use super::key::of_file;
+use crate::error::Error;
+use pgrx::pg_sys;
+use prism_envelope::file::{Compression, FileError, Opener};
+use rustix::fs::{self, Mode, OFlags};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// The longest definition of a table in bytes.
+const MAX_DEFINITION: u64 = 16 << 20;
+
+/// The content of a file of the server.
+pub struct Source {
+    content: BufReader<Box<dyn Read>>,
+    pub definition: String,
+    pub size: u64,
+    pub version: u8,
+}
+
+impl Source {
+    /// Opens it, and reads the definition. For roles that may read files of the server.
+    pub fn open(path: &str, key: Option<&str>) -> Result<Self, Error> {
+        require_server_files(pg_sys::ROLE_PG_READ_SERVER_FILES, "read")?;
+        let path = Path::new(path);
+        if !path.is_absolute() {
+            return Err(Error::FilePath(path.display().to_string()));
+        }
+        let failed = |error| Error::file("read", path, error);
+        // Without waiting for the other end of a FIFO.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = File::from(fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?);
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Error::NotRegularFile(path.display().to_string()));
+        }
+        let opener = Opener::new(BufReader::with_capacity(1 << 18, file))?;
+        let version = opener.version();
+        let (key, compression) = match opener.header() {
+            Some(header) if header.content_type != CONTENT_TYPE => {
+                return Err(Error::FileContent(header.content_type.chars().take(100).collect()));
+            }
+            header => {
+                (of_file(key, header.map(|header| &header.key))?, header.map(|header| header.compression))
+            }
+        };
+        let content = opener.content(&key)?;
+        let content: Box<dyn Read> = match compression {
+            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(content).map_err(FileError::from)?),
+            _ => Box::new(content),
+        };
+        let mut content = BufReader::with_capacity(1 << 16, content);
+        let mut definition = Vec::new();
+        content.by_ref().take(MAX_DEFINITION).read_until(b'\n', &mut definition).map_err(FileError::from)?;
+        if definition.pop() != Some(b'\n') {
+            return Err(Error::FileHeader);
+        }
+        let definition = String::from_utf8(definition).map_err(|_| Error::FileHeader)?;
+        Ok(Self { content, definition, size: metadata.len(), version })
+    }
+
+    /// As much as there is, up to the length of `out`; 0 at the end.
+    pub fn read(&mut self, out: &mut [u8]) -> Result<usize, Error> {
+        Ok(self.content.read(out).map_err(FileError::from)?)
+    }
+}
