@@ -39,17 +39,14 @@ impl Source {
             return Err(Error::NotRegularFile(path.display().to_string()));
         }
         let opener = Opener::new(BufReader::with_capacity(1 << 18, file))?;
-        let version = opener.version();
-        let (key, compression) = match opener.header() {
-            Some(header) if header.content_type != CONTENT_TYPE => {
-                return Err(Error::FileContent(header.content_type.chars().take(100).collect()));
-            }
-            header => {
-                (of_file(key, header.map(|header| &header.key))?, header.map(|header| header.compression))
-            }
-        };
+        let (version, header) = (opener.version(), opener.header().cloned());
+        let key = of_file(key, header.as_ref().map(|header| &header.key))?;
+        // From here on the header is known to be what was written.
         let content = opener.content(&key)?;
-        let content: Box<dyn Read> = match compression {
+        if let Some(other) = header.as_ref().map(|header| &header.content_type).filter(|it| *it != CONTENT_TYPE) {
+            return Err(Error::FileContent(other.chars().take(100).collect()));
+        }
+        let content: Box<dyn Read> = match header.map(|header| header.compression) {
             Some(Compression::Zstd) => Box::new(zstd::Decoder::new(content).map_err(FileError::from)?),
             _ => Box::new(content),
         };
