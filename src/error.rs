@@ -206,6 +206,8 @@ pub enum Error {
     FileContent(String),
     #[error("the content is too long for this version of the format")]
     FileLength,
+    #[error("the pieces of a file must come as one column of type bytea")]
+    ChunkType,
     #[error("a file of version 1 needs a key, and is not compressed")]
     PlainFormat,
     #[error("internal error: {0}")]
@@ -359,9 +361,11 @@ impl Error {
             Self::FilePath(_) => ERRCODE_INVALID_NAME,
             Self::NotRegularFile(_) | Self::FileContent(_) => ERRCODE_WRONG_OBJECT_TYPE,
             Self::ServerFileDenied(_) | Self::ImportDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Self::FileKey(_) | Self::FileKeyNeeded | Self::FileKeyNotWanted | Self::PlainFormat => {
-                ERRCODE_INVALID_PARAMETER_VALUE
-            }
+            Self::ChunkType
+            | Self::FileKey(_)
+            | Self::FileKeyNeeded
+            | Self::FileKeyNotWanted
+            | Self::PlainFormat => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::FileAuthentication => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             Self::FileTruncated | Self::FileMagic | Self::FileVersion(_) | Self::FileHeader => {
                 ERRCODE_BAD_COPY_FILE_FORMAT

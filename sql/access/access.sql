@@ -93,9 +93,12 @@ BEGIN
       names := ARRAY[
         'export_encrypted(text,text,text,int4,text,bool)',
         'import_encrypted(text,text,text,text)',
+        'export_stream(text,text,text)',
+        'import_stream(text,text,text,text)',
         '_export_rows(text,text,text,text,int4,text,bool)',
-        '_file_definition(text,text)',
-        '_import_rows(text,text,oid,_text)'];
+        '_export_chunks(text,text,text,text)',
+        '_file_definition(text,text,text)',
+        '_import_rows(text,text,text,oid,_text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

@@ -7,14 +7,19 @@ CREATE FUNCTION prism_crypt._export_rows(
 COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, text, integer, text, boolean) IS
   'Writes the rows of a query into an encrypted file. Internal';
 
-CREATE FUNCTION prism_crypt._file_definition(path text, key text, OUT definition text, OUT size_bytes bigint, OUT format integer)
-  RETURNS SETOF record
-  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_file_definition_wrapper';
-COMMENT ON FUNCTION prism_crypt._file_definition(text, text) IS 'What an encrypted file says of its table. Internal';
+CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, key text, compression text) RETURNS SETOF bytea
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_export_chunks_wrapper';
+COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
 
-CREATE FUNCTION prism_crypt._import_rows(path text, key text, target oid, columns text[]) RETURNS bigint
-  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) RETURNS text
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_file_definition_wrapper';
+COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
+
+CREATE FUNCTION prism_crypt._import_rows(
+  path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
 
 -- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
 -- parts of others; null if they are no encrypted values.

@@ -32,33 +32,28 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_table_of_file(jsonb, text) IS 'Makes the table that a file describes. Internal';
 
-CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
-  RETURNS jsonb
-  LANGUAGE plpgsql VOLATILE
-  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+-- From a file, or from the pieces of one that a query gives. On the path of the caller.
+CREATE FUNCTION prism_crypt._import(path text, chunks text, key text, target text, mode text, OUT relation regclass, OUT rows bigint, OUT bytes bigint)
+  LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
 DECLARE
-  file record;
-  columns pg_catalog.jsonb;
-  relation pg_catalog.regclass;
-  loaded pg_catalog.int8;
-  is_filled boolean;
+  definition pg_catalog.jsonb;
   parts pg_catalog.text[];
+  is_filled boolean;
 BEGIN
-  IF input_path IS NULL OR mode IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'input_path and mode must not be null';
-  ELSIF mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
+  IF mode IS NULL OR mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
     RAISE invalid_parameter_value USING MESSAGE = 'mode must be new, empty or append';
   END IF;
-  SELECT f.definition::pg_catalog.jsonb AS definition, f.size_bytes INTO STRICT file FROM prism_crypt._file_definition(input_path, key) AS f;
-  columns := file.definition OPERATOR(pg_catalog.->) 'columns';
+  definition := prism_crypt._file_definition(path, chunks, key);
+  target := COALESCE(target, definition OPERATOR(pg_catalog.->>) 'collection');
   IF mode OPERATOR(pg_catalog.=) 'new' THEN
-    parts := pg_catalog.parse_ident(COALESCE(target, file.definition OPERATOR(pg_catalog.->>) 'collection'));
+    parts := pg_catalog.parse_ident(target);
     IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
       parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
     END IF;
-    relation := prism_crypt._make_table_of_file(columns, pg_catalog.format('%I.%I', parts[1], parts[2]));
+    relation := prism_crypt._make_table_of_file(definition OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
   ELSE
-    relation := COALESCE(target, file.definition OPERATOR(pg_catalog.->>) 'collection')::pg_catalog.regclass;
+    relation := target::pg_catalog.regclass;
     IF mode OPERATOR(pg_catalog.=) 'empty' THEN
       EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM %s)', prism_crypt._qualified_name(relation)) INTO is_filled;
       IF is_filled THEN
@@ -67,10 +62,46 @@ BEGIN
       END IF;
     END IF;
   END IF;
-  loaded := prism_crypt._import_rows(input_path, key, relation, ARRAY(
-    SELECT c.name FROM pg_catalog.jsonb_to_recordset(columns) AS c (name text, generated text) WHERE c.generated IS NULL));
+  SELECT r.rows, r.bytes INTO STRICT rows, bytes
+  FROM prism_crypt._import_rows(path, chunks, key, relation, ARRAY(
+    SELECT c.name FROM pg_catalog.jsonb_to_recordset(definition OPERATOR(pg_catalog.->) 'columns') AS c (name text, generated text)
+    WHERE c.generated IS NULL)) AS r;
+END $$;
+COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
+
+CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
+  RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+DECLARE
+  done record;
+BEGIN
+  IF input_path IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'input_path must not be null';
+  END IF;
+  done := prism_crypt._import(input_path, NULL, key, target, mode);
   RETURN pg_catalog.jsonb_build_object(
-    'success', true, 'collection', prism_crypt._qualified_name(relation), 'rows', loaded, 'bytes_extracted', file.size_bytes, 'files_extracted', 1);
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows,
+    'bytes_extracted', done.bytes, 'files_extracted', 1);
 END $$;
 COMMENT ON FUNCTION prism_crypt.import_encrypted(text, text, text, text) IS
   'Reads an encrypted file of the server into a new table, an empty one, or one that gets more rows';
+
+CREATE FUNCTION prism_crypt.import_stream(chunks text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
+  RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+DECLARE
+  done record;
+BEGIN
+  IF chunks IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'chunks must not be null';
+  ELSIF NOT pg_catalog.starts_with(pg_catalog.ltrim(chunks), '(') THEN
+    chunks := pg_catalog.format('(SELECT chunk FROM %s ORDER BY number)', prism_crypt._qualified_name(chunks::pg_catalog.regclass));
+  END IF;
+  done := prism_crypt._import(NULL, chunks, key, target, mode);
+  RETURN pg_catalog.jsonb_build_object(
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows, 'bytes_extracted', done.bytes, 'files_extracted', 1);
+END $$;
+COMMENT ON FUNCTION prism_crypt.import_stream(text, text, text, text) IS
+  'Reads the pieces of an encrypted file from a table with columns number and chunk, or from a query in parentheses that gives them in their order';

@@ -1,19 +1,24 @@
-//! `_export_rows`: the rows of a query into an encrypted file.
+//! `_export_rows` and `_export_chunks`: the rows of a query, into an encrypted file or as pieces of one.
 
-use super::CONTENT_TYPE;
+use super::content::{Content, compression_named};
 use super::key::for_new_file;
 use super::new_file::NewFile;
-use super::rows::each_row;
+use super::rows::Rows;
 use crate::error::Error;
 use crate::privilege::require_execute;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::KeyBytes;
-use prism_envelope::file::{Compression, FileError, Header, KeySource, MAX_WHOLE_LEN, create, write_whole};
-use std::ffi::CString;
-use std::io::{BufWriter, Write};
+use prism_envelope::file::{Compression, FileError, KeySource, MAX_WHOLE_LEN, write_whole};
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::rc::Rc;
 use zeroize::Zeroizing;
+
+/// A piece of a stream has at least so many bytes, but for the last one.
+const PIECE: usize = 256 << 10;
 
 /// `prism_crypt._export_rows(query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows
 /// bigint, OUT size_bytes bigint)`: writes the definition and the rows of the query, which is run with the caller's rights. The key may be null.
@@ -31,12 +36,8 @@ fn _export_rows(
 ) -> Result<TableIterator<'static, (name!(rows, i64), name!(size_bytes, i64))>, ErrorReport> {
     require_execute(fcinfo)?;
     require_server_files(pg_sys::ROLE_PG_WRITE_SERVER_FILES, "write")?;
-    let compression = match compression {
-        "none" => Compression::None,
-        "zstd" => Compression::Zstd,
-        _ => return Err(Error::OutOfRange("compression").into()),
-    };
-    let query = CString::new(query).map_err(|_| Error::Internal("a query with a zero byte"))?;
+    let compression = compression_named(compression)?;
+    let query = as_query(query)?;
     let (key, source) = for_new_file(key)?;
     let path = Path::new(path);
     if !overwrite && std::fs::symlink_metadata(path).is_ok() {
@@ -53,29 +54,21 @@ fn _export_rows(
 }
 
 fn chunked(
-    query: &CString,
+    query: &CStr,
     definition: &str,
     file: NewFile,
     key: &KeyBytes,
     source: KeySource,
     compression: Compression,
 ) -> Result<(u64, NewFile), Error> {
-    let header = Header { key: source, content_type: CONTENT_TYPE.to_owned(), compression };
-    let encryptor = create(BufWriter::with_capacity(1 << 18, file), &header, key)?;
-    let (rows, encryptor) = match compression {
-        Compression::None => write_rows(query, definition, encryptor)?,
-        Compression::Zstd => {
-            let compressor = zstd::Encoder::new(encryptor, 0).map_err(FileError::from)?;
-            let (rows, compressor) = write_rows(query, definition, compressor)?;
-            (rows, compressor.finish().map_err(FileError::from)?)
-        }
-    };
-    let file = encryptor.finish()?.into_inner().map_err(|error| FileError::from(error.into_error()))?;
+    let file = BufWriter::with_capacity(PIECE, file);
+    let (rows, content) = write_rows(query, definition, Content::begin(file, key, source, compression)?)?;
+    let file = content.finish()?.into_inner().map_err(|error| FileError::from(error.into_error()))?;
     Ok((rows, file))
 }
 
 fn whole(
-    query: &CString,
+    query: &CStr,
     definition: &str,
     file: NewFile,
     key: &KeyBytes,
@@ -90,20 +83,98 @@ fn whole(
     Ok((rows, write_whole(file, content.0, key)?))
 }
 
-fn write_rows<W: Write>(query: &CString, definition: &str, mut out: W) -> Result<(u64, W), Error> {
-    let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(|error| Error::from(FileError::from(error)));
-    write(definition.as_bytes())?;
-    write(b"\n")?;
-    // SAFETY: inside a transaction, connected to SPI.
-    let rows = Spi::connect(|_| unsafe { each_row(query, write) })?;
-    Ok((rows, out))
+fn write_rows<W: Write>(query: &CStr, definition: &str, mut out: W) -> Result<(u64, W), Error> {
+    write_definition(&mut out, definition)?;
+    let mut rows = Rows::of(query)?;
+    while rows.next(|row| write(&mut out, row))? {}
+    Ok((rows.count, out))
+}
+
+fn write_definition(out: &mut impl Write, definition: &str) -> Result<(), Error> {
+    write(out, definition.as_bytes())?;
+    write(out, b"\n")
+}
+
+fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
+    Ok(out.write_all(bytes).map_err(FileError::from)?)
+}
+
+fn as_query(query: &str) -> Result<CString, Error> {
+    CString::new(query).map_err(|_| Error::Internal("a query with a zero byte"))
+}
+
+/// `prism_crypt._export_chunks(query text, definition text, key text, compression text) → setof bytea`: the same file in pieces, each made when it is
+/// asked for. The key may be null.
+#[pg_extern(sql = false)]
+fn _export_chunks(
+    query: &str,
+    definition: &str,
+    key: Option<&str>,
+    compression: &str,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> Result<SetOfIterator<'static, Vec<u8>>, ErrorReport> {
+    require_execute(fcinfo)?;
+    let (key, source) = for_new_file(key)?;
+    let pieces = Rc::new(RefCell::new(Vec::new()));
+    let mut content =
+        Content::begin(Shared(Rc::clone(&pieces)), &key, source, compression_named(compression)?)?;
+    write_definition(&mut content, definition)?;
+    let rows = Rows::of(&as_query(query)?)?;
+    Ok(SetOfIterator::new(Pieces { rows, content: Some(content), pieces }))
+}
+
+/// Memory to which one writes and from which another one takes.
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Pieces {
+    rows: Rows,
+    /// Until the last row.
+    content: Option<Content<Shared>>,
+    pieces: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Pieces {
+    fn fill(&mut self) -> Result<(), Error> {
+        while self.pieces.borrow().len() < PIECE
+            && let Some(content) = &mut self.content
+        {
+            if !self.rows.next(|row| write(content, row))?
+                && let Some(content) = self.content.take()
+            {
+                content.finish()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if let Err(error) = self.fill() {
+            error.raise();
+        }
+        Some(self.pieces.take()).filter(|piece| !piece.is_empty())
+    }
 }
 
 /// Memory that is wiped when it grows, and has a limit.
 struct Whole(Zeroizing<Vec<u8>>);
 
 impl Write for Whole {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.0.len() + bytes.len();
         if len > MAX_WHOLE_LEN {
             return Err(FileError::Length.into());
@@ -117,7 +188,7 @@ impl Write for Whole {
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
-//! `_file_definition` and `_import_rows`: the rows of an encrypted file into a table, by `COPY FROM`.
+//! `_file_definition` and `_import_rows`: the rows of an encrypted file, or of the pieces of one, into a table, by `COPY FROM`.
 
 use super::source::Source;
-use crate::error::Error;
+use crate::error::{Error, SqlResult};
 use crate::privilege::require_execute;
 use crate::sampling::Open;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -15,38 +15,35 @@ thread_local! {
     static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
 }
 
-/// `prism_crypt._file_definition(path text, key text, OUT definition text, OUT size_bytes bigint, OUT format integer)`: what an encrypted file
-/// says of its table. The key may be null.
+/// `prism_crypt._file_definition(path text, chunks text, key text) → text`: what an encrypted file, or the pieces of one that a query gives, says of its
+/// table. One of the two is null; the key may be null.
 #[pg_extern(sql = false)]
 fn _file_definition(
-    path: &str,
+    path: Option<&str>,
+    chunks: Option<&str>,
     key: Option<&str>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<
-    TableIterator<'static, (name!(definition, String), name!(size_bytes, i64), name!(format, i32))>,
-    ErrorReport,
-> {
+) -> SqlResult<String> {
     require_execute(fcinfo)?;
-    let source = Source::open(path, key)?;
-    Ok(TableIterator::once((source.definition, source.size.cast_signed(), i32::from(source.version))))
+    Ok(Source::open(path, chunks, key)?.definition)
 }
 
-/// `prism_crypt._import_rows(path text, key text, target regclass, columns text[]) → bigint`: appends the rows of a file to these columns of a
-/// table, as `COPY` would for the current role. How many rows they are.
+/// `prism_crypt._import_rows(path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint)`: appends the
+/// rows of a file to these columns of a table, as `COPY` would for the current role. How many rows they are, and how many bytes the file has.
 #[pg_extern(sql = false)]
 fn _import_rows(
-    path: &str,
+    path: Option<&str>,
+    chunks: Option<&str>,
     key: Option<&str>,
     target: pg_sys::Oid,
     columns: Vec<String>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<i64, ErrorReport> {
+) -> Result<TableIterator<'static, (name!(rows, i64), name!(bytes, i64))>, ErrorReport> {
     require_execute(fcinfo)?;
-    let source = Source::open(path, key)?;
-    let _reading = Reading::of(source)?;
+    let reading = Reading::of(Source::open(path, chunks, key)?)?;
     // SAFETY: inside a transaction.
     let rows = unsafe { copy_from(target, &columns) }?;
-    Ok(rows.cast_signed())
+    Ok(TableIterator::once((rows.cast_signed(), reading.bytes().cast_signed())))
 }
 
 /// While it is there, `COPY` reads from a source.
@@ -62,6 +59,12 @@ impl Reading {
             *current = Some(source);
             Ok(Self)
         })
+    }
+}
+
+impl Reading {
+    fn bytes(&self) -> u64 {
+        SOURCE.with(|current| current.borrow().as_ref().map_or(0, Source::bytes))
     }
 }
 
@@ -150,8 +153,8 @@ unsafe extern "C-unwind" fn read_source(out: *mut c_void, least: c_int, most: c_
     let (least, most) = (usize::try_from(least).unwrap_or(0), usize::try_from(most).unwrap_or(0));
     // SAFETY: a buffer of that length.
     let out = unsafe { std::slice::from_raw_parts_mut(out.cast::<u8>(), most) };
-    let result = SOURCE.with(|source| {
-        let mut source = source.borrow_mut();
+    let result = SOURCE.with(|current| {
+        let mut source = current.borrow_mut();
         let source = source.as_mut().ok_or(Error::Internal("nothing to import"))?;
         let mut filled = 0;
         while filled < least.max(1) {

@@ -1,51 +1,109 @@
-//! The rows of a query, as text in UTF-8.
+//! The rows of a query, as text in UTF-8; and chunks of bytes that a query gives.
 
 use super::copy_text::push_field;
 use crate::error::Error;
+use pgrx::prelude::Spi;
 use pgrx::{PgMemoryContexts, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::io;
 use std::ptr::{null, null_mut};
 
 /// So many rows are fetched at once.
 const BATCH: i64 = 1000;
 
-/// Passes each row of a query, in the text format of `COPY` with a newline, to `see`. How many rows there are. The query runs with the rights
-/// of the current role, in a snapshot of its own.
-///
-/// # Safety
-/// Inside a transaction, connected to SPI.
-pub unsafe fn each_row(query: &CStr, mut see: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<u64, Error> {
-    let mut count = 0;
-    // SAFETY: a plan and a portal of this connection of SPI; what is not closed after an error, SPI closes.
-    unsafe {
-        let options = pg_sys::CURSOR_OPT_NO_SCROLL.cast_signed();
-        let plan = pg_sys::SPI_prepare_cursor(query.as_ptr(), 0, null_mut(), options);
-        if plan.is_null() {
-            return Err(Error::Internal("a query could not be prepared"));
-        }
-        let portal = pg_sys::SPI_cursor_open(null(), plan, null_mut(), null(), false);
-        let mut fields = Fields::of((*portal).tupDesc);
-        let mut memory = PgMemoryContexts::new("prism_crypt export");
-        loop {
-            pgrx::check_for_interrupts!();
-            pg_sys::SPI_cursor_fetch(portal, true, BATCH);
+/// A cursor, which lives to the end of the transaction, or of its rows. It is known by its name, so that a function may come back to it.
+struct Cursor(CString);
+
+impl Cursor {
+    /// The query is planned and run with the rights of the current role, in a snapshot of this moment.
+    fn open(query: &CStr) -> Result<Self, Error> {
+        // SAFETY: inside a transaction, connected to SPI; the portal takes over what it needs of the plan.
+        Spi::connect(|_| unsafe {
+            let options = pg_sys::CURSOR_OPT_NO_SCROLL.cast_signed();
+            let plan = pg_sys::SPI_prepare_cursor(query.as_ptr(), 0, null_mut(), options);
+            if plan.is_null() {
+                return Err(Error::Internal("a query could not be prepared"));
+            }
+            let portal = pg_sys::SPI_cursor_open(null(), plan, null_mut(), null(), false);
+            let name = CStr::from_ptr((*portal).name).to_owned();
+            pg_sys::SPI_freeplan(plan);
+            Ok(Self(name))
+        })
+    }
+
+    /// The types of its columns.
+    fn types(&self) -> Result<Vec<pg_sys::Oid>, Error> {
+        // SAFETY: a portal that is open has a descriptor if it gives rows.
+        Spi::connect(|_| unsafe {
+            let portal = pg_sys::SPI_cursor_find(self.0.as_ptr());
+            if portal.is_null() || (*portal).tupDesc.is_null() {
+                return Err(Error::Internal("the cursor of a query is gone"));
+            }
+            let columns = pgrx::PgTupleDesc::from_pg_unchecked((*portal).tupDesc);
+            Ok(columns.iter().map(|column| column.atttypid).collect())
+        })
+    }
+
+    /// Passes the next rows to `see`, at most so many. How many there were; after the last ones the cursor is closed.
+    fn fetch(
+        &self,
+        most: i64,
+        mut see: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc) -> Result<(), Error>,
+    ) -> Result<u64, Error> {
+        // SAFETY: connected to SPI; the rows are there until they are freed.
+        Spi::connect(|_| unsafe {
+            let portal = pg_sys::SPI_cursor_find(self.0.as_ptr());
+            if portal.is_null() {
+                return Err(Error::Internal("the cursor of a query is gone"));
+            }
+            pg_sys::SPI_cursor_fetch(portal, true, most);
             let (table, fetched) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed);
             if fetched == 0 {
-                break;
+                pg_sys::SPI_cursor_close(portal);
+                return Ok(0);
             }
             let tuples = std::slice::from_raw_parts((*table).vals, usize::try_from(fetched).unwrap_or(0));
             for tuple in tuples {
-                let row = memory.switch_to(|_| fields.row(*tuple, (*table).tupdesc));
+                see(*tuple, (*table).tupdesc)?;
+            }
+            pg_sys::SPI_freetuptable(table);
+            Ok(fetched)
+        })
+    }
+}
+
+/// Rows of a query in the text format of `COPY`.
+pub struct Rows {
+    cursor: Cursor,
+    fields: Option<Fields>,
+    memory: PgMemoryContexts,
+    pub count: u64,
+}
+
+impl Rows {
+    /// Begins to run the query.
+    pub fn of(query: &CStr) -> Result<Self, Error> {
+        let memory = PgMemoryContexts::new("prism_crypt export");
+        Ok(Self { cursor: Cursor::open(query)?, fields: None, memory, count: 0 })
+    }
+
+    /// Passes some rows to `see`, each with a newline. False at the end.
+    pub fn next(&mut self, mut see: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<bool, Error> {
+        pgrx::check_for_interrupts!();
+        let (fields, memory) = (&mut self.fields, &mut self.memory);
+        let fetched = self.cursor.fetch(BATCH, |tuple, descriptor| {
+            // SAFETY: a row of this cursor, whose columns stay the same.
+            unsafe {
+                let fields = fields.get_or_insert_with(|| Fields::of(descriptor));
+                let row = memory.switch_to(|_| fields.row(tuple, descriptor));
                 see(row)?;
                 memory.reset();
             }
-            count += fetched;
-            pg_sys::SPI_freetuptable(table);
-        }
-        pg_sys::SPI_cursor_close(portal);
-        pg_sys::SPI_freeplan(plan);
+            Ok(())
+        })?;
+        self.count += fetched;
+        Ok(fetched > 0)
     }
-    Ok(count)
 }
 
 /// How each column is put out, and room for one row.
@@ -58,9 +116,9 @@ struct Fields {
 
 impl Fields {
     /// # Safety
-    /// The descriptor of a portal that is open.
+    /// A descriptor of rows, inside a transaction.
     unsafe fn of(descriptor: pg_sys::TupleDesc) -> Self {
-        // SAFETY: as promised by the caller; catalog look-ups.
+        // SAFETY: as promised by the caller; catalog look-ups. What they find stays for the whole transaction.
         unsafe {
             let columns = pgrx::PgTupleDesc::from_pg_unchecked(descriptor);
             let output: Vec<pg_sys::FmgrInfo> = columns
@@ -69,7 +127,7 @@ impl Fields {
                     let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
                     pg_sys::getTypeOutputInfo(column.atttypid, &raw mut function, &raw mut is_varlena);
                     let mut info = pg_sys::FmgrInfo::default();
-                    pg_sys::fmgr_info(function, &raw mut info);
+                    pg_sys::fmgr_info_cxt(function, &raw mut info, pg_sys::TopTransactionContext);
                     info
                 })
                 .collect();
@@ -79,7 +137,7 @@ impl Fields {
     }
 
     /// # Safety
-    /// A row of that portal, and the current memory is one that is reset after it.
+    /// A row of that kind, and the current memory is one that is reset after it.
     unsafe fn row(&mut self, tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> &[u8] {
         self.row.clear();
         // SAFETY: as promised by the caller; the arrays have as many members as the row has columns.
@@ -93,20 +151,64 @@ impl Fields {
                 let text = pg_sys::OutputFunctionCall(output, self.values[at]);
                 let text = CStr::from_ptr(text).to_bytes();
                 let length = i32::try_from(text.len()).unwrap_or(i32::MAX);
-                let utf8 = pg_sys::pg_server_to_any(
-                    text.as_ptr().cast(),
-                    length,
-                    pg_sys::pg_enc::PG_UTF8.cast_signed(),
-                );
-                let utf8 = if utf8.cast_const().cast() == text.as_ptr() {
-                    text
-                } else {
-                    CStr::from_ptr(utf8).to_bytes()
-                };
+                let encoding = pg_sys::pg_enc::PG_UTF8.cast_signed();
+                let utf8 = pg_sys::pg_server_to_any(text.as_ptr().cast(), length, encoding);
+                let is_same = utf8.cast_const().cast() == text.as_ptr();
+                let utf8 = if is_same { text } else { CStr::from_ptr(utf8).to_bytes() };
                 push_field(&mut self.row, at == 0, Some(utf8));
             }
         }
         self.row.push(b'\n');
         &self.row
+    }
+}
+
+/// The bytes that a query of one `bytea` column gives, one row after the other.
+pub struct Chunks {
+    cursor: Cursor,
+    chunk: Vec<u8>,
+    given: usize,
+}
+
+impl Chunks {
+    /// Begins to run the query.
+    pub fn of(query: &CStr) -> Result<Self, Error> {
+        let cursor = Cursor::open(query)?;
+        if cursor.types()? != [pg_sys::BYTEAOID] {
+            return Err(Error::ChunkType);
+        }
+        Ok(Self { cursor, chunk: Vec::new(), given: 0 })
+    }
+
+    fn next(&mut self) -> Result<bool, Error> {
+        self.chunk.clear();
+        self.given = 0;
+        let chunk = &mut self.chunk;
+        let fetched = self.cursor.fetch(1, |tuple, descriptor| {
+            // SAFETY: a row of one bytea; a copy of it is freed with the memory of SPI.
+            unsafe {
+                let mut is_null = false;
+                let datum = pg_sys::SPI_getbinval(tuple, descriptor, 1, &raw mut is_null);
+                if !is_null {
+                    let bytes = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+                    chunk.extend_from_slice(pgrx::varlena_to_byte_slice(bytes));
+                }
+            }
+            Ok(())
+        })?;
+        Ok(fetched > 0)
+    }
+}
+
+impl io::Read for Chunks {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.given == self.chunk.len() {
+            if !self.next().map_err(io::Error::other)? {
+                return Ok(0);
+            }
+        }
+        let read = (&self.chunk[self.given..]).read(out)?;
+        self.given += read;
+        Ok(read)
     }
 }

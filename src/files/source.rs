@@ -1,49 +1,51 @@
-//! Opens a file, and reads its content.
+//! Opens a file, or the pieces of one, and reads its content.
 
 use super::CONTENT_TYPE;
 use super::export::require_server_files;
 use super::key::of_file;
+use super::rows::Chunks;
 use crate::error::Error;
 use pgrx::pg_sys;
 use prism_envelope::file::{Compression, FileError, Opener};
 use rustix::fs::{self, Mode, OFlags};
+use std::cell::Cell;
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 /// The longest definition of a table in bytes.
 const MAX_DEFINITION: u64 = 16 << 20;
 
-/// The content of a file of the server.
+/// The content of a file of the server, or of pieces that a query gives.
 pub struct Source {
     content: BufReader<Box<dyn Read>>,
     pub definition: String,
-    pub size: u64,
-    pub version: u8,
+    bytes: Rc<Cell<u64>>,
 }
 
 impl Source {
-    /// Opens it, and reads the definition. For roles that may read files of the server.
-    pub fn open(path: &str, key: Option<&str>) -> Result<Self, Error> {
-        require_server_files(pg_sys::ROLE_PG_READ_SERVER_FILES, "read")?;
-        let path = Path::new(path);
-        if !path.is_absolute() {
-            return Err(Error::FilePath(path.display().to_string()));
-        }
-        let failed = |error| Error::file("read", path, error);
-        // Without waiting for the other end of a FIFO.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = File::from(fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?);
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(Error::NotRegularFile(path.display().to_string()));
-        }
-        let opener = Opener::new(BufReader::with_capacity(1 << 18, file))?;
-        let (version, header) = (opener.version(), opener.header().cloned());
+    /// Opens it, and reads the definition. One of `path` and `chunks`, a query, is there. Files are for roles that may read files of the server.
+    pub fn open(path: Option<&str>, chunks: Option<&str>, key: Option<&str>) -> Result<Self, Error> {
+        let bytes: Box<dyn Read> = match (path, chunks) {
+            (Some(path), None) => Box::new(open_file(path)?),
+            (None, Some(query)) => {
+                let query = CString::new(query).map_err(|_| Error::Internal("a query with a zero byte"))?;
+                Box::new(Chunks::of(&query)?)
+            }
+            _ => return Err(Error::Internal("either a path or a query")),
+        };
+        let counted = Counted { inner: bytes, bytes: Rc::default() };
+        let bytes = Rc::clone(&counted.bytes);
+        let opener = Opener::new(BufReader::with_capacity(1 << 18, counted))?;
+        let header = opener.header().cloned();
         let key = of_file(key, header.as_ref().map(|header| &header.key))?;
         // From here on the header is known to be what was written.
         let content = opener.content(&key)?;
-        if let Some(other) = header.as_ref().map(|header| &header.content_type).filter(|it| *it != CONTENT_TYPE) {
+        if let Some(other) =
+            header.as_ref().map(|header| &header.content_type).filter(|it| *it != CONTENT_TYPE)
+        {
             return Err(Error::FileContent(other.chars().take(100).collect()));
         }
         let content: Box<dyn Read> = match header.map(|header| header.compression) {
@@ -57,11 +59,45 @@ impl Source {
             return Err(Error::FileHeader);
         }
         let definition = String::from_utf8(definition).map_err(|_| Error::FileHeader)?;
-        Ok(Self { content, definition, size: metadata.len(), version })
+        Ok(Self { content, definition, bytes })
+    }
+
+    /// How many bytes of the file were read.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
     }
 
     /// As much as there is, up to the length of `out`; 0 at the end.
     pub fn read(&mut self, out: &mut [u8]) -> Result<usize, Error> {
         Ok(self.content.read(out).map_err(FileError::from)?)
     }
+}
+
+struct Counted {
+    inner: Box<dyn Read>,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.bytes.set(self.bytes.get() + read as u64);
+        Ok(read)
+    }
+}
+
+fn open_file(path: &str) -> Result<File, Error> {
+    require_server_files(pg_sys::ROLE_PG_READ_SERVER_FILES, "read")?;
+    let path = Path::new(path);
+    if !path.is_absolute() {
+        return Err(Error::FilePath(path.display().to_string()));
+    }
+    let failed = |error| Error::file("read", path, error);
+    // Without waiting for the other end of a FIFO.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?);
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Error::NotRegularFile(path.display().to_string()));
+    }
+    Ok(file)
 }

@@ -116,6 +116,27 @@ class Files(Scenario):
                 self.assertEqual(self.cluster.error(f"SELECT prism_crypt.export_encrypted($$ {source}$$, '{self.path('x')}')", db=self.db).sqlstate, "42601")
         self.assertEqual(self.query('SELECT count(*) FROM "Some Things"'), "500")
 
+    def test_streams(self):
+        content = self.query(CONTENT.format('"Some Things"'))
+        for number, (options, key) in enumerate(WAYS):
+            if "format" in options:
+                continue
+            with self.subTest(options):
+                self.query(f"""CREATE TABLE staged_{number} (number int GENERATED ALWAYS AS IDENTITY, chunk bytea);
+                    INSERT INTO staged_{number} (chunk) SELECT prism_crypt.export_stream('"Some Things"'{options})""")
+                done = json.loads(self.query(f"SELECT prism_crypt.import_stream('staged_{number}', target => 'copy_{number}'{key})"))
+                self.assertEqual(done["rows"], 500)
+                self.assertEqual(self.query(CONTENT.format(f"copy_{number}")), content)
+                # In other pieces, and as a file.
+                pieces = f"(SELECT substr(a, n, 1000) FROM (SELECT string_agg(chunk, NULL ORDER BY number) AS a FROM staged_{number}) AS s, generate_series(1, 1000000, 1000) AS n)"
+                self.query(f"SELECT prism_crypt.import_stream($${pieces}$$, target => 'again_{number}'{key})")
+                self.assertEqual(self.query(CONTENT.format(f"again_{number}")), content)
+        self.refused("SELECT prism_crypt.import_stream('(SELECT ''x''::text)')", "22023", "the pieces of a file must come as one column of type bytea")
+        self.query("DELETE FROM staged_0 WHERE number = (SELECT max(number) FROM staged_0)")
+        error = self.cluster.error("SELECT prism_crypt.import_stream('staged_0', target => 'never')", db=self.db)
+        self.assertIn(error.message, ("the file is truncated", "Decryption failed (wrong key or corrupted data)"))
+        self.assertEqual(self.query("SELECT to_regclass('never')"), "")
+
     def test_what_is_refused(self):
         call = f"SELECT prism_crypt.export_encrypted('\"Some Things\"', '{self.path()}'"
         self.refused(f"{call}, key => '{'07' * 16}')", "22023", "Key must be 32 bytes, got 16")
