@@ -186,8 +186,8 @@ pub enum Error {
     ServerFileDenied(&'static str),
     #[error("permission denied to import into the table")]
     ImportDenied,
-    #[error(transparent)]
-    FileKey(KeyError),
+    #[error("{error}")]
+    FileKey { error: KeyError },
     #[error("the file needs its key")]
     FileKeyNeeded,
     #[error("the key of the file is wrapped in it")]
@@ -362,7 +362,7 @@ impl Error {
             Self::NotRegularFile(_) | Self::FileContent(_) => ERRCODE_WRONG_OBJECT_TYPE,
             Self::ServerFileDenied(_) | Self::ImportDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::ChunkType
-            | Self::FileKey(_)
+            | Self::FileKey { .. }
             | Self::FileKeyNeeded
             | Self::FileKeyNotWanted
             | Self::PlainFormat => ERRCODE_INVALID_PARAMETER_VALUE,

@@ -33,8 +33,8 @@ CREATE FUNCTION prism_crypt.export_encrypted(
   SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
   SET prism_crypt.output = 'ciphertext' AS $$
 DECLARE
-  made record;
-  written record;
+  made pg_catalog.record;
+  written pg_catalog.record;
 BEGIN
   IF output_path IS NULL OR format IS NULL OR compression IS NULL OR overwrite IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'output_path, format, compression and overwrite must not be null';

@@ -64,7 +64,7 @@ BEGIN
   END IF;
   SELECT r.rows, r.bytes INTO STRICT rows, bytes
   FROM prism_crypt._import_rows(path, chunks, key, relation, ARRAY(
-    SELECT c.name FROM pg_catalog.jsonb_to_recordset(definition OPERATOR(pg_catalog.->) 'columns') AS c (name text, generated text)
+    SELECT c.name FROM pg_catalog.jsonb_to_recordset(definition OPERATOR(pg_catalog.->) 'columns') AS c (name pg_catalog.text, generated pg_catalog.text)
     WHERE c.generated IS NULL)) AS r;
 END $$;
 COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
@@ -74,7 +74,7 @@ CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT N
   LANGUAGE plpgsql VOLATILE
   SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
 DECLARE
-  done record;
+  done pg_catalog.record;
 BEGIN
   IF input_path IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'input_path must not be null';
@@ -92,7 +92,7 @@ CREATE FUNCTION prism_crypt.import_stream(chunks text, key text DEFAULT NULL, ta
   LANGUAGE plpgsql VOLATILE
   SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
 DECLARE
-  done record;
+  done pg_catalog.record;
 BEGIN
   IF chunks IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'chunks must not be null';

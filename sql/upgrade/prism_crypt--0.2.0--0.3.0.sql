@@ -4512,6 +4512,259 @@ END $$;
 COMMENT ON FUNCTION prism_crypt.find_plaintext(text, integer) IS
   'Columns that look like personal data, by name and by a sample of values, and are not encrypted. Shows no value';
 
+-- sql/files/definition.sql
+-- What a file says of its table: the definitions of columns, as JSON.
+
+CREATE FUNCTION prism_crypt._export_rows(
+  query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint, OUT size_bytes bigint
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_export_rows_wrapper';
+COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, text, integer, text, boolean) IS
+  'Writes the rows of a query into an encrypted file. Internal';
+
+CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, key text, compression text) RETURNS SETOF bytea
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_export_chunks_wrapper';
+COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
+
+CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) RETURNS text
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_file_definition_wrapper';
+COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
+
+CREATE FUNCTION prism_crypt._import_rows(
+  path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint
+) RETURNS SETOF record
+  LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+
+-- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
+-- parts of others; null if they are no encrypted values.
+CREATE FUNCTION prism_crypt._travels_as(type oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN NOT prism_crypt._holds_encrypted($1) THEN NULL
+    WHEN prism_crypt._may_call(current_user::regrole, 'decrypt_field')
+         AND prism_crypt._base_of_column($1, -1) ~ '(^|\.)encrypted_text(\[\])?$' THEN 'opened'
+    ELSE 'ciphertext' END
+$$;
+COMMENT ON FUNCTION prism_crypt._travels_as(oid) IS 'How values of a type are written into a file. Internal';
+
+CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    'name', a.attname,
+    'type', format_type(a.atttypid, a.atttypmod),
+    'encrypted', prism_crypt._travels_as(a.atttypid),
+    'not_null', nullif(a.attnotnull, false),
+    'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
+    'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
+    'expression', CASE WHEN d.oid IS NOT NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
+  FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+$$;
+COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
+
+-- What a query gives, on the path of the caller.
+CREATE FUNCTION prism_crypt._columns_of_query(query text) RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  columns pg_catalog.jsonb;
+  done boolean := false;
+BEGIN
+  -- A cursor takes one statement only, and this one in parentheses.
+  EXECUTE pg_catalog.format(E'CREATE TEMPORARY VIEW prism_crypt_query AS SELECT * FROM (%s\n) AS q', query);
+  columns := prism_crypt._columns_for_file('pg_temp.prism_crypt_query'::pg_catalog.regclass);
+  done := true;
+  RAISE SQLSTATE 'PC000';
+EXCEPTION WHEN SQLSTATE 'PC000' THEN
+  IF NOT done THEN
+    RAISE;
+  END IF;
+  RETURN columns;
+END $$;
+COMMENT ON FUNCTION prism_crypt._columns_of_query(text) IS 'The columns of a query, as a file has them. Internal';
+
+-- What selects the rows, so that COPY can load them elsewhere.
+CREATE FUNCTION prism_crypt._select_for_file(columns jsonb, source text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('SELECT %s FROM %s AS q', string_agg(
+    CASE WHEN c.encrypted = 'opened' THEN format('q.%I::pg_catalog.text%s', c.name, CASE WHEN c.type ~ '\[\]$' THEN '[]' ELSE '' END)
+         ELSE format('q.%I', c.name) END, ', ' ORDER BY c.number), $2)
+  FROM ROWS FROM (jsonb_to_recordset($1) AS (name name, type text, encrypted text, generated text)) WITH ORDINALITY AS c (name, type, encrypted, generated, number)
+  WHERE c.generated IS NULL
+$$;
+COMMENT ON FUNCTION prism_crypt._select_for_file(jsonb, text) IS 'The query whose rows a file gets. Internal';
+
+-- sql/files/export.sql
+-- Tables, views and queries as encrypted files.
+
+-- What a file is made of, on the path of the caller.
+CREATE FUNCTION prism_crypt._file_source(source text, OUT query text, OUT definition text, OUT collection text)
+  LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  relation pg_catalog.regclass;
+  columns pg_catalog.jsonb;
+  named pg_catalog.text := source;
+BEGIN
+  IF source IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'source must not be null';
+  END IF;
+  IF pg_catalog.starts_with(pg_catalog.ltrim(source), '(') THEN
+    collection := 'query';
+    columns := prism_crypt._columns_of_query(source);
+  ELSE
+    relation := source::pg_catalog.regclass;
+    collection := prism_crypt._qualified_name(relation);
+    named := collection;
+    columns := prism_crypt._columns_for_file(relation);
+  END IF;
+  query := prism_crypt._select_for_file(columns, named);
+  definition := pg_catalog.jsonb_build_object('collection', collection, 'columns', columns)::pg_catalog.text;
+END $$;
+COMMENT ON FUNCTION prism_crypt._file_source(text) IS 'The query and the definition of what is exported. Internal';
+
+CREATE FUNCTION prism_crypt.export_encrypted(
+  source text, output_path text, key text DEFAULT NULL, format integer DEFAULT 2, compression text DEFAULT 'none', overwrite boolean DEFAULT false
+) RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE
+  -- As pg_dump sets them. The path is the caller's, for the query.
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
+  SET prism_crypt.output = 'ciphertext' AS $$
+DECLARE
+  made pg_catalog.record;
+  written pg_catalog.record;
+BEGIN
+  IF output_path IS NULL OR format IS NULL OR compression IS NULL OR overwrite IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'output_path, format, compression and overwrite must not be null';
+  END IF;
+  made := prism_crypt._file_source(source);
+  SELECT w.rows, w.size_bytes INTO STRICT written
+  FROM prism_crypt._export_rows(made.query, made.definition, output_path, key, format, compression, overwrite) AS w;
+  RETURN pg_catalog.jsonb_build_object(
+    'success', true, 'collection', made.collection, 'output_path', output_path, 'size_bytes', written.size_bytes, 'rows', written.rows,
+    'format', format, 'key_source', CASE WHEN key IS NULL THEN 'master' ELSE 'given' END);
+END $$;
+COMMENT ON FUNCTION prism_crypt.export_encrypted(text, text, text, integer, text, boolean) IS
+  'Writes a table, a view or a query in parentheses into an encrypted file of the server';
+
+-- In the list of a SELECT, each piece is made when it is asked for.
+CREATE FUNCTION prism_crypt.export_stream(source text, key text DEFAULT NULL, compression text DEFAULT 'none') RETURNS SETOF bytea
+  LANGUAGE sql VOLATILE
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
+  SET prism_crypt.output = 'ciphertext' AS $$
+  SELECT prism_crypt._export_chunks(s.query, s.definition, $2, COALESCE($3, 'none')) FROM prism_crypt._file_source($1) AS s
+$$;
+COMMENT ON FUNCTION prism_crypt.export_stream(text, text, text) IS
+  'The same file in pieces, for the client: put together in their order, they are an encrypted file';
+
+-- sql/files/import.sql
+-- Encrypted files into tables.
+
+-- Makes the table that a file describes. An expression that can't be used here is left out, with a warning.
+CREATE FUNCTION prism_crypt._make_table_of_file(columns jsonb, named text) RETURNS regclass
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  one record;
+  single refcursor;
+  definitions text := '';
+BEGIN
+  FOR one IN SELECT * FROM jsonb_to_recordset(columns) AS c (name name, type text, not_null boolean, identity text, generated text, expression text) LOOP
+    definitions := concat_ws(', ', nullif(definitions, ''), format('%I %s%s%s%s', one.name,
+      (prism_crypt._parse_type(one.type, 'pg_catalog, pg_temp')).name,
+      CASE WHEN one.not_null THEN ' NOT NULL' ELSE '' END,
+      CASE one.identity WHEN 'always' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN 'by default' THEN ' GENERATED BY DEFAULT AS IDENTITY' ELSE '' END,
+      CASE WHEN one.generated IN ('stored', 'virtual') THEN format(E' GENERATED ALWAYS AS (%s\n) %s', one.expression, upper(one.generated)) ELSE '' END));
+  END LOOP;
+  EXECUTE format('CREATE TABLE %s (%s)', named, definitions);
+  FOR one IN
+    SELECT * FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text) WHERE generated IS NULL AND expression IS NOT NULL
+  LOOP
+    BEGIN
+      -- One expression, and nothing else.
+      OPEN single FOR EXECUTE format(E'SELECT (%s\n)', one.expression);
+      CLOSE single;
+      EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
+    EXCEPTION WHEN OTHERS THEN
+      RAISE WARNING 'column "%" gets no default: %', one.name, SQLERRM;
+    END;
+  END LOOP;
+  RETURN named::regclass;
+END $$;
+COMMENT ON FUNCTION prism_crypt._make_table_of_file(jsonb, text) IS 'Makes the table that a file describes. Internal';
+
+-- From a file, or from the pieces of one that a query gives. On the path of the caller.
+CREATE FUNCTION prism_crypt._import(path text, chunks text, key text, target text, mode text, OUT relation regclass, OUT rows bigint, OUT bytes bigint)
+  LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
+DECLARE
+  definition pg_catalog.jsonb;
+  parts pg_catalog.text[];
+  is_filled boolean;
+BEGIN
+  IF mode IS NULL OR mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'mode must be new, empty or append';
+  END IF;
+  definition := prism_crypt._file_definition(path, chunks, key);
+  target := COALESCE(target, definition OPERATOR(pg_catalog.->>) 'collection');
+  IF mode OPERATOR(pg_catalog.=) 'new' THEN
+    parts := pg_catalog.parse_ident(target);
+    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
+      parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
+    END IF;
+    relation := prism_crypt._make_table_of_file(definition OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
+  ELSE
+    relation := target::pg_catalog.regclass;
+    IF mode OPERATOR(pg_catalog.=) 'empty' THEN
+      EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM %s)', prism_crypt._qualified_name(relation)) INTO is_filled;
+      IF is_filled THEN
+        RAISE object_not_in_prerequisite_state USING
+          MESSAGE = pg_catalog.format('table %s is not empty', prism_crypt._qualified_name(relation)), HINT = 'mode => ''append'' adds rows to it.';
+      END IF;
+    END IF;
+  END IF;
+  SELECT r.rows, r.bytes INTO STRICT rows, bytes
+  FROM prism_crypt._import_rows(path, chunks, key, relation, ARRAY(
+    SELECT c.name FROM pg_catalog.jsonb_to_recordset(definition OPERATOR(pg_catalog.->) 'columns') AS c (name pg_catalog.text, generated pg_catalog.text)
+    WHERE c.generated IS NULL)) AS r;
+END $$;
+COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
+
+CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
+  RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+DECLARE
+  done pg_catalog.record;
+BEGIN
+  IF input_path IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'input_path must not be null';
+  END IF;
+  done := prism_crypt._import(input_path, NULL, key, target, mode);
+  RETURN pg_catalog.jsonb_build_object(
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows,
+    'bytes_extracted', done.bytes, 'files_extracted', 1);
+END $$;
+COMMENT ON FUNCTION prism_crypt.import_encrypted(text, text, text, text) IS
+  'Reads an encrypted file of the server into a new table, an empty one, or one that gets more rows';
+
+CREATE FUNCTION prism_crypt.import_stream(chunks text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
+  RETURNS jsonb
+  LANGUAGE plpgsql VOLATILE
+  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+DECLARE
+  done pg_catalog.record;
+BEGIN
+  IF chunks IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'chunks must not be null';
+  ELSIF NOT pg_catalog.starts_with(pg_catalog.ltrim(chunks), '(') THEN
+    chunks := pg_catalog.format('(SELECT chunk FROM %s ORDER BY number)', prism_crypt._qualified_name(chunks::pg_catalog.regclass));
+  END IF;
+  done := prism_crypt._import(NULL, chunks, key, target, mode);
+  RETURN pg_catalog.jsonb_build_object(
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows, 'bytes_extracted', done.bytes, 'files_extracted', 1);
+END $$;
+COMMENT ON FUNCTION prism_crypt.import_stream(text, text, text, text) IS
+  'Reads the pieces of an encrypted file from a table with columns number and chunk, or from a query in parentheses that gives them in their order';
+
 -- sql/migration/readers.sql
 -- Who reads and writes a column, and what they would lack once it is encrypted.
 
@@ -4795,7 +5048,7 @@ COMMENT ON FUNCTION prism_crypt.explain_migration(regclass, name, text, text) IS
 -- Access to migrate.
 CREATE OR REPLACE FUNCTION prism_crypt._access_kinds() RETURNS text[]
   LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'migrate', 'key_admin', 'monitor']
+  SELECT ARRAY['encrypt', 'decrypt', 'mask', 'search', 'rotate', 'load', 'migrate', 'export', 'key_admin', 'monitor']
 $$;
 
 CREATE OR REPLACE FUNCTION prism_crypt._access_functions(access text) RETURNS regprocedure[]
@@ -4880,6 +5133,16 @@ BEGIN
         '_next_step(uuid,bool,int8,bool)',
         '_record_step(uuid,_step,_result)',
         '_leave_job(uuid,text,text)'];
+    WHEN 'export' THEN
+      names := ARRAY[
+        'export_encrypted(text,text,text,int4,text,bool)',
+        'import_encrypted(text,text,text,text)',
+        'export_stream(text,text,text)',
+        'import_stream(text,text,text,text)',
+        '_export_rows(text,text,text,text,int4,text,bool)',
+        '_export_chunks(text,text,text,text)',
+        '_file_definition(text,text,text)',
+        '_import_rows(text,text,text,oid,_text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

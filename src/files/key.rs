@@ -8,7 +8,9 @@ use prism_envelope::file::KeySource;
 /// A key for a new file, and what its header says of it. Without a given one it is a fresh one, which the first master key wraps.
 pub fn for_new_file(given: Option<&str>) -> Result<(KeyBytes, KeySource), Error> {
     match given {
-        Some(text) => Ok((KeyBytes::parse(text).map_err(Error::FileKey)?, KeySource::Given {})),
+        Some(text) => {
+            Ok((KeyBytes::parse(text).map_err(|error| Error::FileKey { error })?, KeySource::Given {}))
+        }
         None => {
             let key = KeyBytes::generate().map_err(Error::from)?;
             let (wrapped, fingerprint) = keyring::wrap_file_key(&key)?;
@@ -20,7 +22,9 @@ pub fn for_new_file(given: Option<&str>) -> Result<(KeyBytes, KeySource), Error>
 /// The key of a file that has this in its header; version 1 has none.
 pub fn of_file(given: Option<&str>, source: Option<&KeySource>) -> Result<KeyBytes, Error> {
     match (given, source) {
-        (Some(text), None | Some(KeySource::Given {})) => KeyBytes::parse(text).map_err(Error::FileKey),
+        (Some(text), None | Some(KeySource::Given {})) => {
+            KeyBytes::parse(text).map_err(|error| Error::FileKey { error })
+        }
         (None, None | Some(KeySource::Given {})) => Err(Error::FileKeyNeeded),
         (Some(_), Some(KeySource::Wrapped { .. })) => Err(Error::FileKeyNotWanted),
         (None, Some(source @ KeySource::Wrapped { master_fingerprint, .. })) => {
