@@ -8,8 +8,10 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::ptr::{null, null_mut};
 
-/// So many rows are fetched at once.
-const BATCH: i64 = 1000;
+/// The most rows that are fetched at once; fewer, if they are wide: about so many bytes. The first time it is not known yet.
+const MOST_ROWS: u64 = 1000;
+const BATCH_BYTES: u64 = 256 << 10;
+const FIRST_ROWS: u64 = 10;
 
 /// A cursor, which lives to the end of the transaction, or of its rows. It is known by its name, so that a function may come back to it.
 struct Cursor(CString);
@@ -76,32 +78,47 @@ impl Cursor {
 pub struct Rows {
     cursor: Cursor,
     fields: Option<Fields>,
-    memory: PgMemoryContexts,
+    /// For the text of a row. It lives as long as the transaction: these may be dropped later than what a function was called in.
+    memory: pg_sys::MemoryContext,
+    batch: u64,
     pub count: u64,
 }
 
 impl Rows {
     /// Begins to run the query.
     pub fn of(query: &CStr) -> Result<Self, Error> {
-        let memory = PgMemoryContexts::new("prism_crypt export");
-        Ok(Self { cursor: Cursor::open(query)?, fields: None, memory, count: 0 })
+        let cursor = Cursor::open(query)?;
+        // SAFETY: inside a transaction.
+        let memory = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::TopTransactionContext,
+                c"prism_crypt export".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        Ok(Self { cursor, fields: None, memory, batch: FIRST_ROWS, count: 0 })
     }
 
     /// Passes some rows to `see`, each with a newline. False at the end.
     pub fn next(&mut self, mut see: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<bool, Error> {
         pgrx::check_for_interrupts!();
-        let (fields, memory) = (&mut self.fields, &mut self.memory);
-        let fetched = self.cursor.fetch(BATCH, |tuple, descriptor| {
+        let (fields, memory) = (&mut self.fields, self.memory);
+        let mut bytes = 0;
+        let fetched = self.cursor.fetch(self.batch.cast_signed(), |tuple, descriptor| {
             // SAFETY: a row of this cursor, whose columns stay the same.
             unsafe {
                 let fields = fields.get_or_insert_with(|| Fields::of(descriptor));
-                let row = memory.switch_to(|_| fields.row(tuple, descriptor));
+                let row = PgMemoryContexts::For(memory).switch_to(|_| fields.row(tuple, descriptor));
+                bytes += row.len() as u64;
                 see(row)?;
-                memory.reset();
+                pg_sys::MemoryContextReset(memory);
             }
             Ok(())
         })?;
         self.count += fetched;
+        self.batch = (BATCH_BYTES * fetched / bytes.max(1)).clamp(1, MOST_ROWS);
         Ok(fetched > 0)
     }
 }

@@ -4,7 +4,7 @@ import json
 import os
 import unittest
 
-from harness import paths
+from harness import PgError, paths
 from harness.scenario import Scenario
 
 KEY, OTHER = "07" * 32, "08" * 32
@@ -136,6 +136,24 @@ class Files(Scenario):
         error = self.cluster.error("SELECT prism_crypt.import_stream('staged_0', target => 'never')", db=self.db)
         self.assertIn(error.message, ("the file is truncated", "Decryption failed (wrong key or corrupted data)"))
         self.assertEqual(self.query("SELECT to_regclass('never')"), "")
+
+    def test_streams_that_are_not_read_to_the_end(self):
+        self.query("CREATE TABLE long AS SELECT g AS id, ('value ' || g)::encrypted_text AS v, repeat('x', 1000) AS x FROM generate_series(1, 3000) AS g")
+        session = self.session(self.db)
+        stream = "SELECT prism_crypt.export_stream('long')"
+        for _ in range(3):
+            self.assertGreater(int(session.run(f"SELECT octet_length(export_stream) FROM ({stream} LIMIT 1) AS s;")), 256 << 10)
+            session.run(f"BEGIN; DECLARE c CURSOR FOR {stream}; FETCH 2 FROM c; SAVEPOINT s; FETCH 1 FROM c; ROLLBACK TO s; ROLLBACK;")
+            session.run(f"BEGIN; DECLARE c CURSOR FOR {stream}; FETCH 1 FROM c; CLOSE c; COMMIT;")
+            with self.assertRaises(PgError):
+                session.run(f"BEGIN; DECLARE c CURSOR FOR {stream}; FETCH 1 FROM c; SELECT 1 / 0;")
+            session.run("ROLLBACK;")
+            with self.assertRaises(PgError) as caught:
+                session.run("SELECT count(*) FROM (SELECT prism_crypt.export_stream('(SELECT id, 10 / (id - 2500) FROM long)')) AS s;")
+            self.assertEqual(caught.exception.sqlstate, "22012")
+            self.assertEqual(session.run(f"SELECT count(*) > 5 FROM ({stream}) AS s;"), "t")
+        # Nothing of it is open any more.
+        self.assertEqual(session.run("SELECT count(*) FROM pg_cursors;"), "0")
 
     def test_what_is_refused(self):
         call = f"SELECT prism_crypt.export_encrypted('\"Some Things\"', '{self.path()}'"
