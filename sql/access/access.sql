@@ -98,7 +98,7 @@ BEGIN
         '_export_rows(text,text,text,text,int4,text,bool)',
         '_export_chunks(text,text,text,text)',
         '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_text)'];
+        '_import_rows(text,text,text,oid,_int2)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

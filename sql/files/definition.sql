@@ -16,10 +16,10 @@ CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) R
 COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
 
 CREATE FUNCTION prism_crypt._import_rows(
-  path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint
+  path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[]) IS 'Appends the rows of an encrypted file to a table. Internal';
 
 -- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
 -- parts of others; null if they are no encrypted values.

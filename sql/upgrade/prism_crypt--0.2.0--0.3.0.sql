@@ -4531,10 +4531,10 @@ CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) R
 COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
 
 CREATE FUNCTION prism_crypt._import_rows(
-  path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint
+  path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, text[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[]) IS 'Appends the rows of an encrypted file to a table. Internal';
 
 -- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
 -- parts of others; null if they are no encrypted values.
@@ -4691,6 +4691,28 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_table_of_file(jsonb, text) IS 'Makes the table that a file describes. Internal';
 
+-- The numbers of the columns that a file has fields for, in its order.
+CREATE FUNCTION prism_crypt._columns_to_load(columns jsonb, relation regclass) RETURNS smallint[]
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  numbers smallint[] := '{}';
+  one record;
+BEGIN
+  FOR one IN
+    SELECT c.name, a.attnum
+    FROM ROWS FROM (jsonb_to_recordset(columns) AS (name name, generated text)) WITH ORDINALITY AS c (name, generated, number)
+    LEFT JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.generated IS NULL ORDER BY c.number
+  LOOP
+    IF one.attnum IS NULL THEN
+      RAISE undefined_column USING MESSAGE = format('column "%s" of table %s does not exist', one.name, prism_crypt._qualified_name(relation));
+    END IF;
+    numbers := numbers || one.attnum;
+  END LOOP;
+  RETURN numbers;
+END $$;
+COMMENT ON FUNCTION prism_crypt._columns_to_load(jsonb, regclass) IS 'The columns that an import fills. Internal';
+
 -- From a file, or from the pieces of one that a query gives. On the path of the caller.
 CREATE FUNCTION prism_crypt._import(path text, chunks text, key text, target text, mode text, OUT relation regclass, OUT rows bigint, OUT bytes bigint)
   LANGUAGE plpgsql VOLATILE AS $$
@@ -4722,9 +4744,8 @@ BEGIN
     END IF;
   END IF;
   SELECT r.rows, r.bytes INTO STRICT rows, bytes
-  FROM prism_crypt._import_rows(path, chunks, key, relation, ARRAY(
-    SELECT c.name FROM pg_catalog.jsonb_to_recordset(definition OPERATOR(pg_catalog.->) 'columns') AS c (name pg_catalog.text, generated pg_catalog.text)
-    WHERE c.generated IS NULL)) AS r;
+  FROM prism_crypt._import_rows(
+    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation)) AS r;
 END $$;
 COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
 
@@ -5142,7 +5163,7 @@ BEGIN
         '_export_rows(text,text,text,text,int4,text,bool)',
         '_export_chunks(text,text,text,text)',
         '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_text)'];
+        '_import_rows(text,text,text,oid,_int2)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

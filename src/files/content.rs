@@ -1,6 +1,7 @@
 //! The content of a new file of version 2: perhaps compressed, then encrypted.
 
 use super::CONTENT_TYPE;
+use crate::datum::Text;
 use crate::error::Error;
 use prism_envelope::KeyBytes;
 use prism_envelope::file::cobblestone::Encryptor;
@@ -50,10 +51,10 @@ impl<W: Write> Write for Content<W> {
 }
 
 /// The name of a compression.
-pub fn compression_named(name: &str) -> Result<Compression, Error> {
-    match name {
-        "none" => Ok(Compression::None),
-        "zstd" => Ok(Compression::Zstd),
+pub fn compression_named(name: Text<'_>) -> Result<Compression, Error> {
+    match name.0.bytes() {
+        b"none" => Ok(Compression::None),
+        b"zstd" => Ok(Compression::Zstd),
         _ => Err(Error::OutOfRange("compression")),
     }
 }

@@ -4,6 +4,8 @@ use super::content::{Content, compression_named};
 use super::key::for_new_file;
 use super::new_file::NewFile;
 use super::rows::Rows;
+use crate::datatype::encoding;
+use crate::datum::Text;
 use crate::error::Error;
 use crate::privilege::require_execute;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -11,8 +13,9 @@ use pgrx::prelude::*;
 use prism_envelope::KeyBytes;
 use prism_envelope::file::{Compression, FileError, KeySource, MAX_WHOLE_LEN, write_whole};
 use std::cell::RefCell;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 use zeroize::Zeroizing;
@@ -25,28 +28,28 @@ const PIECE: usize = 256 << 10;
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, reason = "as SQL has them")]
 fn _export_rows(
-    query: &str,
-    definition: &str,
-    path: &str,
-    key: Option<&str>,
+    query: Text<'_>,
+    definition: Text<'_>,
+    path: Text<'_>,
+    key: Option<Text<'_>>,
     format: i32,
-    compression: &str,
+    compression: Text<'_>,
     overwrite: bool,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<TableIterator<'static, (name!(rows, i64), name!(size_bytes, i64))>, ErrorReport> {
     require_execute(fcinfo)?;
     require_server_files(pg_sys::ROLE_PG_WRITE_SERVER_FILES, "write")?;
     let compression = compression_named(compression)?;
-    let query = as_query(query)?;
+    let (query, definition) = (as_query(query)?, as_utf8(definition)?);
     let (key, source) = for_new_file(key)?;
-    let path = Path::new(path);
+    let path = Path::new(OsStr::from_bytes(path.0.bytes()));
     if !overwrite && std::fs::symlink_metadata(path).is_ok() {
         return Err(Error::FileExists(path.display().to_string()).into());
     }
     let file = NewFile::create(path)?;
     let (rows, file) = match format {
-        1 => whole(&query, definition, file, &key, &source, compression)?,
-        2 => chunked(&query, definition, file, &key, source, compression)?,
+        1 => whole(&query, &definition, file, &key, &source, compression)?,
+        2 => chunked(&query, &definition, file, &key, source, compression)?,
         _ => return Err(Error::OutOfRange("format").into()),
     };
     let size = file.publish(overwrite)?;
@@ -55,7 +58,7 @@ fn _export_rows(
 
 fn chunked(
     query: &CStr,
-    definition: &str,
+    definition: &[u8],
     file: NewFile,
     key: &KeyBytes,
     source: KeySource,
@@ -69,7 +72,7 @@ fn chunked(
 
 fn whole(
     query: &CStr,
-    definition: &str,
+    definition: &[u8],
     file: NewFile,
     key: &KeyBytes,
     source: &KeySource,
@@ -83,15 +86,15 @@ fn whole(
     Ok((rows, write_whole(file, content.0, key)?))
 }
 
-fn write_rows<W: Write>(query: &CStr, definition: &str, mut out: W) -> Result<(u64, W), Error> {
+fn write_rows<W: Write>(query: &CStr, definition: &[u8], mut out: W) -> Result<(u64, W), Error> {
     write_definition(&mut out, definition)?;
     let mut rows = Rows::of(query)?;
     while rows.next(|row| write(&mut out, row))? {}
     Ok((rows.count, out))
 }
 
-fn write_definition(out: &mut impl Write, definition: &str) -> Result<(), Error> {
-    write(out, definition.as_bytes())?;
+fn write_definition(out: &mut impl Write, definition: &[u8]) -> Result<(), Error> {
+    write(out, definition)?;
     write(out, b"\n")
 }
 
@@ -99,18 +102,22 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
     Ok(out.write_all(bytes).map_err(FileError::from)?)
 }
 
-fn as_query(query: &str) -> Result<CString, Error> {
-    CString::new(query).map_err(|_| Error::Internal("a query with a zero byte"))
+fn as_query(query: Text<'_>) -> Result<CString, Error> {
+    CString::new(query.0.bytes()).map_err(|_| Error::Internal("a query with a zero byte"))
+}
+
+fn as_utf8(text: Text<'_>) -> Result<Vec<u8>, Error> {
+    encoding::with_utf8(text.0.bytes(), |text| Ok(text.to_vec()))
 }
 
 /// `prism_crypt._export_chunks(query text, definition text, key text, compression text) → setof bytea`: the same file in pieces, each made when it is
 /// asked for. The key may be null.
 #[pg_extern(sql = false)]
 fn _export_chunks(
-    query: &str,
-    definition: &str,
-    key: Option<&str>,
-    compression: &str,
+    query: Text<'_>,
+    definition: Text<'_>,
+    key: Option<Text<'_>>,
+    compression: Text<'_>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<SetOfIterator<'static, Vec<u8>>, ErrorReport> {
     require_execute(fcinfo)?;
@@ -118,7 +125,7 @@ fn _export_chunks(
     let pieces = Rc::new(RefCell::new(Vec::new()));
     let mut content =
         Content::begin(Shared(Rc::clone(&pieces)), &key, source, compression_named(compression)?)?;
-    write_definition(&mut content, definition)?;
+    write_definition(&mut content, &as_utf8(definition)?)?;
     let rows = Rows::of(&as_query(query)?)?;
     Ok(SetOfIterator::new(Pieces { rows, content: Some(content), pieces }))
 }

@@ -1,13 +1,15 @@
 //! `_file_definition` and `_import_rows`: the rows of an encrypted file, or of the pieces of one, into a table, by `COPY FROM`.
 
 use super::source::Source;
+use crate::datum::{Text, TextResult};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_execute;
 use crate::sampling::Open;
+use crate::varlena::Varlena;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::cell::RefCell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr::null_mut;
 
 thread_local! {
@@ -19,24 +21,37 @@ thread_local! {
 /// table. One of the two is null; the key may be null.
 #[pg_extern(sql = false)]
 fn _file_definition(
-    path: Option<&str>,
-    chunks: Option<&str>,
-    key: Option<&str>,
+    path: Option<Text<'_>>,
+    chunks: Option<Text<'_>>,
+    key: Option<Text<'_>>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SqlResult<String> {
+) -> SqlResult<TextResult> {
     require_execute(fcinfo)?;
-    Ok(Source::open(path, chunks, key)?.definition)
+    let source = Source::open(path, chunks, key)?;
+    Ok(TextResult(in_server_encoding(&source.definition)?))
 }
 
-/// `prism_crypt._import_rows(path text, chunks text, key text, target oid, columns text[], OUT rows bigint, OUT bytes bigint)`: appends the
+/// Raises PostgreSQL's own error if a character has no equivalent there.
+fn in_server_encoding(utf8: &[u8]) -> Result<Varlena, Error> {
+    let length = c_int::try_from(utf8.len()).map_err(|_| Error::FileHeader)?;
+    // SAFETY: a text in UTF-8; the result is the same pointer, or a terminated string.
+    unsafe {
+        let start = utf8.as_ptr().cast();
+        let converted = pg_sys::pg_any_to_server(start, length, pg_sys::pg_enc::PG_UTF8.cast_signed());
+        let is_same = converted.cast_const() == start;
+        Varlena::copy_of(if is_same { utf8 } else { CStr::from_ptr(converted).to_bytes() })
+    }
+}
+
+/// `prism_crypt._import_rows(path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint)`: appends the
 /// rows of a file to these columns of a table, as `COPY` would for the current role. How many rows they are, and how many bytes the file has.
 #[pg_extern(sql = false)]
 fn _import_rows(
-    path: Option<&str>,
-    chunks: Option<&str>,
-    key: Option<&str>,
+    path: Option<Text<'_>>,
+    chunks: Option<Text<'_>>,
+    key: Option<Text<'_>>,
     target: pg_sys::Oid,
-    columns: Vec<String>,
+    columns: Vec<Option<i16>>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<TableIterator<'static, (name!(rows, i64), name!(bytes, i64))>, ErrorReport> {
     require_execute(fcinfo)?;
@@ -76,7 +91,7 @@ impl Drop for Reading {
 
 /// # Safety
 /// Inside a transaction, with a [`Reading`].
-unsafe fn copy_from(target: pg_sys::Oid, columns: &[String]) -> Result<u64, Error> {
+unsafe fn copy_from(target: pg_sys::Oid, columns: &[Option<i16>]) -> Result<u64, Error> {
     let lock = pg_sys::RowExclusiveLock;
     let table = Open::new(target, lock).ok_or(Error::Internal("the table is gone"))?;
     // SAFETY: the relation is open and locked; what COPY needs is made as for the initial copy of a subscription, tablesync.c.
@@ -92,12 +107,13 @@ unsafe fn copy_from(target: pg_sys::Oid, columns: &[String]) -> Result<u64, Erro
             false,
         );
         let mut names = null_mut();
-        for column in columns {
-            names = pg_sys::lappend(names, pg_sys::makeString(palloc_string(column)?).cast());
+        for column in columns.iter().flatten() {
+            let name = pg_sys::get_attname(target, *column, false);
+            names = pg_sys::lappend(names, pg_sys::makeString(name).cast());
         }
-        let encoding = pg_sys::makeString(palloc_string("UTF8")?).cast();
-        let options =
-            pg_sys::lappend(null_mut(), pg_sys::makeDefElem(palloc_string("encoding")?, encoding, -1).cast());
+        let encoding = pg_sys::makeString(pg_sys::pstrdup(c"UTF8".as_ptr())).cast();
+        let option = pg_sys::makeDefElem(pg_sys::pstrdup(c"encoding".as_ptr()), encoding, -1);
+        let options = pg_sys::lappend(null_mut(), option.cast());
         let copy = pg_sys::BeginCopyFrom(
             state,
             table.relation(),
@@ -119,7 +135,7 @@ unsafe fn copy_from(target: pg_sys::Oid, columns: &[String]) -> Result<u64, Erro
 ///
 /// # Safety
 /// The relation is open.
-unsafe fn require_insert(relation: pg_sys::Relation, columns: &[String]) -> Result<(), Error> {
+unsafe fn require_insert(relation: pg_sys::Relation, columns: &[Option<i16>]) -> Result<(), Error> {
     let insert = pg_sys::AclMode::from(pg_sys::ACL_INSERT);
     // SAFETY: catalog look-ups.
     unsafe {
@@ -127,24 +143,16 @@ unsafe fn require_insert(relation: pg_sys::Relation, columns: &[String]) -> Resu
         let (table, role) = ((*relation).rd_id, pg_sys::GetUserId());
         let is_ok = |result| result == pg_sys::AclResult::ACLCHECK_OK;
         let may = is_ok(pg_sys::pg_class_aclcheck(table, role, insert))
-            || columns.iter().all(|column| {
-                let name = palloc_string(column).unwrap_or(null_mut());
-                let number = if name.is_null() { 0 } else { pg_sys::get_attnum(table, name) };
-                number > 0 && is_ok(pg_sys::pg_attribute_aclcheck(table, number, role, insert))
-            });
+            || columns
+                .iter()
+                .flatten()
+                .all(|column| is_ok(pg_sys::pg_attribute_aclcheck(table, *column, role, insert)));
         let row_security = pg_sys::check_enable_rls(table, pg_sys::InvalidOid, false).cast_unsigned();
         if !may || row_security == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
             return Err(Error::ImportDenied);
         }
     }
     Ok(())
-}
-
-/// A terminated copy in PostgreSQL's memory.
-fn palloc_string(text: &str) -> Result<*mut std::ffi::c_char, Error> {
-    let text = std::ffi::CString::new(text).map_err(|_| Error::Internal("a name with a zero byte"))?;
-    // SAFETY: a terminated string.
-    Ok(unsafe { pg_sys::pstrdup(text.as_ptr()) })
 }
 
 /// `copy_data_source_cb` (commands/copy.h): at least `least` bytes, or all that are left; at most `most`.

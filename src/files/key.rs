@@ -1,16 +1,15 @@
 //! Where the key of a file comes from.
 
+use crate::datum::Text;
 use crate::error::Error;
 use crate::keyring;
-use prism_envelope::KeyBytes;
 use prism_envelope::file::KeySource;
+use prism_envelope::{KeyBytes, KeyError};
 
 /// A key for a new file, and what its header says of it. Without a given one it is a fresh one, which the first master key wraps.
-pub fn for_new_file(given: Option<&str>) -> Result<(KeyBytes, KeySource), Error> {
+pub fn for_new_file(given: Option<Text<'_>>) -> Result<(KeyBytes, KeySource), Error> {
     match given {
-        Some(text) => {
-            Ok((KeyBytes::parse(text).map_err(|error| Error::FileKey { error })?, KeySource::Given {}))
-        }
+        Some(text) => Ok((parse(text)?, KeySource::Given {})),
         None => {
             let key = KeyBytes::generate().map_err(Error::from)?;
             let (wrapped, fingerprint) = keyring::wrap_file_key(&key)?;
@@ -20,11 +19,9 @@ pub fn for_new_file(given: Option<&str>) -> Result<(KeyBytes, KeySource), Error>
 }
 
 /// The key of a file that has this in its header; version 1 has none.
-pub fn of_file(given: Option<&str>, source: Option<&KeySource>) -> Result<KeyBytes, Error> {
+pub fn of_file(given: Option<Text<'_>>, source: Option<&KeySource>) -> Result<KeyBytes, Error> {
     match (given, source) {
-        (Some(text), None | Some(KeySource::Given {})) => {
-            KeyBytes::parse(text).map_err(|error| Error::FileKey { error })
-        }
+        (Some(text), None | Some(KeySource::Given {})) => parse(text),
         (None, None | Some(KeySource::Given {})) => Err(Error::FileKeyNeeded),
         (Some(_), Some(KeySource::Wrapped { .. })) => Err(Error::FileKeyNotWanted),
         (None, Some(source @ KeySource::Wrapped { master_fingerprint, .. })) => {
@@ -32,4 +29,9 @@ pub fn of_file(given: Option<&str>, source: Option<&KeySource>) -> Result<KeyByt
             keyring::unwrap_file_key(master_fingerprint, &wrapped)
         }
     }
+}
+
+fn parse(text: Text<'_>) -> Result<KeyBytes, Error> {
+    let text = std::str::from_utf8(text.0.bytes()).map_err(|_| KeyError::Encoding);
+    text.and_then(KeyBytes::parse).map_err(|error| Error::FileKey { error })
 }

@@ -4,14 +4,17 @@ use super::CONTENT_TYPE;
 use super::export::require_server_files;
 use super::key::of_file;
 use super::rows::Chunks;
+use crate::datatype::encoding;
+use crate::datum::Text;
 use crate::error::Error;
 use pgrx::pg_sys;
 use prism_envelope::file::{Compression, FileError, Opener};
 use rustix::fs::{self, Mode, OFlags};
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -21,17 +24,23 @@ const MAX_DEFINITION: u64 = 16 << 20;
 /// The content of a file of the server, or of pieces that a query gives.
 pub struct Source {
     content: BufReader<Box<dyn Read>>,
-    pub definition: String,
+    /// JSON, in UTF-8.
+    pub definition: Vec<u8>,
     bytes: Rc<Cell<u64>>,
 }
 
 impl Source {
     /// Opens it, and reads the definition. One of `path` and `chunks`, a query, is there. Files are for roles that may read files of the server.
-    pub fn open(path: Option<&str>, chunks: Option<&str>, key: Option<&str>) -> Result<Self, Error> {
+    pub fn open(
+        path: Option<Text<'_>>,
+        chunks: Option<Text<'_>>,
+        key: Option<Text<'_>>,
+    ) -> Result<Self, Error> {
         let bytes: Box<dyn Read> = match (path, chunks) {
             (Some(path), None) => Box::new(open_file(path)?),
             (None, Some(query)) => {
-                let query = CString::new(query).map_err(|_| Error::Internal("a query with a zero byte"))?;
+                let query =
+                    CString::new(query.0.bytes()).map_err(|_| Error::Internal("a query with a zero byte"))?;
                 Box::new(Chunks::of(&query)?)
             }
             _ => return Err(Error::Internal("either a path or a query")),
@@ -58,7 +67,9 @@ impl Source {
         if definition.pop() != Some(b'\n') {
             return Err(Error::FileHeader);
         }
-        let definition = String::from_utf8(definition).map_err(|_| Error::FileHeader)?;
+        if !encoding::is_utf8(&definition) {
+            return Err(Error::FileHeader);
+        }
         Ok(Self { content, definition, bytes })
     }
 
@@ -86,9 +97,9 @@ impl Read for Counted {
     }
 }
 
-fn open_file(path: &str) -> Result<File, Error> {
+fn open_file(path: Text<'_>) -> Result<File, Error> {
     require_server_files(pg_sys::ROLE_PG_READ_SERVER_FILES, "read")?;
-    let path = Path::new(path);
+    let path = Path::new(OsStr::from_bytes(path.0.bytes()));
     if !path.is_absolute() {
         return Err(Error::FilePath(path.display().to_string()));
     }
