@@ -108,6 +108,12 @@ def cryptography():
     return _interpreter(HOME / f"cryptography-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/docs/requirements.txt")
 
 
+@_or_skip
+def s3():
+    """Command (a list) of an interpreter that has an S3 server, a client of it, and psycopg."""
+    return _interpreter(HOME / f"s3-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "tests/scenarios/s3-requirements.txt")
+
+
 def matplotlib():
     """Command (a list) of an interpreter that draws what `make bench` measures."""
     return _interpreter(HOME / f"matplotlib-{sys.version_info.major}.{sys.version_info.minor}", paths.ROOT / "benches/requirements.txt")
