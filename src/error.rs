@@ -210,6 +210,8 @@ pub enum Error {
     ChunkType,
     #[error("a file of version 1 needs a key, and is not compressed")]
     PlainFormat,
+    #[error("the source must be a table, a view, or one query in parentheses")]
+    ExportSource,
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -366,6 +368,7 @@ impl Error {
             | Self::FileKeyNeeded
             | Self::FileKeyNotWanted
             | Self::PlainFormat => ERRCODE_INVALID_PARAMETER_VALUE,
+            Self::ExportSource => ERRCODE_SYNTAX_ERROR,
             Self::FileAuthentication => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             Self::FileTruncated | Self::FileMagic | Self::FileVersion(_) | Self::FileHeader => {
                 ERRCODE_BAD_COPY_FILE_FORMAT

@@ -31,7 +31,8 @@ extension_sql_file!("../sql/jobs/run.sql", name = "jobs_run", requires = ["jobs_
 extension_sql_file!("../sql/jobs/work.sql", name = "jobs_work", requires = ["jobs_run"]);
 extension_sql_file!("../sql/jobs/control.sql", name = "jobs_control", requires = ["jobs_work"]);
 extension_sql_file!("../sql/jobs/statement.sql", name = "jobs_statement", requires = ["jobs_control"]);
-extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["jobs_statement"]);
+extension_sql_file!("../sql/files/progress.sql", name = "files_progress", requires = ["jobs_statement"]);
+extension_sql_file!("../sql/jobs/progress.sql", name = "jobs_progress", requires = ["files_progress"]);
 extension_sql_file!("../sql/rotation/values.sql", name = "rotation_values", requires = ["jobs_progress"]);
 extension_sql_file!("../sql/rotation/targets.sql", name = "rotation_targets", requires = ["rotation_values"]);
 extension_sql_file!(

@@ -95,10 +95,11 @@ BEGIN
         'import_encrypted(text,text,text,text)',
         'export_stream(text,text,text)',
         'import_stream(text,text,text,text)',
-        '_export_rows(text,text,text,text,int4,text,bool)',
-        '_export_chunks(text,text,text,text)',
+        '_query_columns(text)',
+        '_export_rows(text,text,oid,text,text,int4,text,bool)',
+        '_export_chunks(text,text,oid,text,text)',
         '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_int2)'];
+        '_import_rows(text,text,text,oid,_int2,bool)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

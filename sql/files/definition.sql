@@ -1,25 +1,26 @@
 -- What a file says of its table: the definitions of columns, as JSON.
 
 CREATE FUNCTION prism_crypt._export_rows(
-  query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint, OUT size_bytes bigint
+  query text, definition text, relation oid, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint,
+  OUT size_bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_export_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, text, integer, text, boolean) IS
+COMMENT ON FUNCTION prism_crypt._export_rows(text, text, oid, text, text, integer, text, boolean) IS
   'Writes the rows of a query into an encrypted file. Internal';
 
-CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, key text, compression text) RETURNS SETOF bytea
+CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, relation oid, key text, compression text) RETURNS SETOF bytea
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_export_chunks_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
+COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, oid, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
 
 CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) RETURNS text
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_file_definition_wrapper';
 COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
 
 CREATE FUNCTION prism_crypt._import_rows(
-  path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint
+  path text, chunks text, key text, target oid, columns smallint[], opened boolean, OUT rows bigint, OUT bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[], boolean) IS 'Appends the rows of an encrypted file to a table. Internal';
 
 -- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
 -- parts of others; null if they are no encrypted values.
@@ -48,25 +49,26 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
 $$;
 COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
 
--- What a query gives, on the path of the caller.
-CREATE FUNCTION prism_crypt._columns_of_query(query text) RETURNS jsonb
-  LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION prism_crypt._query_columns(query text, OUT name text, OUT type oid, OUT modifier integer) RETURNS SETOF record
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_query_columns_wrapper';
+COMMENT ON FUNCTION prism_crypt._query_columns(text) IS 'The columns of a query. Internal';
+
+CREATE FUNCTION prism_crypt._columns_of_query(columns jsonb) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  columns pg_catalog.jsonb;
-  done boolean := false;
+  one record;
 BEGIN
-  -- A cursor takes one statement only, and this one in parentheses.
-  EXECUTE pg_catalog.format(E'CREATE TEMPORARY VIEW prism_crypt_query AS SELECT * FROM (%s\n) AS q', query);
-  columns := prism_crypt._columns_for_file('pg_temp.prism_crypt_query'::pg_catalog.regclass);
-  done := true;
-  RAISE SQLSTATE 'PC000';
-EXCEPTION WHEN SQLSTATE 'PC000' THEN
-  IF NOT done THEN
-    RAISE;
-  END IF;
-  RETURN columns;
+  FOR one IN SELECT * FROM jsonb_to_recordset(columns) AS c (name text, type oid) JOIN pg_type AS t ON t.oid = c.type WHERE t.typtype = 'p' LOOP
+    RAISE invalid_table_definition USING MESSAGE = format('column "%s" has pseudo-type %s', one.name, format_type(one.type, NULL));
+  END LOOP;
+  FOR one IN SELECT name FROM jsonb_to_recordset(columns) AS c (name text) GROUP BY name HAVING count(*) > 1 LOOP
+    RAISE duplicate_column USING MESSAGE = format('column "%s" specified more than once', one.name);
+  END LOOP;
+  RETURN (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'name', c.name, 'type', format_type(c.type, c.modifier), 'encrypted', prism_crypt._travels_as(c.type))) ORDER BY c.number), '[]')
+    FROM ROWS FROM (jsonb_to_recordset(columns) AS (name text, type oid, modifier integer)) WITH ORDINALITY AS c (name, type, modifier, number));
 END $$;
-COMMENT ON FUNCTION prism_crypt._columns_of_query(text) IS 'The columns of a query, as a file has them. Internal';
+COMMENT ON FUNCTION prism_crypt._columns_of_query(jsonb) IS 'The columns of a query, as a file has them. Internal';
 
 -- What selects the rows, so that COPY can load them elsewhere.
 CREATE FUNCTION prism_crypt._select_for_file(columns jsonb, source text) RETURNS text

@@ -86,7 +86,8 @@ BEGIN
   END IF;
   SELECT r.rows, r.bytes INTO STRICT rows, bytes
   FROM prism_crypt._import_rows(
-    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation)) AS r;
+    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation),
+    NOT pg_catalog.jsonb_path_exists(definition, '$.columns[*] ? (@.encrypted == "ciphertext")')) AS r;
 END $$;
 COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
 

@@ -87,15 +87,22 @@ DECLARE
 BEGIN
   RETURN QUERY SELECT * FROM prism_crypt._progress_of(ARRAY(
     SELECT j.id FROM prism_crypt.job AS j WHERE prism_crypt._right_to_job(role, j) IS NOT NULL));
+  RETURN QUERY SELECT
+    NULL::bigint, f.kind, f.target, 'running', NULL::integer, ARRAY[f.worker], NULL::bigint, NULL::bigint, f.rows_done, f.rows_estimate,
+    trunc(100 * least(f.share, 0.999)::numeric, 1), round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
+    CASE WHEN f.share > 0 THEN make_interval(secs => least(f.seconds * greatest(1 - f.share, 0) / f.share, 1e11)) END, NULL::bigint, NULL::bigint,
+    NULL::text, NULL::text, f.created_by, f.started_at, f.started_at, clock_timestamp(), NULL::timestamptz
+  FROM prism_crypt._files_in_progress(role) AS f;
 END $$;
 COMMENT ON FUNCTION prism_crypt._progress(bigint) IS 'The rows of prism_crypt.progress. Internal';
 
 CREATE VIEW prism_crypt.progress AS SELECT * FROM prism_crypt._progress(prism_crypt._note_caller());
-COMMENT ON VIEW prism_crypt.progress IS 'Jobs and how far they are: those that a role may see';
-COMMENT ON COLUMN prism_crypt.progress.id IS 'Number of the job, for pause_job(), resume_job() and cancel_job()';
+COMMENT ON VIEW prism_crypt.progress IS 'Jobs, running exports and imports, and how far they are: those that a role may see';
+COMMENT ON COLUMN prism_crypt.progress.id IS
+  'Number of the job, for pause_job(), resume_job() and cancel_job(); null for an export or import, which ends with its statement';
 COMMENT ON COLUMN prism_crypt.progress.kind IS
-  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
-COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column';
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration; export and import';
+COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column, or query';
 COMMENT ON COLUMN prism_crypt.progress.state IS
   'pending, running, interrupted (its workers are gone), paused, failed: a call goes on with it; '
   'cancelled, incomplete, finished: it is over';
@@ -103,9 +110,9 @@ COMMENT ON COLUMN prism_crypt.progress.pass IS 'Which walk over the table this i
 COMMENT ON COLUMN prism_crypt.progress.workers IS 'Processes that work on it now';
 COMMENT ON COLUMN prism_crypt.progress.blocks_total IS 'Blocks of the table, and of its partitions, when the pass began';
 COMMENT ON COLUMN prism_crypt.progress.blocks_done IS 'Blocks that are done';
-COMMENT ON COLUMN prism_crypt.progress.rows_done IS 'Rows that were changed';
+COMMENT ON COLUMN prism_crypt.progress.rows_done IS 'Rows that were changed, exported or imported';
 COMMENT ON COLUMN prism_crypt.progress.rows_estimate IS 'Rows of the table, by PostgreSQL''s statistics';
-COMMENT ON COLUMN prism_crypt.progress.percent IS 'Share of the blocks that is done';
+COMMENT ON COLUMN prism_crypt.progress.percent IS 'Share that is done: of the blocks; of the rows of an export; of the bytes of an import';
 COMMENT ON COLUMN prism_crypt.progress.rows_per_second IS 'Rows changed a second of work, by all workers together';
 COMMENT ON COLUMN prism_crypt.progress.eta IS 'Time that it will still take at this rate, waiting not counted';
 COMMENT ON COLUMN prism_crypt.progress.rows_left IS 'At the end: values that stayed, locked or kept by a trigger';

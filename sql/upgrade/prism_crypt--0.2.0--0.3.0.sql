@@ -15,7 +15,7 @@ COMMENT ON COLUMN prism_crypt.index_key.wrapped IS
 COMMENT ON COLUMN prism_crypt.job.kind IS
   'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
 COMMENT ON COLUMN prism_crypt.progress.kind IS
-  'What is done: rotation; retagging after a new index key; backfill and verification of a migration';
+  'What is done: rotation; retagging after a new index key; backfill and verification of a migration; export and import';
 
 -- Kinds of jobs that only the owner of a table may work on.
 ALTER TABLE prism_crypt.job_kind ADD COLUMN by_owner boolean NOT NULL DEFAULT false;
@@ -58,6 +58,33 @@ BEGIN
       updated_at = clock_timestamp()
   WHERE j.id = _start_job.job AND j.state <> 'paused';
 END $$;
+CREATE OR REPLACE FUNCTION prism_crypt._progress(
+  note bigint, OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
+  OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
+  OUT rows_per_second numeric, OUT eta interval, OUT rows_left bigint, OUT values_unreadable bigint, OUT error text,
+  OUT reason text, OUT created_by text, OUT created_at timestamptz, OUT started_at timestamptz, OUT updated_at timestamptz,
+  OUT finished_at timestamptz
+) RETURNS SETOF record
+  LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  role CONSTANT oid := prism_crypt._caller(note);
+BEGIN
+  RETURN QUERY SELECT * FROM prism_crypt._progress_of(ARRAY(
+    SELECT j.id FROM prism_crypt.job AS j WHERE prism_crypt._right_to_job(role, j) IS NOT NULL));
+  RETURN QUERY SELECT
+    NULL::bigint, f.kind, f.target, 'running', NULL::integer, ARRAY[f.worker], NULL::bigint, NULL::bigint, f.rows_done, f.rows_estimate,
+    trunc(100 * least(f.share, 0.999)::numeric, 1), round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
+    CASE WHEN f.share > 0 THEN make_interval(secs => least(f.seconds * greatest(1 - f.share, 0) / f.share, 1e11)) END, NULL::bigint, NULL::bigint,
+    NULL::text, NULL::text, f.created_by, f.started_at, f.started_at, clock_timestamp(), NULL::timestamptz
+  FROM prism_crypt._files_in_progress(role) AS f;
+END $$;
+COMMENT ON VIEW prism_crypt.progress IS 'Jobs, running exports and imports, and how far they are: those that a role may see';
+COMMENT ON COLUMN prism_crypt.progress.id IS
+  'Number of the job, for pause_job(), resume_job() and cancel_job(); null for an export or import, which ends with its statement';
+COMMENT ON COLUMN prism_crypt.progress.target IS 'Table, or table and column, or query';
+COMMENT ON COLUMN prism_crypt.progress.rows_done IS 'Rows that were changed, exported or imported';
+COMMENT ON COLUMN prism_crypt.progress.percent IS 'Share that is done: of the blocks; of the rows of an export; of the bytes of an import';
 
 -- sql/jobs/statement.sql
 -- Statements that commit by themselves, such as CREATE INDEX CONCURRENTLY: PostgreSQL refuses them inside a procedure, so a background
@@ -100,6 +127,35 @@ BEGIN
 END $$;
 COMMENT ON PROCEDURE prism_crypt._run_statement(text, prism_crypt._failure) IS
   'Runs a statement of _start_statement() to its end, and gives its error. Internal';
+
+-- sql/files/progress.sql
+-- Exports and imports that are running, as jobs are shown.
+
+-- They are the COPY commands that say so in a parameter (src/files/progress.rs). A role sees its own, and with monitor or key_admin all.
+CREATE FUNCTION prism_crypt._files_in_progress(
+  role oid, OUT kind text, OUT target text, OUT worker integer, OUT rows_done bigint, OUT rows_estimate bigint, OUT share double precision,
+  OUT seconds double precision, OUT created_by text, OUT started_at timestamptz
+) RETURNS SETOF record
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT r.kind, r.target, r.worker, r.rows_done, r.rows_estimate,
+         CASE WHEN r.bytes_total > 0 THEN r.bytes_done::double precision / r.bytes_total
+              WHEN r.kind = 'export' AND r.rows_estimate > 0 THEN r.rows_done::double precision / r.rows_estimate END,
+         extract(epoch FROM clock_timestamp() - r.started_at), r.created_by, r.started_at
+  FROM (
+    SELECT CASE s.param5 WHEN 1 THEN 'import' ELSE 'export' END AS kind,
+           coalesce(prism_crypt._qualified_name(nullif(s.relid, 0)::regclass), 'query') AS target, s.pid AS worker,
+           s.param3 AS rows_done, s.param1 AS bytes_done, s.param2 AS bytes_total,
+           CASE WHEN c.reltuples > 0 THEN least(c.reltuples, 1e12)::bigint END AS rows_estimate, a.usename::text AS created_by,
+           timestamptz '2000-01-01 00:00:00+00' + s.param19 * interval '1 microsecond' AS started_at
+    FROM pg_stat_get_progress_info('COPY') AS s
+    JOIN pg_stat_activity AS a ON a.pid = s.pid
+    LEFT JOIN pg_class AS c ON c.oid = s.relid
+    WHERE s.param20 = 1346719299 AND s.datid = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND (has_function_privilege($1, 'prism_crypt.status()', 'EXECUTE') OR has_function_privilege($1, 'prism_crypt.rotate_key(text, text)', 'EXECUTE')
+           OR pg_has_role($1, a.usesysid, 'USAGE'))
+  ) AS r
+$$;
+COMMENT ON FUNCTION prism_crypt._files_in_progress(oid) IS 'Exports and imports that are running. Internal';
 
 -- sql/migration/names.sql
 -- Names of what a migration makes beside a column, and small pieces of statements.
@@ -4516,25 +4572,26 @@ COMMENT ON FUNCTION prism_crypt.find_plaintext(text, integer) IS
 -- What a file says of its table: the definitions of columns, as JSON.
 
 CREATE FUNCTION prism_crypt._export_rows(
-  query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint, OUT size_bytes bigint
+  query text, definition text, relation oid, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint,
+  OUT size_bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_export_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, text, integer, text, boolean) IS
+COMMENT ON FUNCTION prism_crypt._export_rows(text, text, oid, text, text, integer, text, boolean) IS
   'Writes the rows of a query into an encrypted file. Internal';
 
-CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, key text, compression text) RETURNS SETOF bytea
+CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, relation oid, key text, compression text) RETURNS SETOF bytea
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_export_chunks_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
+COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, oid, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
 
 CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) RETURNS text
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_file_definition_wrapper';
 COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
 
 CREATE FUNCTION prism_crypt._import_rows(
-  path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint
+  path text, chunks text, key text, target oid, columns smallint[], opened boolean, OUT rows bigint, OUT bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[]) IS 'Appends the rows of an encrypted file to a table. Internal';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[], boolean) IS 'Appends the rows of an encrypted file to a table. Internal';
 
 -- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
 -- parts of others; null if they are no encrypted values.
@@ -4563,25 +4620,26 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
 $$;
 COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
 
--- What a query gives, on the path of the caller.
-CREATE FUNCTION prism_crypt._columns_of_query(query text) RETURNS jsonb
-  LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION prism_crypt._query_columns(query text, OUT name text, OUT type oid, OUT modifier integer) RETURNS SETOF record
+  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_query_columns_wrapper';
+COMMENT ON FUNCTION prism_crypt._query_columns(text) IS 'The columns of a query. Internal';
+
+CREATE FUNCTION prism_crypt._columns_of_query(columns jsonb) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  columns pg_catalog.jsonb;
-  done boolean := false;
+  one record;
 BEGIN
-  -- A cursor takes one statement only, and this one in parentheses.
-  EXECUTE pg_catalog.format(E'CREATE TEMPORARY VIEW prism_crypt_query AS SELECT * FROM (%s\n) AS q', query);
-  columns := prism_crypt._columns_for_file('pg_temp.prism_crypt_query'::pg_catalog.regclass);
-  done := true;
-  RAISE SQLSTATE 'PC000';
-EXCEPTION WHEN SQLSTATE 'PC000' THEN
-  IF NOT done THEN
-    RAISE;
-  END IF;
-  RETURN columns;
+  FOR one IN SELECT * FROM jsonb_to_recordset(columns) AS c (name text, type oid) JOIN pg_type AS t ON t.oid = c.type WHERE t.typtype = 'p' LOOP
+    RAISE invalid_table_definition USING MESSAGE = format('column "%s" has pseudo-type %s', one.name, format_type(one.type, NULL));
+  END LOOP;
+  FOR one IN SELECT name FROM jsonb_to_recordset(columns) AS c (name text) GROUP BY name HAVING count(*) > 1 LOOP
+    RAISE duplicate_column USING MESSAGE = format('column "%s" specified more than once', one.name);
+  END LOOP;
+  RETURN (SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+      'name', c.name, 'type', format_type(c.type, c.modifier), 'encrypted', prism_crypt._travels_as(c.type))) ORDER BY c.number), '[]')
+    FROM ROWS FROM (jsonb_to_recordset(columns) AS (name text, type oid, modifier integer)) WITH ORDINALITY AS c (name, type, modifier, number));
 END $$;
-COMMENT ON FUNCTION prism_crypt._columns_of_query(text) IS 'The columns of a query, as a file has them. Internal';
+COMMENT ON FUNCTION prism_crypt._columns_of_query(jsonb) IS 'The columns of a query, as a file has them. Internal';
 
 -- What selects the rows, so that COPY can load them elsewhere.
 CREATE FUNCTION prism_crypt._select_for_file(columns jsonb, source text) RETURNS text
@@ -4598,10 +4656,9 @@ COMMENT ON FUNCTION prism_crypt._select_for_file(jsonb, text) IS 'The query whos
 -- Tables, views and queries as encrypted files.
 
 -- What a file is made of, on the path of the caller.
-CREATE FUNCTION prism_crypt._file_source(source text, OUT query text, OUT definition text, OUT collection text)
+CREATE FUNCTION prism_crypt._file_source(source text, OUT query text, OUT definition text, OUT relation oid, OUT collection text)
   LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-  relation pg_catalog.regclass;
   columns pg_catalog.jsonb;
   named pg_catalog.text := source;
 BEGIN
@@ -4610,12 +4667,14 @@ BEGIN
   END IF;
   IF pg_catalog.starts_with(pg_catalog.ltrim(source), '(') THEN
     collection := 'query';
-    columns := prism_crypt._columns_of_query(source);
+    relation := 0;
+    columns := prism_crypt._columns_of_query(COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c))
+      FROM prism_crypt._query_columns(pg_catalog.format(E'SELECT * FROM (%s\n) AS q', source)) AS c), '[]'));
   ELSE
     relation := source::pg_catalog.regclass;
-    collection := prism_crypt._qualified_name(relation);
+    collection := prism_crypt._qualified_name(relation::pg_catalog.regclass);
     named := collection;
-    columns := prism_crypt._columns_for_file(relation);
+    columns := prism_crypt._columns_for_file(relation::pg_catalog.regclass);
   END IF;
   query := prism_crypt._select_for_file(columns, named);
   definition := pg_catalog.jsonb_build_object('collection', collection, 'columns', columns)::pg_catalog.text;
@@ -4638,7 +4697,7 @@ BEGIN
   END IF;
   made := prism_crypt._file_source(source);
   SELECT w.rows, w.size_bytes INTO STRICT written
-  FROM prism_crypt._export_rows(made.query, made.definition, output_path, key, format, compression, overwrite) AS w;
+  FROM prism_crypt._export_rows(made.query, made.definition, made.relation, output_path, key, format, compression, overwrite) AS w;
   RETURN pg_catalog.jsonb_build_object(
     'success', true, 'collection', made.collection, 'output_path', output_path, 'size_bytes', written.size_bytes, 'rows', written.rows,
     'format', format, 'key_source', CASE WHEN key IS NULL THEN 'master' ELSE 'given' END);
@@ -4651,7 +4710,7 @@ CREATE FUNCTION prism_crypt.export_stream(source text, key text DEFAULT NULL, co
   LANGUAGE sql VOLATILE
   SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
   SET prism_crypt.output = 'ciphertext' AS $$
-  SELECT prism_crypt._export_chunks(s.query, s.definition, $2, COALESCE($3, 'none')) FROM prism_crypt._file_source($1) AS s
+  SELECT prism_crypt._export_chunks(s.query, s.definition, s.relation, $2, COALESCE($3, 'none')) FROM prism_crypt._file_source($1) AS s
 $$;
 COMMENT ON FUNCTION prism_crypt.export_stream(text, text, text) IS
   'The same file in pieces, for the client: put together in their order, they are an encrypted file';
@@ -4745,7 +4804,8 @@ BEGIN
   END IF;
   SELECT r.rows, r.bytes INTO STRICT rows, bytes
   FROM prism_crypt._import_rows(
-    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation)) AS r;
+    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation),
+    NOT pg_catalog.jsonb_path_exists(definition, '$.columns[*] ? (@.encrypted == "ciphertext")')) AS r;
 END $$;
 COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
 
@@ -5160,10 +5220,11 @@ BEGIN
         'import_encrypted(text,text,text,text)',
         'export_stream(text,text,text)',
         'import_stream(text,text,text,text)',
-        '_export_rows(text,text,text,text,int4,text,bool)',
-        '_export_chunks(text,text,text,text)',
+        '_query_columns(text)',
+        '_export_rows(text,text,oid,text,text,int4,text,bool)',
+        '_export_chunks(text,text,oid,text,text)',
         '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_int2)'];
+        '_import_rows(text,text,text,oid,_int2,bool)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

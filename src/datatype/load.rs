@@ -10,6 +10,7 @@ use crate::privilege::{self, Right};
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use prism_envelope::{Envelope, FieldClass, armor};
+use std::cell::Cell;
 use std::ffi::CStr;
 
 /// Accepts an envelope unchanged, if the current role may load or it belongs to a replicated row, and if it fits the column's
@@ -61,14 +62,38 @@ pub fn is_text_form(text: &[u8]) -> Result<bool, Error> {
     Ok(is_text_form)
 }
 
+thread_local! {
+    static INPUT_IS_OPENED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it is there, input was opened by an export: it is plaintext, even if it looks like ciphertext.
+pub struct OpenedInput;
+
+impl OpenedInput {
+    /// Begins it.
+    pub fn begin() -> Self {
+        INPUT_IS_OPENED.set(true);
+        Self
+    }
+}
+
+impl Drop for OpenedInput {
+    fn drop(&mut self) {
+        INPUT_IS_OPENED.set(false);
+    }
+}
+
 /// Whether input that begins like ciphertext is still plaintext. It can be if the client works with plaintext and the role may
-/// not load. Real ciphertext then came from elsewhere, and is never sealed.
+/// not load; all is that an export opened. Real ciphertext then came from elsewhere, and is never sealed.
 ///
 /// `fcinfo` is the running call of one of the type's input functions.
 pub fn is_plaintext(
     fcinfo: pg_sys::FunctionCallInfo,
     is_ciphertext: impl FnOnce() -> Result<bool, Error>,
 ) -> Result<bool, Error> {
+    if INPUT_IS_OPENED.get() {
+        return Ok(true);
+    }
     if may_load(fcinfo) || !output::is_plaintext(output_function(privilege::function_oid(fcinfo))) {
         return Ok(false);
     }

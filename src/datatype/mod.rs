@@ -30,6 +30,7 @@ pub mod typmod;
 mod unseen_change;
 
 pub use cast::without_padding;
+pub use load::OpenedInput;
 pub use output::is_plaintext_for;
 
 /// Called when the library is loaded, perhaps by a statement that is already running.

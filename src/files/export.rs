@@ -3,6 +3,9 @@
 use super::content::{Content, compression_named};
 use super::key::for_new_file;
 use super::new_file::NewFile;
+use super::plan::{Plan, as_query};
+use super::progress::Progress;
+use super::record::{record, relation_name};
 use super::rows::Rows;
 use crate::datatype::encoding;
 use crate::datum::Text;
@@ -13,7 +16,7 @@ use pgrx::prelude::*;
 use prism_envelope::KeyBytes;
 use prism_envelope::file::{Compression, FileError, KeySource, MAX_WHOLE_LEN, write_whole};
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,13 +26,15 @@ use zeroize::Zeroizing;
 /// A piece of a stream has at least so many bytes, but for the last one.
 const PIECE: usize = 256 << 10;
 
-/// `prism_crypt._export_rows(query text, definition text, path text, key text, format integer, compression text, overwrite boolean, OUT rows
-/// bigint, OUT size_bytes bigint)`: writes the definition and the rows of the query, which is run with the caller's rights. The key may be null.
+/// `prism_crypt._export_rows(query text, definition text, relation oid, path text, key text, format integer, compression text, overwrite boolean,
+/// OUT rows bigint, OUT size_bytes bigint)`: writes the definition and the rows of the query, which is run with the caller's rights. The relation is
+/// what progress shows; 0 for a query. The key may be null.
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, reason = "as SQL has them")]
 fn _export_rows(
     query: Text<'_>,
     definition: Text<'_>,
+    relation: pg_sys::Oid,
     path: Text<'_>,
     key: Option<Text<'_>>,
     format: i32,
@@ -47,11 +52,17 @@ fn _export_rows(
         return Err(Error::FileExists(path.display().to_string()).into());
     }
     let file = NewFile::create(path)?;
+    let of_key = key_source_name(&source);
+    let relations = relations_of(&query)?;
+    let progress = Progress::of_export(relation);
     let (rows, file) = match format {
-        1 => whole(&query, &definition, file, &key, &source, compression)?,
-        2 => chunked(&query, &definition, file, &key, source, compression)?,
+        1 => whole(&query, &definition, file, &key, &source, compression, &progress)?,
+        2 => chunked(&query, &definition, file, &key, source, compression, &progress)?,
         _ => return Err(Error::OutOfRange("format").into()),
     };
+    drop(progress);
+    let detail = format!("{rows} rows of {relations} to {}, key: {of_key}", path.display());
+    record("export_encrypted", &detail, fcinfo)?;
     let size = file.publish(overwrite)?;
     Ok(TableIterator::once((rows.cast_signed(), size.cast_signed())))
 }
@@ -63,9 +74,11 @@ fn chunked(
     key: &KeyBytes,
     source: KeySource,
     compression: Compression,
+    progress: &Progress,
 ) -> Result<(u64, NewFile), Error> {
     let file = BufWriter::with_capacity(PIECE, file);
-    let (rows, content) = write_rows(query, definition, Content::begin(file, key, source, compression)?)?;
+    let (rows, content) =
+        write_rows(query, definition, Content::begin(file, key, source, compression)?, progress)?;
     let file = content.finish()?.into_inner().map_err(|error| FileError::from(error.into_error()))?;
     Ok((rows, file))
 }
@@ -77,20 +90,41 @@ fn whole(
     key: &KeyBytes,
     source: &KeySource,
     compression: Compression,
+    progress: &Progress,
 ) -> Result<(u64, NewFile), Error> {
     // It has no header to say so.
     if !matches!(source, KeySource::Given {}) || compression != Compression::None {
         return Err(Error::PlainFormat);
     }
-    let (rows, content) = write_rows(query, definition, Whole(Zeroizing::new(Vec::new())))?;
+    let (rows, content) = write_rows(query, definition, Whole(Zeroizing::new(Vec::new())), progress)?;
     Ok((rows, write_whole(file, content.0, key)?))
 }
 
-fn write_rows<W: Write>(query: &CStr, definition: &[u8], mut out: W) -> Result<(u64, W), Error> {
+fn write_rows<W: Write>(
+    query: &CStr,
+    definition: &[u8],
+    mut out: W,
+    progress: &Progress,
+) -> Result<(u64, W), Error> {
     write_definition(&mut out, definition)?;
     let mut rows = Rows::of(query)?;
-    while rows.next(|row| write(&mut out, row))? {}
+    while rows.next(|row| write(&mut out, row))? {
+        progress.update(rows.count, rows.bytes);
+    }
     Ok((rows.count, out))
+}
+
+fn relations_of(query: &CStr) -> Result<String, Error> {
+    let relations = Plan::with(query, |plan| Ok(plan.relations()))?;
+    let names: Vec<String> = relations.into_iter().map(relation_name).collect();
+    Ok(if names.is_empty() { "no table".to_owned() } else { names.join(", ") })
+}
+
+fn key_source_name(source: &KeySource) -> &'static str {
+    match source {
+        KeySource::Given {} => "given",
+        KeySource::Wrapped { .. } => "master",
+    }
 }
 
 fn write_definition(out: &mut impl Write, definition: &[u8]) -> Result<(), Error> {
@@ -102,32 +136,34 @@ fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
     Ok(out.write_all(bytes).map_err(FileError::from)?)
 }
 
-fn as_query(query: Text<'_>) -> Result<CString, Error> {
-    CString::new(query.0.bytes()).map_err(|_| Error::Internal("a query with a zero byte"))
-}
-
 fn as_utf8(text: Text<'_>) -> Result<Vec<u8>, Error> {
     encoding::with_utf8(text.0.bytes(), |text| Ok(text.to_vec()))
 }
 
-/// `prism_crypt._export_chunks(query text, definition text, key text, compression text) → setof bytea`: the same file in pieces, each made when it is
-/// asked for. The key may be null.
+/// `prism_crypt._export_chunks(query text, definition text, relation oid, key text, compression text) → setof bytea`: the same file in pieces, each
+/// made when it is asked for. The key may be null.
 #[pg_extern(sql = false)]
 fn _export_chunks(
     query: Text<'_>,
     definition: Text<'_>,
+    relation: pg_sys::Oid,
     key: Option<Text<'_>>,
     compression: Text<'_>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<SetOfIterator<'static, Vec<u8>>, ErrorReport> {
     require_execute(fcinfo)?;
     let (key, source) = for_new_file(key)?;
+    let query = as_query(query)?;
+    // Before the first piece leaves.
+    let detail = format!("{} to the client, key: {}", relations_of(&query)?, key_source_name(&source));
+    record("export_stream", &detail, fcinfo)?;
     let pieces = Rc::new(RefCell::new(Vec::new()));
     let mut content =
         Content::begin(Shared(Rc::clone(&pieces)), &key, source, compression_named(compression)?)?;
     write_definition(&mut content, &as_utf8(definition)?)?;
-    let rows = Rows::of(&as_query(query)?)?;
-    Ok(SetOfIterator::new(Pieces { rows, content: Some(content), pieces }))
+    let rows = Rows::of(&query)?;
+    let progress = Progress::of_export(relation);
+    Ok(SetOfIterator::new(Pieces { rows, content: Some(content), pieces, progress }))
 }
 
 /// Memory to which one writes and from which another one takes.
@@ -149,6 +185,7 @@ struct Pieces {
     /// Until the last row.
     content: Option<Content<Shared>>,
     pieces: Rc<RefCell<Vec<u8>>>,
+    progress: Progress,
 }
 
 impl Pieces {
@@ -161,6 +198,7 @@ impl Pieces {
             {
                 content.finish()?;
             }
+            self.progress.update(self.rows.count, self.rows.bytes);
         }
         Ok(())
     }

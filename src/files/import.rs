@@ -1,6 +1,9 @@
 //! `_file_definition` and `_import_rows`: the rows of an encrypted file, or of the pieces of one, into a table, by `COPY FROM`.
 
+use super::progress::mark_import;
+use super::record::{record, relation_name};
 use super::source::Source;
+use crate::datatype::OpenedInput;
 use crate::datum::{Text, TextResult};
 use crate::error::{Error, SqlResult};
 use crate::privilege::require_execute;
@@ -43,8 +46,9 @@ fn in_server_encoding(utf8: &[u8]) -> Result<Varlena, Error> {
     }
 }
 
-/// `prism_crypt._import_rows(path text, chunks text, key text, target oid, columns smallint[], OUT rows bigint, OUT bytes bigint)`: appends the
-/// rows of a file to these columns of a table, as `COPY` would for the current role. How many rows they are, and how many bytes the file has.
+/// `prism_crypt._import_rows(path text, chunks text, key text, target oid, columns smallint[], opened boolean, OUT rows bigint, OUT bytes
+/// bigint)`: appends the rows of a file to these columns of a table, as `COPY` would for the current role. How many rows they are, and how many bytes
+/// the file has. `opened` says that no column of the file is ciphertext.
 #[pg_extern(sql = false)]
 fn _import_rows(
     path: Option<Text<'_>>,
@@ -52,12 +56,21 @@ fn _import_rows(
     key: Option<Text<'_>>,
     target: pg_sys::Oid,
     columns: Vec<Option<i16>>,
+    opened: bool,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<TableIterator<'static, (name!(rows, i64), name!(bytes, i64))>, ErrorReport> {
     require_execute(fcinfo)?;
-    let reading = Reading::of(Source::open(path, chunks, key)?)?;
+    let (event, from) = match &path {
+        Some(path) => ("import_encrypted", String::from_utf8_lossy(path.0.bytes()).into_owned()),
+        None => ("import_stream", "a stream".to_owned()),
+    };
+    let source = Source::open(path, chunks, key)?;
+    let length = source.plain_length();
+    let reading = Reading::of(source)?;
+    let _input = opened.then(OpenedInput::begin);
     // SAFETY: inside a transaction.
-    let rows = unsafe { copy_from(target, &columns) }?;
+    let rows = unsafe { copy_from(target, &columns, length) }?;
+    record(event, &format!("{rows} rows of {from} to {}", relation_name(target)), fcinfo)?;
     Ok(TableIterator::once((rows.cast_signed(), reading.bytes().cast_signed())))
 }
 
@@ -91,7 +104,7 @@ impl Drop for Reading {
 
 /// # Safety
 /// Inside a transaction, with a [`Reading`].
-unsafe fn copy_from(target: pg_sys::Oid, columns: &[Option<i16>]) -> Result<u64, Error> {
+unsafe fn copy_from(target: pg_sys::Oid, columns: &[Option<i16>], length: Option<u64>) -> Result<u64, Error> {
     let lock = pg_sys::RowExclusiveLock;
     let table = Open::new(target, lock).ok_or(Error::Internal("the table is gone"))?;
     // SAFETY: the relation is open and locked; what COPY needs is made as for the initial copy of a subscription, tablesync.c.
@@ -124,6 +137,7 @@ unsafe fn copy_from(target: pg_sys::Oid, columns: &[Option<i16>]) -> Result<u64,
             names,
             options,
         );
+        mark_import(length);
         let rows = pg_sys::CopyFrom(copy);
         pg_sys::EndCopyFrom(copy);
         pg_sys::free_parsestate(state);

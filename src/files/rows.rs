@@ -1,6 +1,7 @@
 //! The rows of a query, as text in UTF-8; and chunks of bytes that a query gives.
 
 use super::copy_text::push_field;
+use super::plan::Plan;
 use crate::error::Error;
 use pgrx::prelude::Spi;
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -19,17 +20,12 @@ struct Cursor(CString);
 impl Cursor {
     /// The query is planned and run with the rights of the current role, in a snapshot of this moment.
     fn open(query: &CStr) -> Result<Self, Error> {
-        // SAFETY: inside a transaction, connected to SPI; the portal takes over what it needs of the plan.
-        Spi::connect(|_| unsafe {
-            let options = pg_sys::CURSOR_OPT_NO_SCROLL.cast_signed();
-            let plan = pg_sys::SPI_prepare_cursor(query.as_ptr(), 0, null_mut(), options);
-            if plan.is_null() {
-                return Err(Error::Internal("a query could not be prepared"));
+        Plan::with(query, |plan| {
+            // SAFETY: connected to SPI; the portal takes over what it needs of the plan.
+            unsafe {
+                let portal = pg_sys::SPI_cursor_open(null(), plan.0, null_mut(), null(), false);
+                Ok(Self(CStr::from_ptr((*portal).name).to_owned()))
             }
-            let portal = pg_sys::SPI_cursor_open(null(), plan, null_mut(), null(), false);
-            let name = CStr::from_ptr((*portal).name).to_owned();
-            pg_sys::SPI_freeplan(plan);
-            Ok(Self(name))
         })
     }
 
@@ -81,7 +77,9 @@ pub struct Rows {
     /// For the text of a row. It lives as long as the transaction: these may be dropped later than what a function was called in.
     memory: pg_sys::MemoryContext,
     batch: u64,
+    /// Rows so far, and bytes of their text.
     pub count: u64,
+    pub bytes: u64,
 }
 
 impl Rows {
@@ -98,7 +96,7 @@ impl Rows {
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             )
         };
-        Ok(Self { cursor, fields: None, memory, batch: FIRST_ROWS, count: 0 })
+        Ok(Self { cursor, fields: None, memory, batch: FIRST_ROWS, count: 0, bytes: 0 })
     }
 
     /// Passes some rows to `see`, each with a newline. False at the end.
@@ -118,6 +116,7 @@ impl Rows {
             Ok(())
         })?;
         self.count += fetched;
+        self.bytes += bytes;
         self.batch = (BATCH_BYTES * fetched / bytes.max(1)).clamp(1, MOST_ROWS);
         Ok(fetched > 0)
     }

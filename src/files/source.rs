@@ -3,6 +3,7 @@
 use super::CONTENT_TYPE;
 use super::export::require_server_files;
 use super::key::of_file;
+use super::plan::as_query;
 use super::rows::Chunks;
 use crate::datatype::encoding;
 use crate::datum::Text;
@@ -11,7 +12,7 @@ use pgrx::pg_sys;
 use prism_envelope::file::{Compression, FileError, Opener};
 use rustix::fs::{self, Mode, OFlags};
 use std::cell::Cell;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -27,6 +28,7 @@ pub struct Source {
     /// JSON, in UTF-8.
     pub definition: Vec<u8>,
     bytes: Rc<Cell<u64>>,
+    length: Option<u64>,
 }
 
 impl Source {
@@ -36,13 +38,14 @@ impl Source {
         chunks: Option<Text<'_>>,
         key: Option<Text<'_>>,
     ) -> Result<Self, Error> {
+        let mut length = None;
         let bytes: Box<dyn Read> = match (path, chunks) {
-            (Some(path), None) => Box::new(open_file(path)?),
-            (None, Some(query)) => {
-                let query =
-                    CString::new(query.0.bytes()).map_err(|_| Error::Internal("a query with a zero byte"))?;
-                Box::new(Chunks::of(&query)?)
+            (Some(path), None) => {
+                let file = open_file(path)?;
+                length = file.metadata().ok().map(|metadata| metadata.len());
+                Box::new(file)
             }
+            (None, Some(query)) => Box::new(Chunks::of(&as_query(query)?)?),
             _ => return Err(Error::Internal("either a path or a query")),
         };
         let counted = Counted { inner: bytes, bytes: Rc::default() };
@@ -58,7 +61,10 @@ impl Source {
             return Err(Error::FileContent(other.chars().take(100).collect()));
         }
         let content: Box<dyn Read> = match header.map(|header| header.compression) {
-            Some(Compression::Zstd) => Box::new(zstd::Decoder::new(content).map_err(FileError::from)?),
+            Some(Compression::Zstd) => {
+                length = None;
+                Box::new(zstd::Decoder::new(content).map_err(FileError::from)?)
+            }
             _ => Box::new(content),
         };
         let mut content = BufReader::with_capacity(1 << 16, content);
@@ -70,7 +76,12 @@ impl Source {
         if !encoding::is_utf8(&definition) {
             return Err(Error::FileHeader);
         }
-        Ok(Self { content, definition, bytes })
+        Ok(Self { content, definition, bytes, length })
+    }
+
+    /// About how many bytes the content has: none for a stream, or what is compressed.
+    pub fn plain_length(&self) -> Option<u64> {
+        self.length
     }
 
     /// How many bytes of the file were read.

@@ -206,6 +206,18 @@ class Files(Scenario):
                     self.assertIn(error.sqlstate, ("39000", "22P04", "22023", "55000", "42704", "54000"), (at, str(error)))
             self.assertEqual(self.query("SELECT to_regclass('never')"), "")
 
+    def test_plaintext_that_looks_like_ciphertext(self):
+        """encrypt_field() seals any text. Who may load ciphertext imports it as what it is."""
+        begun, whole = "prism:v1:is what it says", self.query("SET prism_crypt.output = 'ciphertext'; SELECT encrypt_field('inner')")
+        self.query(f"""CREATE TABLE odd AS SELECT id, encrypt_field(name) AS name, ARRAY[encrypt_field(name)] AS names FROM (VALUES (1, '{begun}'), (2, '{whole}'), (3, '')) AS v (id, name)""")
+        self.assertEqual(self.cluster.error(f"SELECT '{begun}'::encrypted_text", db=self.db).sqlstate, "22P02")
+        self.export("odd", "odd")
+        self.imported("back", "odd")
+        self.assertEqual(self.query("SELECT name::text, names::text[] FROM back ORDER BY id"), self.query("SELECT name::text, names::text[] FROM odd ORDER BY id"))
+        self.assertEqual(self.query("SELECT decrypt_field(name) FROM back WHERE id = 2"), whole)
+        # Afterwards all is as before.
+        self.assertEqual(self.query(f"SELECT decrypt_field('{whole}'::encrypted_text)"), "inner")
+
     def test_roles(self):
         self.query("""CREATE ROLE exporter LOGIN; CREATE ROLE nobody LOGIN; GRANT SELECT ON "Some Things" TO exporter, nobody; GRANT CREATE ON SCHEMA public TO exporter;
             SELECT prism_crypt.grant_access('exporter', 'export')""")
