@@ -16,10 +16,11 @@ use pgrx::prelude::PgSqlErrorCode;
 use prism_envelope::armor::ArmorError;
 use prism_envelope::file::FileError;
 use prism_envelope::{FormatError, KeyError, KeyVersion, OpenError, RandomnessError, SealError};
+use std::collections::TryReserveError;
 use std::path::Path;
 use std::time::Duration;
 
-pub use warning::{postgres_string, warn};
+pub use warning::{log, postgres_string, warn};
 
 /// The result of every function called from SQL. PostgreSQL reports the error with its own SQLSTATE.
 pub type SqlResult<T> = Result<T, ErrorReport>;
@@ -186,6 +187,8 @@ pub enum Error {
     ServerFileDenied(&'static str),
     #[error("permission denied to import into the table")]
     ImportDenied,
+    #[error("the file has no columns")]
+    ImportColumns,
     #[error("{error}")]
     FileKey { error: KeyError },
     #[error("the file needs its key")]
@@ -210,6 +213,16 @@ pub enum Error {
     ChunkType,
     #[error("a file of version 1 needs a key, and is not compressed")]
     PlainFormat,
+    #[error("a row is too long to be read again")]
+    RowTooLong,
+    #[error("the definition of the table is too long for a file")]
+    DefinitionTooLong,
+    #[error("the content of the file is malformed")]
+    FileMalformed,
+    #[error("something follows the rows of the file")]
+    FileTrailing,
+    #[error("a stream must be read in the transaction that began it")]
+    StreamOver,
     #[error("the source must be a table, a view, or one query in parentheses")]
     ExportSource,
     #[error("internal error: {0}")]
@@ -362,6 +375,7 @@ impl Error {
             Self::FileExists(_) => ERRCODE_DUPLICATE_FILE,
             Self::FilePath(_) => ERRCODE_INVALID_NAME,
             Self::NotRegularFile(_) | Self::FileContent(_) => ERRCODE_WRONG_OBJECT_TYPE,
+            Self::ImportColumns => ERRCODE_DATATYPE_MISMATCH,
             Self::ServerFileDenied(_) | Self::ImportDenied => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::ChunkType
             | Self::FileKey { .. }
@@ -369,6 +383,9 @@ impl Error {
             | Self::FileKeyNotWanted
             | Self::PlainFormat => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::ExportSource => ERRCODE_SYNTAX_ERROR,
+            Self::RowTooLong | Self::DefinitionTooLong => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::FileMalformed | Self::FileTrailing => ERRCODE_BAD_COPY_FILE_FORMAT,
+            Self::StreamOver => ERRCODE_INVALID_CURSOR_STATE,
             Self::FileAuthentication => ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION,
             Self::FileTruncated | Self::FileMagic | Self::FileVersion(_) | Self::FileHeader => {
                 ERRCODE_BAD_COPY_FILE_FORMAT
@@ -404,6 +421,11 @@ impl From<FileError> for Error {
             FileError::Header => Self::FileHeader,
             FileError::Length => Self::FileLength,
             FileError::Randomness(_) => Self::Randomness,
+            FileError::OutOfMemory => Self::OutOfMemory,
+            // What a decompressor says.
+            FileError::Io(error) if error.raw_os_error().is_none() => {
+                error.downcast::<Self>().unwrap_or(Self::FileMalformed)
+            }
             FileError::Io(error) => Self::File { action: "read or write", path: String::new(), error },
             _ => Self::Internal("unknown error of a file"),
         }
@@ -420,6 +442,12 @@ impl From<Error> for ErrorReport {
             Some(hint) => report.set_hint(hint),
             None => report,
         }
+    }
+}
+
+impl From<TryReserveError> for Error {
+    fn from(_: TryReserveError) -> Self {
+        Self::OutOfMemory
     }
 }
 

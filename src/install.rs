@@ -203,7 +203,8 @@ extension_sql_file!(
     requires = ["migration_find_plaintext"]
 );
 extension_sql_file!("../sql/files/export.sql", name = "files_export", requires = ["files_definition"]);
-extension_sql_file!("../sql/files/import.sql", name = "files_import", requires = ["files_export"]);
+extension_sql_file!("../sql/files/trust.sql", name = "files_trust", requires = ["files_export"]);
+extension_sql_file!("../sql/files/import.sql", name = "files_import", requires = ["files_trust"]);
 extension_sql_file!("../sql/access/access.sql", name = "access_access", requires = ["files_import"]);
 extension_sql_file!("../sql/migration/readers.sql", name = "migration_readers", requires = ["access_access"]);
 extension_sql_file!("../sql/migration/plan.sql", name = "migration_plan", requires = ["migration_readers"]);

@@ -96,10 +96,11 @@ BEGIN
         'export_stream(text,text,text)',
         'import_stream(text,text,text,text)',
         '_query_columns(text)',
-        '_export_rows(text,text,oid,text,text,int4,text,bool)',
-        '_export_chunks(text,text,oid,text,text)',
-        '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_int2,bool)'];
+        '_type_of(text)',
+        '_is_expression(text)',
+        '_export_rows(text,text,text,int4,text,bool)',
+        '_export_chunks(text,text,text)',
+        '_import_rows(text,text,text,text,text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

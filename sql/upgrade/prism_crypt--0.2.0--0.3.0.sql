@@ -4572,57 +4572,49 @@ COMMENT ON FUNCTION prism_crypt.find_plaintext(text, integer) IS
 -- What a file says of its table: the definitions of columns, as JSON.
 
 CREATE FUNCTION prism_crypt._export_rows(
-  query text, definition text, relation oid, path text, key text, format integer, compression text, overwrite boolean, OUT rows bigint,
-  OUT size_bytes bigint
+  source text, path text, key text, format integer, compression text, overwrite boolean, OUT collection text, OUT rows bigint, OUT size_bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_export_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_rows(text, text, oid, text, text, integer, text, boolean) IS
-  'Writes the rows of a query into an encrypted file. Internal';
+COMMENT ON FUNCTION prism_crypt._export_rows(text, text, text, integer, text, boolean) IS 'Writes an encrypted file. Internal';
 
-CREATE FUNCTION prism_crypt._export_chunks(query text, definition text, relation oid, key text, compression text) RETURNS SETOF bytea
+CREATE FUNCTION prism_crypt._export_chunks(source text, key text, compression text) RETURNS SETOF bytea
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_export_chunks_wrapper';
-COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, oid, text, text) IS 'An encrypted file of the rows of a query, in pieces. Internal';
-
-CREATE FUNCTION prism_crypt._file_definition(path text, chunks text, key text) RETURNS text
-  LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_file_definition_wrapper';
-COMMENT ON FUNCTION prism_crypt._file_definition(text, text, text) IS 'What an encrypted file says of its table. Internal';
+COMMENT ON FUNCTION prism_crypt._export_chunks(text, text, text) IS 'An encrypted file in pieces. Internal';
 
 CREATE FUNCTION prism_crypt._import_rows(
-  path text, chunks text, key text, target oid, columns smallint[], opened boolean, OUT rows bigint, OUT bytes bigint
+  path text, chunks text, key text, target text, mode text, OUT relation oid, OUT rows bigint, OUT bytes bigint
 ) RETURNS SETOF record
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
-COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, oid, smallint[], boolean) IS 'Appends the rows of an encrypted file to a table. Internal';
+COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, text, text) IS 'Reads an encrypted file into a table. Internal';
 
--- How values of a column travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt or the values are
--- parts of others; null if they are no encrypted values.
-CREATE FUNCTION prism_crypt._travels_as(type oid) RETURNS text
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE
-    WHEN NOT prism_crypt._holds_encrypted($1) THEN NULL
-    WHEN prism_crypt._may_call(current_user::regrole, 'decrypt_field')
-         AND prism_crypt._base_of_column($1, -1) ~ '(^|\.)encrypted_text(\[\])?$' THEN 'opened'
-    ELSE 'ciphertext' END
-$$;
-COMMENT ON FUNCTION prism_crypt._travels_as(oid) IS 'How values of a type are written into a file. Internal';
+CREATE FUNCTION prism_crypt._is_expression(text text) RETURNS boolean
+  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_is_expression_wrapper';
+COMMENT ON FUNCTION prism_crypt._is_expression(text) IS 'Whether a text is one SQL expression. Internal';
 
-CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-    'name', a.attname,
-    'type', format_type(a.atttypid, a.atttypmod),
-    'encrypted', prism_crypt._travels_as(a.atttypid),
-    'not_null', nullif(a.attnotnull, false),
-    'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
-    'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
-    'expression', CASE WHEN d.oid IS NOT NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
-  FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-  WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
-$$;
-COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
+CREATE FUNCTION prism_crypt._type_of(text text, OUT type oid, OUT modifier integer) RETURNS SETOF record
+  LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_type_of_wrapper';
+COMMENT ON FUNCTION prism_crypt._type_of(text) IS 'The type that a text names. Internal';
 
 CREATE FUNCTION prism_crypt._query_columns(query text, OUT name text, OUT type oid, OUT modifier integer) RETURNS SETOF record
   LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', '_query_columns_wrapper';
 COMMENT ON FUNCTION prism_crypt._query_columns(text) IS 'The columns of a query. Internal';
+
+-- How the values of a type travel: opened, so that other keys can seal them; as ciphertext, where the role may not decrypt; null if they are no
+-- encrypted values.
+CREATE FUNCTION prism_crypt._travels_as(type oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE
+    WHEN NOT prism_crypt._holds_encrypted($1) THEN NULL
+    WHEN prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN 'opened'
+    ELSE 'ciphertext' END
+$$;
+COMMENT ON FUNCTION prism_crypt._travels_as(oid) IS 'How values of a type are written into a file. Internal';
+
+CREATE FUNCTION prism_crypt._collation_name(collation oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace WHERE c.oid = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._collation_name(oid) IS 'A collation''s name with its schema, quoted. Internal';
 
 CREATE FUNCTION prism_crypt._columns_of_query(columns jsonb) RETURNS jsonb
   LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -4641,43 +4633,124 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._columns_of_query(jsonb) IS 'The columns of a query, as a file has them. Internal';
 
--- What selects the rows, so that COPY can load them elsewhere.
+-- The sequence that a column takes its values from: of an identity column, or of a serial one.
+CREATE FUNCTION prism_crypt._sequence_of_column(relation oid, number smallint) RETURNS oid
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT d.objid FROM pg_depend AS d JOIN pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+  WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2
+    AND (d.deptype = 'i' OR d.deptype = 'a' AND EXISTS (
+      SELECT FROM pg_attrdef AS own JOIN pg_depend AS uses ON uses.classid = 'pg_attrdef'::regclass AND uses.objid = own.oid
+      WHERE own.adrelid = $1 AND own.adnum = $2 AND uses.refclassid = 'pg_class'::regclass AND uses.refobjid = d.objid))
+  ORDER BY d.objid LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._sequence_of_column(oid, smallint) IS 'The sequence of an identity or serial column. Internal';
+
+CREATE FUNCTION prism_crypt._sequence_for_file(sequence oid) RETURNS jsonb
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT jsonb_strip_nulls(jsonb_build_object(
+    'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
+    'last', CASE WHEN has_sequence_privilege($1, 'USAGE, SELECT') THEN pg_sequence_last_value($1) END))
+  FROM pg_sequence AS s WHERE s.seqrelid = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._sequence_for_file(oid) IS 'A sequence, as a file has it. Internal';
+
+CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    'name', a.attname,
+    'type', format_type(a.atttypid, a.atttypmod),
+    'collation', CASE WHEN a.attcollation <> t.typcollation THEN prism_crypt._collation_name(a.attcollation) END,
+    'encrypted', prism_crypt._travels_as(a.atttypid),
+    'not_null', nullif(a.attnotnull, false),
+    'identity', CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.sequence IS NOT NULL THEN 'by default' END,
+    'sequence', prism_crypt._sequence_for_file(a.sequence),
+    'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
+    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
+  FROM (
+    SELECT p.*, CASE WHEN p.attidentity <> '' OR p.atthasdef AND p.attgenerated = '' THEN prism_crypt._sequence_of_column(p.attrelid, p.attnum) END AS sequence
+    FROM pg_attribute AS p WHERE p.attrelid = $1 AND p.attnum > 0 AND NOT p.attisdropped
+  ) AS a
+  JOIN pg_type AS t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+$$;
+COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
+
+-- What selects the rows.
 CREATE FUNCTION prism_crypt._select_for_file(columns jsonb, source text) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT format('SELECT %s FROM %s AS q', string_agg(
-    CASE WHEN c.encrypted = 'opened' THEN format('q.%I::pg_catalog.text%s', c.name, CASE WHEN c.type ~ '\[\]$' THEN '[]' ELSE '' END)
-         ELSE format('q.%I', c.name) END, ', ' ORDER BY c.number), $2)
-  FROM ROWS FROM (jsonb_to_recordset($1) AS (name name, type text, encrypted text, generated text)) WITH ORDINALITY AS c (name, type, encrypted, generated, number)
+  SELECT format('SELECT %s FROM %s AS q', string_agg(format('q.%I', c.name), ', ' ORDER BY c.number), $2)
+  FROM ROWS FROM (jsonb_to_recordset($1) AS (name name, generated text)) WITH ORDINALITY AS c (name, generated, number)
   WHERE c.generated IS NULL
 $$;
 COMMENT ON FUNCTION prism_crypt._select_for_file(jsonb, text) IS 'The query whose rows a file gets. Internal';
+
+-- encrypted_text itself, or arrays of it, or a domain over these.
+CREATE FUNCTION prism_crypt._is_plain_encrypted(type oid, OUT value boolean, OUT elements boolean) RETURNS record
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE base (type) AS (
+    SELECT $1
+    UNION ALL
+    SELECT t.typbasetype FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype = 'd'
+  )
+  SELECT coalesce(bool_or(b.type = e.oid), false), coalesce(bool_or(b.type = e.typarray), false)
+  FROM base AS b, pg_type AS e WHERE e.oid = (SELECT p.prorettype FROM pg_proc AS p WHERE p.oid = 'prism_crypt.load_envelope(text)'::regprocedure)
+$$;
+COMMENT ON FUNCTION prism_crypt._is_plain_encrypted(oid) IS 'Whether values of a type are encrypted_text, or arrays of it. Internal';
+
+-- Which key versions are needed for columns that travel as ciphertext. What is inside of other types is not looked at.
+CREATE FUNCTION prism_crypt._versions_query(columns jsonb, source text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE WHEN count(*) > 0 THEN format('SELECT pg_catalog.jsonb_agg(DISTINCT v.version ORDER BY v.version) FROM %s AS q CROSS JOIN LATERAL (%s) AS v (version) WHERE v.version IS NOT NULL',
+                $2, string_agg(CASE WHEN kind.elements THEN format('SELECT %s.key_version(e.value) FROM pg_catalog.unnest(q.%I) AS e (value)', own.schema, c.name)
+                                    ELSE format('SELECT %s.key_version(q.%I)', own.schema, c.name) END, ' UNION ALL ')) END
+  FROM jsonb_to_recordset($1) AS c (name name, type text, encrypted text, generated text)
+  CROSS JOIN LATERAL prism_crypt._type_of(c.type) AS t
+  CROSS JOIN LATERAL prism_crypt._is_plain_encrypted(t.type) AS kind
+  CROSS JOIN (SELECT quote_ident(n.nspname) AS schema FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'prism_crypt') AS own
+  WHERE c.encrypted = 'ciphertext' AND c.generated IS NULL AND (kind.value OR kind.elements)
+$$;
+COMMENT ON FUNCTION prism_crypt._versions_query(jsonb, text) IS 'The query that tells which key versions a file needs. Internal';
 
 -- sql/files/export.sql
 -- Tables, views and queries as encrypted files.
 
 -- What a file is made of, on the path of the caller.
-CREATE FUNCTION prism_crypt._file_source(source text, OUT query text, OUT definition text, OUT relation oid, OUT collection text)
+CREATE FUNCTION prism_crypt._file_source(
+  source text, OUT query text, OUT definition text, OUT relation oid, OUT collection text, OUT opened boolean
+)
   LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_variable
 DECLARE
   columns pg_catalog.jsonb;
+  versions pg_catalog.jsonb;
+  versions_query pg_catalog.text;
   named pg_catalog.text := source;
 BEGIN
   IF source IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'source must not be null';
   END IF;
-  IF pg_catalog.starts_with(pg_catalog.ltrim(source), '(') THEN
+  IF source OPERATOR(pg_catalog.~) '^\s*\(' THEN
     collection := 'query';
     relation := 0;
     columns := prism_crypt._columns_of_query(COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c))
       FROM prism_crypt._query_columns(pg_catalog.format(E'SELECT * FROM (%s\n) AS q', source)) AS c), '[]'));
   ELSE
     relation := source::pg_catalog.regclass;
-    collection := prism_crypt._qualified_name(relation::pg_catalog.regclass);
-    named := collection;
+    named := prism_crypt._qualified_name(relation::pg_catalog.regclass);
+    -- Elsewhere there is no such schema as that of temporary tables.
+    collection := (
+      SELECT CASE WHEN c.relpersistence OPERATOR(pg_catalog.=) 't' THEN pg_catalog.quote_ident(c.relname::pg_catalog.text) ELSE named END
+      FROM pg_catalog.pg_class AS c WHERE c.oid OPERATOR(pg_catalog.=) relation);
     columns := prism_crypt._columns_for_file(relation::pg_catalog.regclass);
   END IF;
+  opened := prism_crypt._may_call(current_user::pg_catalog.regrole, 'decrypt_field');
+  versions_query := prism_crypt._versions_query(columns, named);
+  IF versions_query IS NOT NULL THEN
+    EXECUTE versions_query INTO versions;
+  END IF;
   query := prism_crypt._select_for_file(columns, named);
-  definition := pg_catalog.jsonb_build_object('collection', collection, 'columns', columns)::pg_catalog.text;
+  definition := pg_catalog.jsonb_strip_nulls(
+    pg_catalog.jsonb_build_object('collection', collection, 'columns', columns, 'key_versions', versions))::pg_catalog.text;
 END $$;
 COMMENT ON FUNCTION prism_crypt._file_source(text) IS 'The query and the definition of what is exported. Internal';
 
@@ -4685,21 +4758,18 @@ CREATE FUNCTION prism_crypt.export_encrypted(
   source text, output_path text, key text DEFAULT NULL, format integer DEFAULT 2, compression text DEFAULT 'none', overwrite boolean DEFAULT false
 ) RETURNS jsonb
   LANGUAGE plpgsql VOLATILE
-  -- As pg_dump sets them. The path is the caller's, for the query.
-  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
-  SET prism_crypt.output = 'ciphertext' AS $$
+  -- As pg_dump sets them, but for the order of days and months, which the query may depend on. The path is the caller's, for the query.
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
 DECLARE
-  made pg_catalog.record;
   written pg_catalog.record;
 BEGIN
   IF output_path IS NULL OR format IS NULL OR compression IS NULL OR overwrite IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'output_path, format, compression and overwrite must not be null';
   END IF;
-  made := prism_crypt._file_source(source);
-  SELECT w.rows, w.size_bytes INTO STRICT written
-  FROM prism_crypt._export_rows(made.query, made.definition, made.relation, output_path, key, format, compression, overwrite) AS w;
+  SELECT w.collection, w.rows, w.size_bytes INTO STRICT written
+  FROM prism_crypt._export_rows(source, output_path, key, format, compression, overwrite) AS w;
   RETURN pg_catalog.jsonb_build_object(
-    'success', true, 'collection', made.collection, 'output_path', output_path, 'size_bytes', written.size_bytes, 'rows', written.rows,
+    'success', true, 'collection', written.collection, 'output_path', output_path, 'size_bytes', written.size_bytes, 'rows', written.rows,
     'format', format, 'key_source', CASE WHEN key IS NULL THEN 'master' ELSE 'given' END);
 END $$;
 COMMENT ON FUNCTION prism_crypt.export_encrypted(text, text, text, integer, text, boolean) IS
@@ -4708,44 +4778,154 @@ COMMENT ON FUNCTION prism_crypt.export_encrypted(text, text, text, integer, text
 -- In the list of a SELECT, each piece is made when it is asked for.
 CREATE FUNCTION prism_crypt.export_stream(source text, key text DEFAULT NULL, compression text DEFAULT 'none') RETURNS SETOF bytea
   LANGUAGE sql VOLATILE
-  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' SET xmloption = 'content'
-  SET prism_crypt.output = 'ciphertext' AS $$
-  SELECT prism_crypt._export_chunks(s.query, s.definition, s.relation, $2, COALESCE($3, 'none')) FROM prism_crypt._file_source($1) AS s
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
+  SELECT prism_crypt._export_chunks($1, $2, COALESCE($3, 'none'))
 $$;
 COMMENT ON FUNCTION prism_crypt.export_stream(text, text, text) IS
   'The same file in pieces, for the client: put together in their order, they are an encrypted file';
 
+-- sql/files/trust.sql
+-- What a file may say of its table: nothing runs that another role could have left here.
+
+-- Whose functions may run when a file is imported: the importer's own, and those of superusers, as all of PostgreSQL's and of extensions are.
+CREATE FUNCTION prism_crypt._is_trusted(owner oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT r.rolsuper OR r.rolname = current_user FROM pg_roles AS r WHERE r.oid = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._is_trusted(oid) IS 'Whether objects of a role may be used by what a file says. Internal';
+
+-- A file may name a domain that is there already, and whose checks run for each value.
+CREATE FUNCTION prism_crypt._domain_of_others(type oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE parts (type) AS (
+    SELECT $1
+    UNION
+    SELECT step.type
+    FROM parts AS p CROSS JOIN LATERAL (
+      SELECT t.typbasetype FROM pg_type AS t WHERE t.oid = p.type AND t.typtype = 'd'
+      UNION ALL
+      SELECT t.typelem FROM pg_type AS t WHERE t.oid = p.type AND t.typelem <> 0
+      UNION ALL
+      SELECT r.rngsubtype FROM pg_range AS r WHERE p.type IN (r.rngtypid, r.rngmultitypid)
+      UNION ALL
+      SELECT a.atttypid FROM pg_type AS t JOIN pg_attribute AS a ON a.attrelid = t.typrelid
+      WHERE t.oid = p.type AND t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS step (type)
+  )
+  SELECT format('domain %s', format_type(t.oid, NULL)) FROM parts AS p JOIN pg_type AS t ON t.oid = p.type
+  WHERE t.typtype = 'd' AND NOT prism_crypt._is_trusted(t.typowner) ORDER BY 1 LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._domain_of_others(oid) IS 'The first domain of another role among the parts of a type. Internal';
+
+-- The first function, operator or type of another role that an expression uses.
+CREATE FUNCTION prism_crypt._used_of_others(class regclass, object oid) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_describe_object(d.refclassid, d.refobjid, 0)
+  FROM pg_depend AS d
+  LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+  LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+  LEFT JOIN pg_proc AS code ON code.oid = o.oprcode
+  LEFT JOIN pg_type AS t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+  WHERE d.classid = $1 AND d.objid = $2
+    AND NOT coalesce(prism_crypt._is_trusted(p.proowner), prism_crypt._is_trusted(o.oprowner) AND prism_crypt._is_trusted(code.proowner),
+                     prism_crypt._domain_of_others(t.oid) IS NULL)
+  ORDER BY 1 LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._used_of_others(regclass, oid) IS 'What an expression uses that belongs to another role. Internal';
+
+-- Tries the expressions of generated columns as constraints, which only parses them. Making the column itself could run parts of it.
+CREATE FUNCTION prism_crypt._require_trusted_columns(columns jsonb, named text, plain text) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  one record;
+  used text;
+  is_made boolean := false;
+BEGIN
+  FOR one IN
+    SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
+    WHERE c.generated IN ('stored', 'virtual')
+  LOOP
+    IF NOT is_made THEN
+      EXECUTE format('CREATE TABLE %s (%s)', named, plain);
+      is_made := true;
+    END IF;
+    EXECUTE format(E'ALTER TABLE %s ADD CONSTRAINT trial CHECK (((%s\n)) IS NOT NULL) NOT VALID', named, one.expression);
+    SELECT prism_crypt._used_of_others('pg_constraint', c.oid) INTO used
+    FROM pg_constraint AS c WHERE c.conrelid = named::regclass AND c.conname = 'trial';
+    IF used IS NOT NULL THEN
+      RAISE insufficient_privilege USING
+        MESSAGE = format('column "%s" of the file is generated by %s, which belongs to another role', one.name, used),
+        HINT = 'If you trust it, make the table yourself, and import with mode => ''append''.';
+    END IF;
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT trial', named);
+  END LOOP;
+  IF is_made THEN
+    EXECUTE format('DROP TABLE %s', named);
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_trusted_columns(jsonb, text, text) IS
+  'Raises an error if a generated column of a file uses what belongs to another role. Internal';
+
 -- sql/files/import.sql
 -- Encrypted files into tables.
 
--- Makes the table that a file describes. An expression that can't be used here is left out, with a warning.
+-- Makes the table that a file describes. Whatever the file says is parsed first, and nothing runs that another role could have left here.
 CREATE FUNCTION prism_crypt._make_table_of_file(columns jsonb, named text) RETURNS regclass
   LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   one record;
-  single refcursor;
-  definitions text := '';
+  used text;
+  definitions text[] := '{}';
+  plain text[] := '{}';
 BEGIN
-  FOR one IN SELECT * FROM jsonb_to_recordset(columns) AS c (name name, type text, not_null boolean, identity text, generated text, expression text) LOOP
-    definitions := concat_ws(', ', nullif(definitions, ''), format('%I %s%s%s%s', one.name,
-      (prism_crypt._parse_type(one.type, 'pg_catalog, pg_temp')).name,
-      CASE WHEN one.not_null THEN ' NOT NULL' ELSE '' END,
-      CASE one.identity WHEN 'always' THEN ' GENERATED ALWAYS AS IDENTITY' WHEN 'by default' THEN ' GENERATED BY DEFAULT AS IDENTITY' ELSE '' END,
-      CASE WHEN one.generated IN ('stored', 'virtual') THEN format(E' GENERATED ALWAYS AS (%s\n) %s', one.expression, upper(one.generated)) ELSE '' END));
-  END LOOP;
-  EXECUTE format('CREATE TABLE %s (%s)', named, definitions);
   FOR one IN
-    SELECT * FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text) WHERE generated IS NULL AND expression IS NOT NULL
+    SELECT c.name, c.not_null, c.identity, c.generated, c.expression, s.*, t.type AS type_oid, format_type(t.type, t.modifier) AS type,
+           prism_crypt._collation_name(c."collation"::regcollation) AS collation_name
+    FROM jsonb_to_recordset(columns) AS c (
+      name name, type text, "collation" text, not_null boolean, identity text, sequence jsonb, generated text, expression text)
+    CROSS JOIN LATERAL prism_crypt._type_of(c.type) AS t
+    CROSS JOIN LATERAL jsonb_to_record(coalesce(c.sequence, '{}')) AS s (
+      start bigint, increment bigint, minimum bigint, maximum bigint, cache bigint, cycle boolean)
+  LOOP
+    used := prism_crypt._domain_of_others(one.type_oid);
+    IF used IS NOT NULL THEN
+      RAISE insufficient_privilege USING
+        MESSAGE = format('column "%s" of the file has %s, which belongs to another role', one.name, used),
+        HINT = 'If you trust it, make the table yourself, and import with mode => ''append''.';
+    ELSIF NOT prism_crypt._is_expression(one.expression) THEN
+      RAISE syntax_error USING MESSAGE = format('what the file has for column "%s" is not one expression', one.name);
+    END IF;
+    plain := plain || format('%I %s%s', one.name, one.type, ' COLLATE ' || one.collation_name);
+    definitions := definitions || (plain[cardinality(plain)]
+      || CASE WHEN one.not_null THEN ' NOT NULL' ELSE '' END
+      || CASE WHEN one.identity IN ('always', 'by default') THEN format(' GENERATED %s AS IDENTITY%s', upper(one.identity),
+           ' (' || nullif(concat_ws(' ', 'START WITH ' || one.start, 'INCREMENT BY ' || one.increment, 'MINVALUE ' || one.minimum, 'MAXVALUE ' || one.maximum,
+             'CACHE ' || one.cache, CASE WHEN one.cycle THEN 'CYCLE' END), '') || ')') ELSE '' END
+      || CASE WHEN one.generated IN ('stored', 'virtual') THEN format(E' GENERATED ALWAYS AS (%s\n) %s', one.expression,
+           -- PostgreSQL has virtual ones since 18.
+           CASE WHEN one.generated = 'virtual' AND current_setting('server_version_num')::integer >= 180000 THEN 'VIRTUAL' ELSE 'STORED' END) ELSE '' END);
+  END LOOP;
+  PERFORM prism_crypt._require_trusted_columns(columns, named, array_to_string(plain, ', '));
+  EXECUTE format('CREATE TABLE %s (%s)', named, array_to_string(definitions, ', '));
+  FOR one IN
+    SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
+    WHERE c.generated IS NULL AND c.expression IS NOT NULL
   LOOP
     BEGIN
-      -- One expression, and nothing else.
-      OPEN single FOR EXECUTE format(E'SELECT (%s\n)', one.expression);
-      CLOSE single;
       EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
+      SELECT prism_crypt._used_of_others('pg_attrdef', d.oid) INTO used
+      FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = named::regclass AND a.attname = one.name;
+      IF used IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', named, one.name);
+        RAISE WARNING 'column "%" gets no default: it would use %, which belongs to another role', one.name, used;
+      END IF;
     EXCEPTION WHEN OTHERS THEN
       RAISE WARNING 'column "%" gets no default: %', one.name, SQLERRM;
     END;
   END LOOP;
+  PERFORM setval(pg_get_serial_sequence(named, c.name)::regclass, s.last)
+  FROM jsonb_to_recordset(columns) AS c (name text, identity text, sequence jsonb) CROSS JOIN LATERAL jsonb_to_record(c.sequence) AS s (last bigint)
+  WHERE c.identity IN ('always', 'by default') AND s.last IS NOT NULL;
   RETURN named::regclass;
 END $$;
 COMMENT ON FUNCTION prism_crypt._make_table_of_file(jsonb, text) IS 'Makes the table that a file describes. Internal';
@@ -4758,13 +4938,18 @@ DECLARE
   one record;
 BEGIN
   FOR one IN
-    SELECT c.name, a.attnum
-    FROM ROWS FROM (jsonb_to_recordset(columns) AS (name name, generated text)) WITH ORDINALITY AS c (name, generated, number)
+    SELECT c.name, a.attnum, c.encrypted = 'opened' AND NOT (kind.value OR kind.elements) AS shows
+    FROM ROWS FROM (jsonb_to_recordset(columns) AS (name name, encrypted text, generated text)) WITH ORDINALITY AS c (name, encrypted, generated, number)
     LEFT JOIN pg_attribute AS a ON a.attrelid = relation AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN LATERAL prism_crypt._is_plain_encrypted(a.atttypid) AS kind ON true
     WHERE c.generated IS NULL ORDER BY c.number
   LOOP
     IF one.attnum IS NULL THEN
       RAISE undefined_column USING MESSAGE = format('column "%s" of table %s does not exist', one.name, prism_crypt._qualified_name(relation));
+    ELSIF one.shows AND NOT prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN
+      RAISE insufficient_privilege USING
+        MESSAGE = format('column "%s" of table %s would show what is encrypted', one.name, prism_crypt._qualified_name(relation)),
+        HINT = 'It must have type encrypted_text, or an array of it. Roles with access decrypt may import it into any type.';
     END IF;
     numbers := numbers || one.attnum;
   END LOOP;
@@ -4772,56 +4957,63 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._columns_to_load(jsonb, regclass) IS 'The columns that an import fills. Internal';
 
--- From a file, or from the pieces of one that a query gives. On the path of the caller.
-CREATE FUNCTION prism_crypt._import(path text, chunks text, key text, target text, mode text, OUT relation regclass, OUT rows bigint, OUT bytes bigint)
+CREATE FUNCTION prism_crypt._require_empty(relation oid) RETURNS void
+  LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_filled boolean;
+BEGIN
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s)', prism_crypt._qualified_name(relation::regclass)) INTO is_filled;
+  IF is_filled THEN
+    RAISE object_not_in_prerequisite_state USING
+      MESSAGE = format('table %s is not empty', prism_crypt._qualified_name(relation::regclass)), HINT = 'mode => ''append'' adds rows to it.';
+  END IF;
+END $$;
+COMMENT ON FUNCTION prism_crypt._require_empty(oid) IS 'Raises an error if a table has rows. Internal';
+
+-- The table that a file goes into, on the path of the caller.
+CREATE FUNCTION prism_crypt._import_target(
+  definition text, target text, mode text, OUT relation regclass, OUT columns smallint[], OUT opened boolean
+)
   LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
 DECLARE
-  definition pg_catalog.jsonb;
+  described pg_catalog.jsonb := definition;
   parts pg_catalog.text[];
-  is_filled boolean;
 BEGIN
   IF mode IS NULL OR mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
     RAISE invalid_parameter_value USING MESSAGE = 'mode must be new, empty or append';
   END IF;
-  definition := prism_crypt._file_definition(path, chunks, key);
-  target := COALESCE(target, definition OPERATOR(pg_catalog.->>) 'collection');
+  target := COALESCE(target, described OPERATOR(pg_catalog.->>) 'collection');
   IF mode OPERATOR(pg_catalog.=) 'new' THEN
     parts := pg_catalog.parse_ident(target);
     IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
       parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
     END IF;
-    relation := prism_crypt._make_table_of_file(definition OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
+    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.<>) 2 OR parts[1] IS NULL THEN
+      RAISE invalid_name USING MESSAGE = pg_catalog.format('"%s" is not the name of a table', target);
+    END IF;
+    relation := prism_crypt._make_table_of_file(described OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
   ELSE
     relation := target::pg_catalog.regclass;
-    IF mode OPERATOR(pg_catalog.=) 'empty' THEN
-      EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM %s)', prism_crypt._qualified_name(relation)) INTO is_filled;
-      IF is_filled THEN
-        RAISE object_not_in_prerequisite_state USING
-          MESSAGE = pg_catalog.format('table %s is not empty', prism_crypt._qualified_name(relation)), HINT = 'mode => ''append'' adds rows to it.';
-      END IF;
-    END IF;
   END IF;
-  SELECT r.rows, r.bytes INTO STRICT rows, bytes
-  FROM prism_crypt._import_rows(
-    path, chunks, key, relation, prism_crypt._columns_to_load(definition OPERATOR(pg_catalog.->) 'columns', relation),
-    NOT pg_catalog.jsonb_path_exists(definition, '$.columns[*] ? (@.encrypted == "ciphertext")')) AS r;
+  columns := prism_crypt._columns_to_load(described OPERATOR(pg_catalog.->) 'columns', relation);
+  opened := NOT pg_catalog.jsonb_path_exists(described, '$.columns[*] ? (@.encrypted == "ciphertext")');
 END $$;
-COMMENT ON FUNCTION prism_crypt._import(text, text, text, text, text) IS 'Imports an encrypted file. Internal';
+COMMENT ON FUNCTION prism_crypt._import_target(text, text, text) IS 'The table that a file goes into. Internal';
 
 CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
   RETURNS jsonb
   LANGUAGE plpgsql VOLATILE
-  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET xmloption = 'content' SET array_nulls = on AS $$
 DECLARE
   done pg_catalog.record;
 BEGIN
-  IF input_path IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'input_path must not be null';
+  IF input_path IS NULL OR mode IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'input_path and mode must not be null';
   END IF;
-  done := prism_crypt._import(input_path, NULL, key, target, mode);
+  SELECT r.relation, r.rows, r.bytes INTO STRICT done FROM prism_crypt._import_rows(input_path, NULL, key, target, mode) AS r;
   RETURN pg_catalog.jsonb_build_object(
-    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows,
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation::pg_catalog.regclass), 'rows', done.rows,
     'bytes_extracted', done.bytes, 'files_extracted', 1);
 END $$;
 COMMENT ON FUNCTION prism_crypt.import_encrypted(text, text, text, text) IS
@@ -4830,18 +5022,19 @@ COMMENT ON FUNCTION prism_crypt.import_encrypted(text, text, text, text) IS
 CREATE FUNCTION prism_crypt.import_stream(chunks text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
   RETURNS jsonb
   LANGUAGE plpgsql VOLATILE
-  SET DateStyle = 'ISO, YMD' SET IntervalStyle = 'postgres' SET xmloption = 'content' AS $$
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET xmloption = 'content' SET array_nulls = on AS $$
 DECLARE
   done pg_catalog.record;
 BEGIN
-  IF chunks IS NULL THEN
-    RAISE null_value_not_allowed USING MESSAGE = 'chunks must not be null';
-  ELSIF NOT pg_catalog.starts_with(pg_catalog.ltrim(chunks), '(') THEN
+  IF chunks IS NULL OR mode IS NULL THEN
+    RAISE null_value_not_allowed USING MESSAGE = 'chunks and mode must not be null';
+  ELSIF chunks OPERATOR(pg_catalog.!~) '^\s*\(' THEN
     chunks := pg_catalog.format('(SELECT chunk FROM %s ORDER BY number)', prism_crypt._qualified_name(chunks::pg_catalog.regclass));
   END IF;
-  done := prism_crypt._import(NULL, chunks, key, target, mode);
+  SELECT r.relation, r.rows, r.bytes INTO STRICT done FROM prism_crypt._import_rows(NULL, chunks, key, target, mode) AS r;
   RETURN pg_catalog.jsonb_build_object(
-    'success', true, 'collection', prism_crypt._qualified_name(done.relation), 'rows', done.rows, 'bytes_extracted', done.bytes, 'files_extracted', 1);
+    'success', true, 'collection', prism_crypt._qualified_name(done.relation::pg_catalog.regclass), 'rows', done.rows,
+    'bytes_extracted', done.bytes, 'files_extracted', 1);
 END $$;
 COMMENT ON FUNCTION prism_crypt.import_stream(text, text, text, text) IS
   'Reads the pieces of an encrypted file from a table with columns number and chunk, or from a query in parentheses that gives them in their order';
@@ -5221,10 +5414,11 @@ BEGIN
         'export_stream(text,text,text)',
         'import_stream(text,text,text,text)',
         '_query_columns(text)',
-        '_export_rows(text,text,oid,text,text,int4,text,bool)',
-        '_export_chunks(text,text,oid,text,text)',
-        '_file_definition(text,text,text)',
-        '_import_rows(text,text,text,oid,_int2,bool)'];
+        '_type_of(text)',
+        '_is_expression(text)',
+        '_export_rows(text,text,text,int4,text,bool)',
+        '_export_chunks(text,text,text)',
+        '_import_rows(text,text,text,text,text)'];
     WHEN 'key_admin' THEN
       names := ARRAY[
         'generate_key()',

@@ -67,19 +67,18 @@ thread_local! {
 }
 
 /// While it is there, input was opened by an export: it is plaintext, even if it looks like ciphertext.
-pub struct OpenedInput;
+pub struct OpenedInput(bool);
 
 impl OpenedInput {
-    /// Begins it.
-    pub fn begin() -> Self {
-        INPUT_IS_OPENED.set(true);
-        Self
+    /// Begins it, or an input that is not, within another.
+    pub fn begin(is_opened: bool) -> Self {
+        Self(INPUT_IS_OPENED.replace(is_opened))
     }
 }
 
 impl Drop for OpenedInput {
     fn drop(&mut self) {
-        INPUT_IS_OPENED.set(false);
+        INPUT_IS_OPENED.set(self.0);
     }
 }
 

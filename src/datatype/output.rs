@@ -8,6 +8,35 @@ use crate::privilege::{self, Right};
 use crate::settings::{self, Output};
 use crate::varlena::Varlena;
 use pgrx::pg_sys;
+use std::cell::Cell;
+
+thread_local! {
+    static VALUES_SHOWN: Cell<Option<ValuesShown>> = const { Cell::new(None) };
+}
+
+/// How the values of an export are put out, also those inside of others, whatever `prism_crypt.output` is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ValuesShown {
+    Ciphertext,
+    /// The plaintext, or an error.
+    Opened,
+}
+
+/// While it is there, values are shown in a certain way.
+pub struct ValueOutput(Option<ValuesShown>);
+
+impl ValueOutput {
+    /// Begins it.
+    pub fn begin(shown: ValuesShown) -> Self {
+        Self(VALUES_SHOWN.replace(Some(shown)))
+    }
+}
+
+impl Drop for ValueOutput {
+    fn drop(&mut self) {
+        VALUES_SHOWN.set(self.0);
+    }
+}
 
 /// The text to show instead of the ciphertext, in the server's encoding; `None` means the ciphertext.
 ///
@@ -16,6 +45,15 @@ pub fn shown(
     value: Encrypted<'_>,
     output_function: impl Fn() -> pg_sys::Oid,
 ) -> Result<Option<Varlena>, Error> {
+    if let Some(shown) = VALUES_SHOWN.get() {
+        return match shown {
+            ValuesShown::Ciphertext => Ok(None),
+            ValuesShown::Opened if may_decrypt(output_function()) => {
+                open_without_context(value.envelope()?).map(Some)
+            }
+            ValuesShown::Opened => Err(Error::DecryptDenied),
+        };
+    }
     let mode = mode();
     if mode == Output::Ciphertext || plan_output::is_running() {
         return Ok(None);

@@ -1,218 +1,134 @@
-//! `_export_rows` and `_export_chunks`: the rows of a query, into an encrypted file or as pieces of one.
+//! `_export_rows`: the rows of a table, a view or a query into an encrypted file.
 
 use super::content::{Content, compression_named};
-use super::key::for_new_file;
+use super::definition::Exported;
+use super::key::{for_new_file, name_of_source};
 use super::new_file::NewFile;
-use super::plan::{Plan, as_query};
+use super::plan::Plan;
 use super::progress::Progress;
 use super::record::{record, relation_name};
 use super::rows::Rows;
-use crate::datatype::encoding;
-use crate::datum::Text;
-use crate::error::Error;
+use crate::datum::{Text, TextResult};
+use crate::error::{Error, warn};
 use crate::privilege::require_execute;
+use crate::varlena::Varlena;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use prism_envelope::KeyBytes;
 use prism_envelope::file::{Compression, FileError, KeySource, MAX_WHOLE_LEN, write_whole};
-use std::cell::RefCell;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{OsStr, c_long};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::rc::Rc;
 use zeroize::Zeroizing;
 
-/// A piece of a stream has at least so many bytes, but for the last one.
-const PIECE: usize = 256 << 10;
+const BUFFER: usize = 256 << 10;
 
-/// `prism_crypt._export_rows(query text, definition text, relation oid, path text, key text, format integer, compression text, overwrite boolean,
-/// OUT rows bigint, OUT size_bytes bigint)`: writes the definition and the rows of the query, which is run with the caller's rights. The relation is
-/// what progress shows; 0 for a query. The key may be null.
+/// `prism_crypt._export_rows(source text, path text, key text, format integer, compression text, overwrite boolean, OUT collection text, OUT rows
+/// bigint, OUT size_bytes bigint)`: writes the definition and the rows of the source, which is read with the caller's rights. The key may be null.
 #[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments, reason = "as SQL has them")]
+#[allow(clippy::type_complexity, reason = "pgrx reads it as it is written")]
 fn _export_rows(
-    query: Text<'_>,
-    definition: Text<'_>,
-    relation: pg_sys::Oid,
+    source: Option<Text<'_>>,
     path: Text<'_>,
     key: Option<Text<'_>>,
     format: i32,
     compression: Text<'_>,
     overwrite: bool,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<TableIterator<'static, (name!(rows, i64), name!(size_bytes, i64))>, ErrorReport> {
+) -> Result<
+    TableIterator<'static, (name!(collection, TextResult), name!(rows, i64), name!(size_bytes, i64))>,
+    ErrorReport,
+> {
     require_execute(fcinfo)?;
     require_server_files(pg_sys::ROLE_PG_WRITE_SERVER_FILES, "write")?;
     let compression = compression_named(compression)?;
-    let (query, definition) = (as_query(query)?, as_utf8(definition)?);
-    let (key, source) = for_new_file(key)?;
-    let path = Path::new(OsStr::from_bytes(path.0.bytes()));
+    let (key, key_source) = for_new_file(key)?;
+    let name_of_key = name_of_source(&key_source);
+    let name = path.0.bytes();
+    let path = Path::new(OsStr::from_bytes(name));
     if !overwrite && std::fs::symlink_metadata(path).is_ok() {
         return Err(Error::FileExists(path.display().to_string()).into());
     }
+    let exported = Exported::named(source)?;
+    let relations = names_of_relations(&exported)?;
     let file = NewFile::create(path)?;
-    let of_key = key_source_name(&source);
-    let relations = relations_of(&query)?;
-    let progress = Progress::of_export(relation);
     let (rows, file) = match format {
-        1 => whole(&query, &definition, file, &key, &source, compression, &progress)?,
-        2 => chunked(&query, &definition, file, &key, source, compression, &progress)?,
+        1 => whole(&exported, file, &key, &key_source, compression)?,
+        2 => chunked(&exported, file, &key, key_source, compression)?,
         _ => return Err(Error::OutOfRange("format").into()),
     };
-    drop(progress);
-    let detail = format!("{rows} rows of {relations} to {}, key: {of_key}", path.display());
+    // Without a record there is no file.
+    let count = rows.to_string();
+    let detail: [&[u8]; 7] =
+        [count.as_bytes(), b" rows of ", &relations, b" to ", name, b", key: ", name_of_key.as_bytes()];
     record("export_encrypted", &detail, fcinfo)?;
     let size = file.publish(overwrite)?;
-    Ok(TableIterator::once((rows.cast_signed(), size.cast_signed())))
+    let collection = TextResult(Varlena::copy_of(&exported.collection)?);
+    Ok(TableIterator::once((collection, rows.cast_signed(), size.cast_signed())))
 }
 
 fn chunked(
-    query: &CStr,
-    definition: &[u8],
+    exported: &Exported,
     file: NewFile,
     key: &KeyBytes,
     source: KeySource,
     compression: Compression,
-    progress: &Progress,
 ) -> Result<(u64, NewFile), Error> {
-    let file = BufWriter::with_capacity(PIECE, file);
-    let (rows, content) =
-        write_rows(query, definition, Content::begin(file, key, source, compression)?, progress)?;
+    let file = BufWriter::with_capacity(BUFFER, file);
+    let (rows, content) = write_rows(exported, Content::begin(file, key, source, compression)?)?;
     let file = content.finish()?.into_inner().map_err(|error| FileError::from(error.into_error()))?;
     Ok((rows, file))
 }
 
 fn whole(
-    query: &CStr,
-    definition: &[u8],
+    exported: &Exported,
     file: NewFile,
     key: &KeyBytes,
     source: &KeySource,
     compression: Compression,
-    progress: &Progress,
 ) -> Result<(u64, NewFile), Error> {
     // It has no header to say so.
     if !matches!(source, KeySource::Given {}) || compression != Compression::None {
         return Err(Error::PlainFormat);
     }
-    let (rows, content) = write_rows(query, definition, Whole(Zeroizing::new(Vec::new())), progress)?;
+    let (rows, content) = write_rows(exported, Whole(Zeroizing::new(Vec::new())))?;
     Ok((rows, write_whole(file, content.0, key)?))
 }
 
-fn write_rows<W: Write>(
-    query: &CStr,
-    definition: &[u8],
-    mut out: W,
-    progress: &Progress,
-) -> Result<(u64, W), Error> {
-    write_definition(&mut out, definition)?;
-    let mut rows = Rows::of(query)?;
-    while rows.next(|row| write(&mut out, row))? {
-        progress.update(rows.count, rows.bytes);
-    }
+fn write_rows<W: Write>(exported: &Exported, mut out: W) -> Result<(u64, W), Error> {
+    let progress = Progress::of_export(exported.relation);
+    write_definition(&mut out, exported)?;
+    let mut rows = Rows::of(&exported.query, exported.shown)?;
+    while rows.next(c_long::MAX, |row, rows, bytes| {
+        progress.update(rows, bytes);
+        write(&mut out, row)
+    })? {}
     Ok((rows.count, out))
 }
 
-fn relations_of(query: &CStr) -> Result<String, Error> {
-    let relations = Plan::with(query, |plan| Ok(plan.relations()))?;
-    let names: Vec<String> = relations.into_iter().map(relation_name).collect();
-    Ok(if names.is_empty() { "no table".to_owned() } else { names.join(", ") })
-}
-
-fn key_source_name(source: &KeySource) -> &'static str {
-    match source {
-        KeySource::Given {} => "given",
-        KeySource::Wrapped { .. } => "master",
-    }
-}
-
-fn write_definition(out: &mut impl Write, definition: &[u8]) -> Result<(), Error> {
-    write(out, definition)?;
+/// The first line of a content.
+pub fn write_definition(out: &mut impl Write, exported: &Exported) -> Result<(), Error> {
+    write(out, &exported.definition)?;
     write(out, b"\n")
 }
 
-fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
+/// Writes all of it.
+pub fn write(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
     Ok(out.write_all(bytes).map_err(FileError::from)?)
 }
 
-fn as_utf8(text: Text<'_>) -> Result<Vec<u8>, Error> {
-    encoding::with_utf8(text.0.bytes(), |text| Ok(text.to_vec()))
-}
-
-/// `prism_crypt._export_chunks(query text, definition text, relation oid, key text, compression text) → setof bytea`: the same file in pieces, each
-/// made when it is asked for. The key may be null.
-#[pg_extern(sql = false)]
-fn _export_chunks(
-    query: Text<'_>,
-    definition: Text<'_>,
-    relation: pg_sys::Oid,
-    key: Option<Text<'_>>,
-    compression: Text<'_>,
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> Result<SetOfIterator<'static, Vec<u8>>, ErrorReport> {
-    require_execute(fcinfo)?;
-    let (key, source) = for_new_file(key)?;
-    let query = as_query(query)?;
-    // Before the first piece leaves.
-    let detail = format!("{} to the client, key: {}", relations_of(&query)?, key_source_name(&source));
-    record("export_stream", &detail, fcinfo)?;
-    let pieces = Rc::new(RefCell::new(Vec::new()));
-    let mut content =
-        Content::begin(Shared(Rc::clone(&pieces)), &key, source, compression_named(compression)?)?;
-    write_definition(&mut content, &as_utf8(definition)?)?;
-    let rows = Rows::of(&query)?;
-    let progress = Progress::of_export(relation);
-    Ok(SetOfIterator::new(Pieces { rows, content: Some(content), pieces, progress }))
-}
-
-/// Memory to which one writes and from which another one takes.
-struct Shared(Rc<RefCell<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().extend_from_slice(bytes);
-        Ok(bytes.len())
+/// What a source reads, for the audit log. Warns of row-level security.
+pub fn names_of_relations(exported: &Exported) -> Result<Vec<u8>, Error> {
+    let (relations, limited) =
+        Plan::with(&exported.query, |plan| Ok((plan.relations(), plan.limited_relation())))?;
+    if let Some(limited) = limited {
+        let name = String::from_utf8_lossy(&relation_name(limited)).into_owned();
+        let message = format!("row-level security of {name} may leave out rows");
+        warn(&message, None, Some("SET row_security = off makes that an error."));
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Pieces {
-    rows: Rows,
-    /// Until the last row.
-    content: Option<Content<Shared>>,
-    pieces: Rc<RefCell<Vec<u8>>>,
-    progress: Progress,
-}
-
-impl Pieces {
-    fn fill(&mut self) -> Result<(), Error> {
-        while self.pieces.borrow().len() < PIECE
-            && let Some(content) = &mut self.content
-        {
-            if !self.rows.next(|row| write(content, row))?
-                && let Some(content) = self.content.take()
-            {
-                content.finish()?;
-            }
-            self.progress.update(self.rows.count, self.rows.bytes);
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        if let Err(error) = self.fill() {
-            error.raise();
-        }
-        Some(self.pieces.take()).filter(|piece| !piece.is_empty())
-    }
+    let names: Vec<Vec<u8>> = relations.into_iter().map(relation_name).collect();
+    Ok(if names.is_empty() { b"no table".to_vec() } else { names.join(b", ".as_slice()) })
 }
 
 /// Memory that is wiped when it grows, and has a limit.
@@ -225,7 +141,9 @@ impl Write for Whole {
             return Err(FileError::Length.into());
         }
         if len > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity((2 * len).clamp(1 << 16, MAX_WHOLE_LEN)));
+            let mut larger = Zeroizing::new(Vec::new());
+            let wanted = (2 * len).clamp(1 << 16, MAX_WHOLE_LEN);
+            larger.try_reserve_exact(wanted).map_err(|_| FileError::OutOfMemory)?;
             larger.extend_from_slice(&self.0);
             self.0 = larger;
         }

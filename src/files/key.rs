@@ -18,6 +18,14 @@ pub fn for_new_file(given: Option<Text<'_>>) -> Result<(KeyBytes, KeySource), Er
     }
 }
 
+/// What results and the audit log call the source of a key.
+pub fn name_of_source(source: &KeySource) -> &'static str {
+    match source {
+        KeySource::Given {} => "given",
+        KeySource::Wrapped { .. } => "master",
+    }
+}
+
 /// The key of a file that has this in its header; version 1 has none.
 pub fn of_file(given: Option<Text<'_>>, source: Option<&KeySource>) -> Result<KeyBytes, Error> {
     match (given, source) {

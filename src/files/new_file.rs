@@ -1,12 +1,14 @@
 //! A file that appears as a whole, or not at all.
 
 use crate::error::Error;
-use rustix::fs::{self, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Being written. It has no name until [`publish`](Self::publish), so that nothing is left of it, whatever ends the process.
 pub struct NewFile {
@@ -21,7 +23,9 @@ impl NewFile {
     /// In the directory of that path, which is absolute. Mode 0600.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::file("create", path, errno.into());
-        let parent = path.parent().filter(|_| path.is_absolute() && path.file_name().is_some());
+        let is_file =
+            path.is_absolute() && path.file_name().is_some() && !path.as_os_str().as_bytes().ends_with(b"/");
+        let parent = path.parent().filter(|_| is_file);
         let parent = parent.ok_or_else(|| Error::FilePath(path.display().to_string()))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = File::from(fs::open(parent, flags, Mode::empty()).map_err(failed)?);
@@ -30,7 +34,7 @@ impl NewFile {
         let (file, temporary) = match fs::openat(&directory, ".", flags | OFlags::TMPFILE, mode) {
             Ok(file) => (file, None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                let temporary = temporary_name(path);
+                let temporary = temporary_name(&directory);
                 let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 (fs::openat(&directory, &temporary, flags, mode).map_err(failed)?, Some(temporary))
             }
@@ -49,7 +53,11 @@ impl NewFile {
         let linked = match (&self.temporary, overwrite) {
             (None, false) => self.link(Path::new(name)),
             (Some(temporary), false) => {
-                fs::linkat(&self.directory, temporary, &self.directory, name, AtFlags::empty())
+                let renamed = rename_to_new(&self.directory, temporary, Path::new(name));
+                if renamed.is_ok() {
+                    self.temporary = None;
+                }
+                renamed
             }
             (_, true) => {
                 match std::fs::symlink_metadata(&path) {
@@ -61,7 +69,7 @@ impl NewFile {
                 let temporary = match &self.temporary {
                     Some(temporary) => temporary.clone(),
                     None => {
-                        let temporary = temporary_name(&path);
+                        let temporary = temporary_name(&self.directory);
                         self.link(&temporary).map_err(|errno| failed(errno.into()))?;
                         temporary
                     }
@@ -108,8 +116,25 @@ impl Drop for NewFile {
     }
 }
 
-fn temporary_name(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let short: String = name.chars().take(100).collect();
-    PathBuf::from(format!(".{short}.{}.tmp", std::process::id()))
+/// Not every file system can rename without replacing, and not every one has links.
+fn rename_to_new(directory: &File, temporary: &Path, name: &Path) -> Result<(), Errno> {
+    match fs::renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::linkat(directory, temporary, directory, name, AtFlags::empty())?;
+            fs::unlinkat(directory, temporary, AtFlags::empty())
+        }
+        result => result,
+    }
+}
+
+/// Of no other file. One of an earlier process with this number may have been left by a crash.
+fn temporary_name(directory: &File) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = PathBuf::from(format!(".prism_crypt.{}.{number}.tmp", std::process::id()));
+        if fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return name;
+        }
+    }
 }

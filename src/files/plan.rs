@@ -39,6 +39,15 @@ impl Plan {
         unsafe { PgList::from_pg(pg_sys::SPI_plan_get_plan_sources(self.0)) }
     }
 
+    /// The table whose row-level security may hide rows from the current role, if there is one.
+    pub fn limited_relation(&self) -> Option<pg_sys::Oid> {
+        self.relations().into_iter().find(|relation| {
+            // SAFETY: catalog look-ups.
+            let state = unsafe { pg_sys::check_enable_rls(*relation, pg_sys::InvalidOid, true) };
+            state.cast_unsigned() == pg_sys::CheckEnableRlsResult::RLS_ENABLED
+        })
+    }
+
     /// The tables and views that it reads, also those that views lead to; without what functions read.
     pub fn relations(&self) -> Vec<pg_sys::Oid> {
         let mut found = Vec::new();

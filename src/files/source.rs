@@ -1,10 +1,12 @@
 //! Opens a file, or the pieces of one, and reads its content.
 
 use super::CONTENT_TYPE;
+use super::chunks::Chunks;
+use super::definition::MAX_DEFINITION;
 use super::export::require_server_files;
 use super::key::of_file;
 use super::plan::as_query;
-use super::rows::Chunks;
+
 use crate::datatype::encoding;
 use crate::datum::Text;
 use crate::error::Error;
@@ -18,9 +20,6 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
-
-/// The longest definition of a table in bytes.
-const MAX_DEFINITION: u64 = 16 << 20;
 
 /// The content of a file of the server, or of pieces that a query gives.
 pub struct Source {
@@ -69,7 +68,11 @@ impl Source {
         };
         let mut content = BufReader::with_capacity(1 << 16, content);
         let mut definition = Vec::new();
-        content.by_ref().take(MAX_DEFINITION).read_until(b'\n', &mut definition).map_err(FileError::from)?;
+        content
+            .by_ref()
+            .take(MAX_DEFINITION as u64)
+            .read_until(b'\n', &mut definition)
+            .map_err(FileError::from)?;
         if definition.pop() != Some(b'\n') {
             return Err(Error::FileHeader);
         }

@@ -47,6 +47,9 @@ pub enum FileError {
     /// More than a version can hold: [`MAX_WHOLE_LEN`] bytes, or 4 PiB.
     #[error("the content is too long for this version of the format")]
     Length,
+    /// Version 1 has to be in memory as a whole.
+    #[error("out of memory")]
+    OutOfMemory,
     /// No random bytes.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),

@@ -58,7 +58,8 @@ fn read_all(from: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let len = bytes.len();
         if len == bytes.capacity() {
             // It holds ciphertext yet, but is opened in place.
-            let mut larger = Zeroizing::new(Vec::with_capacity((2 * len).max(STEP)));
+            let mut larger = Zeroizing::new(Vec::new());
+            larger.try_reserve_exact((2 * len).max(STEP)).map_err(|_| FileError::OutOfMemory)?;
             larger.extend_from_slice(&bytes);
             bytes = larger;
         }
