@@ -1,4 +1,4 @@
--- What was done to keys, by whom and why. Written by the functions that do it, in the same transaction.
+-- What was done to keys, and which files were written and read, by whom and why. Written by the functions that do it, in the same transaction.
 
 CREATE TABLE prism_crypt.audit_log (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -10,7 +10,8 @@ CREATE TABLE prism_crypt.audit_log (
   reason      text,
   detail      text
 );
-COMMENT ON TABLE prism_crypt.audit_log IS 'What was done to keys. Only the functions of prism_crypt write to it';
+COMMENT ON TABLE prism_crypt.audit_log IS
+  'What was done to keys, and which encrypted files were written and read. Only the functions of prism_crypt write to it';
 COMMENT ON SEQUENCE prism_crypt.audit_log_id_seq IS 'Numbers of entries';
 COMMENT ON COLUMN prism_crypt.audit_log.id IS 'Number in order; a rollback leaves a gap';
 COMMENT ON COLUMN prism_crypt.audit_log.at IS 'When';

@@ -58,6 +58,8 @@ BEGIN
       updated_at = clock_timestamp()
   WHERE j.id = _start_job.job AND j.state <> 'paused';
 END $$;
+COMMENT ON TABLE prism_crypt.audit_log IS
+  'What was done to keys, and which encrypted files were written and read. Only the functions of prism_crypt write to it';
 CREATE OR REPLACE FUNCTION prism_crypt._progress(
   note bigint, OUT id bigint, OUT kind text, OUT target text, OUT state text, OUT pass integer, OUT workers integer[],
   OUT blocks_total bigint, OUT blocks_done bigint, OUT rows_done bigint, OUT rows_estimate bigint, OUT percent numeric,
