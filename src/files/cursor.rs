@@ -5,6 +5,7 @@ use crate::error::Error;
 use pgrx::{pg_guard, pg_sys};
 use std::ffi::{CStr, CString, c_int, c_long, c_void};
 use std::ptr::{null, null_mut};
+use std::thread::panicking;
 
 /// An open query, which lives to the end of the transaction at most. It is known by its name, so that a function may come back to it.
 pub struct Cursor(CString);
@@ -68,7 +69,8 @@ impl Drop for Cursor {
         // A transaction that ends has closed it, or will.
         // SAFETY: reads the state of the transaction; an open portal that is not running.
         unsafe {
-            if pg_sys::IsTransactionState()
+            if !panicking()
+                && pg_sys::IsTransactionState()
                 && let Some(portal) = self.portal()
                 && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE
             {

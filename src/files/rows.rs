@@ -6,6 +6,7 @@ use crate::datatype::{ValueOutput, ValuesShown};
 use crate::error::Error;
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::ffi::{CStr, c_long};
+use std::thread::panicking;
 
 /// The longest row in bytes: what `COPY FROM` can read, as what it allocates is below 1 GiB.
 const MAX_ROW: usize = 0x3fff_ffff - 1;
@@ -70,7 +71,7 @@ impl Drop for Rows {
         // A transaction that ends frees it itself.
         // SAFETY: reads the state of the transaction, in which the memory was made.
         unsafe {
-            if pg_sys::IsTransactionState() {
+            if !panicking() && pg_sys::IsTransactionState() {
                 pg_sys::MemoryContextDelete(self.memory);
             }
         }
