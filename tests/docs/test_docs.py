@@ -14,24 +14,7 @@ import unittest
 from pathlib import Path
 
 from harness import Cluster, PgError, canaries, paths
-
-FENCE = re.compile(r"^(\s*)```sql\b[ \t]*(.*)$")
-
-
-def snippets(path):
-    """(line, options, text) of each snippet of a file."""
-    inside = None
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if inside is not None:
-            if line.strip() == "```":
-                yield inside[0], inside[1], "\n".join(inside[2]) + "\n"
-                inside = None
-            else:
-                inside[2].append(line)
-        elif found := FENCE.match(line):
-            inside = (number + 1, found.group(2).split(), [])
-    if inside is not None:
-        raise AssertionError(f"{path}:{inside[0]}: the snippet does not end")
+from harness.snippets import snippets
 
 
 def unfinished(text):
