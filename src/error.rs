@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the environment variable that prism_crypt.master_key_env names is not set")]
     KeyEnvironment,
     #[error("encryption key mismatch")]
-    KeyMismatch { key: KeyName, keyset: String, expected: String, loaded: Vec<String> },
+    KeyMismatch { key: KeyName, keyset: Option<String>, expected: String, loaded: Vec<String> },
     #[error("data key version {0} is damaged")]
     DataKeyDamaged(KeyVersion),
     #[error("the index key of keyset \"{0}\" is damaged")]

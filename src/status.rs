@@ -54,8 +54,13 @@ fn status() -> Result<
 fn check(name: &'static str, result: Result<String, Error>) -> Check {
     match result {
         Ok(setting) => (name, setting, true),
-        Err(error) => (name, error.to_string(), false),
+        Err(error) => (name, explained(&error), false),
     }
+}
+
+/// Its message and its detail, as there is no other place for it here.
+fn explained(error: &Error) -> String {
+    error.detail().map_or_else(|| error.to_string(), |detail| format!("{error}. {detail}"))
 }
 
 fn key_source() -> String {
@@ -78,7 +83,7 @@ fn keys() -> Option<Check> {
     keyring::master_fingerprints().ok()?;
     let locked = active.iter().find_map(|(_, version)| keyring::can_unlock(*version).err());
     Some(match locked {
-        Some(error) => ("active_keys_unlock", error.to_string(), false),
+        Some(error) => ("active_keys_unlock", explained(&error), false),
         None => ("active_keys_unlock", "yes".to_owned(), true),
     })
 }
@@ -87,7 +92,7 @@ fn keys() -> Option<Check> {
 fn seals() -> Check {
     let counts = match keyring::seal_counts() {
         Ok(counts) => counts,
-        Err(error) => return ("seals", error.to_string(), false),
+        Err(error) => return ("seals", explained(&error), false),
     };
     let ok = counts.iter().all(|(_, count)| count.is_some_and(|count| count < keyring::SEAL_WARNING));
     let shown: Vec<_> = counts

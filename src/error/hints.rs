@@ -9,10 +9,11 @@ impl Error {
             Self::MasterKey { source_name, line: Some(line), .. } => format!("Key {line} of {source_name}."),
             Self::MasterKey { source_name, line: None, .. } => format!("Set by {source_name}."),
             Self::KeyFile { detail } | Self::KeyCommand { detail } => detail.clone(),
-            Self::KeyMismatch { key, keyset, expected, loaded } => format!(
-                "{key} of keyset \"{keyset}\" is wrapped by the master key {expected}, loaded: {}.",
-                loaded.join(", ")
-            ),
+            Self::KeyMismatch { key, keyset, expected, loaded } => {
+                let of =
+                    keyset.as_ref().map_or_else(String::new, |keyset| format!(" of keyset \"{keyset}\""));
+                format!("{key}{of} is wrapped by the master key {expected}, loaded: {}.", loaded.join(", "))
+            }
             Self::KeyTable { detail, .. } => (*detail).to_owned(),
             // The operating system's words, as COPY has them.
             Self::File { error, .. } => format!("{error}."),
@@ -60,6 +61,9 @@ impl Error {
             Self::NoMasterKey => {
                 "Set prism_crypt.master_key, or have a superuser set prism_crypt.master_key_command, \
                  prism_crypt.master_key_file or prism_crypt.master_key_env."
+            }
+            Self::KeyFile { .. } => {
+                "Superusers see its path in prism_crypt.master_key_file. Sessions that could read it keep the key until they end or the configuration is reloaded."
             }
             Self::KeyEnvironment => "It has to be in the environment that the server was started with.",
             Self::KeyMismatch { .. } => "Set the master key that wrapped it, or add it after the new one.",

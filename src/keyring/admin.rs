@@ -138,7 +138,7 @@ pub fn wrap_file_key(key: &KeyBytes) -> Result<Wrapped, Error> {
 /// The key of a file, which the master key with that fingerprint has wrapped.
 pub fn unwrap_file_key(fingerprint: &str, wrapped: &[u8]) -> Result<KeyBytes, Error> {
     with_keyring_unwinding(|keyring| {
-        let master = keyring.master(fingerprint, KeyName::File, "file")?;
+        let master = keyring.master(fingerprint, KeyName::File, None)?;
         master.unwrap(KeyIdentity::File, wrapped).map_err(|_| Error::FileAuthentication)
     })
 }

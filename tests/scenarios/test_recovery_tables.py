@@ -83,7 +83,7 @@ class FullDisk(Recovery):
         self.cluster.reload()
         steps.skip("prism-crypt verify")
         failed = steps.run("import_encrypted", check=False)
-        self.assertIn(f"wrapped by the master key {old}", failed.stderr)
+        self.assertIn(f"DETAIL:  The key of the file is wrapped by the master key {old}, loaded: {self.query(FINGERPRINT)}.", failed.stderr)
         with (self.keys / "master.key").open("a", encoding="utf-8") as file:
             file.write(kept)
         self.cluster.reload()

@@ -23,9 +23,10 @@ class OnPaper(Recovery):
             path, name, setting = line.split("|")
             found.setdefault(path.rpartition("/")[2], {})[name] = setting
         self.assertEqual(found.pop(copy.name), {"master_fingerprint": fingerprint, "active_keys_unlock": "yes"})
-        self.assertEqual(found["other.key"]["active_keys_unlock"], "encryption key mismatch")
+        self.assertIn(f"wrapped by the master key {fingerprint}", found["other.key"]["active_keys_unlock"])
         self.assertNotEqual(found["other.key"]["master_fingerprint"], fingerprint)
-        self.assertIn("Key must be", found["none.key"]["master_fingerprint"])
+        self.assertEqual(found["none.key"]["master_fingerprint"], 
+                         "Key must be 64 hexadecimal digits or the base64 of 32 bytes. Key 1 of prism_crypt.master_key_file.")
         (self.backups / "keys/none.key").unlink()
         # The server's own key is what it was.
         self.assertEqual(self.query(FINGERPRINT), fingerprint)

@@ -97,7 +97,7 @@ impl Keyring {
         let row = self.row(version)?;
         let (keyset, fingerprint, wrapped) =
             (row.keyset.clone(), row.master_fingerprint.clone(), row.wrapped.clone());
-        let master = self.master(&fingerprint, KeyName::Data(version), &keyset)?;
+        let master = self.master(&fingerprint, KeyName::Data(version), Some(&keyset))?;
         master.unwrap(KeyIdentity::Data(version, &keyset), &wrapped).map_err(|error| match error {
             UnwrapError::Malformed | UnwrapError::Authentication => Error::DataKeyDamaged(version),
             _ => Error::Internal("unknown unwrap error"),

@@ -19,7 +19,7 @@ impl Keyring {
         };
         let (generation, fingerprint, wrapped) =
             (row.generation, row.master_fingerprint.clone(), row.wrapped.clone());
-        let master = self.master(&fingerprint, KeyName::Index(generation), keyset)?;
+        let master = self.master(&fingerprint, KeyName::Index(generation), Some(keyset))?;
         match master.unwrap(KeyIdentity::Index(generation, keyset), &wrapped) {
             Ok(key) => Ok((generation, key)),
             Err(_) => Err(Error::IndexKeyDamaged(keyset.to_owned())),

@@ -204,12 +204,18 @@ impl Keyring {
         self.rows()?.get(version).ok_or(Error::UnknownVersion(version))
     }
 
-    /// The master key with a fingerprint; `key` is what it should unwrap.
-    pub fn master(&mut self, fingerprint: &str, key: KeyName, keyset: &str) -> Result<&MasterKey, Error> {
+    /// The master key with a fingerprint; `key`, of this keyset if it is of one, is what it should unwrap.
+    pub fn master(
+        &mut self,
+        fingerprint: &str,
+        key: KeyName,
+        keyset: Option<&str>,
+    ) -> Result<&MasterKey, Error> {
         let masters = self.masters()?;
         masters.iter().find(|master| master.fingerprint().to_string() == fingerprint).ok_or_else(|| {
             let loaded = masters.iter().map(|master| master.fingerprint().to_string()).collect();
-            Error::KeyMismatch { key, keyset: keyset.to_owned(), expected: fingerprint.to_owned(), loaded }
+            let keyset = keyset.map(str::to_owned);
+            Error::KeyMismatch { key, keyset, expected: fingerprint.to_owned(), loaded }
         })
     }
 
