@@ -1,6 +1,7 @@
 """docs/recovery.md as its reader takes it: each section's commands in their order, in a shell of the server's user."""
 
 import os
+import shutil
 import subprocess
 import unittest
 
@@ -21,14 +22,13 @@ FINGERPRINT = "SELECT setting FROM prism_crypt.status() WHERE name = 'master_fin
 
 
 def tool():
-    """Path of the built prism-crypt. It belongs to the tree as soon as `cli/` does."""
-    named = os.environ.get("PRISM_CRYPT_TOOL")
-    if named is None and not (paths.ROOT / "cli").is_dir():
+    """Path of prism-crypt, which is part of the tree as soon as `cli/` is; PRISM_CRYPT_TOOL names another one."""
+    if named := os.environ.get("PRISM_CRYPT_TOOL"):
+        return named
+    if not (paths.ROOT / "cli").is_dir():
         return None
-    path = named or paths.ROOT / "target/release/prism-crypt"
-    if not os.access(path, os.X_OK):
-        raise AssertionError(f"{path} is not built")
-    return path
+    from harness.tool import program  # pylint: disable=import-outside-toplevel
+    return program()
 
 
 class Steps:
@@ -79,7 +79,10 @@ class Steps:
         line, snippet = self._next(text, "sh", ["tool"])
         if (path := tool()) is None:
             return None
-        return self._shell(line, f'prism-crypt() {{ "{path}" "$@"; }}\n{snippet}', check, **kw)
+        # Where the server's user gets at it.
+        shutil.copy(path, self.test.cluster.home / "prism-crypt")
+        paths.give_to_server(self.test.cluster.home / "prism-crypt")
+        return self._shell(line, f'PATH="$PWD:$PATH"\n{snippet}', check, **kw)
 
 
 class Recovery(Scenario):
@@ -99,7 +102,7 @@ class Recovery(Scenario):
             paths.give_to_server(directory)
         self.env = {**self.cluster.env(db="clinic"), "HOME": "/", "PGDATA": str(self.cluster.data), "KEYS": str(self.keys), "BACKUPS": str(self.backups),
                     "SCRATCH": str(self.scratch.data)}
-        self.assertEqual(self.named_settings(), {"PGDATA", "PGDATABASE", "KEYS", "BACKUPS", "SCRATCH"})
+        self.assertEqual(self.named_settings(), {"PATH", "PGDATA", "PGDATABASE", "KEYS", "BACKUPS", "SCRATCH"})
         self.shell('umask 077; openssl rand -hex 32 > "$KEYS/master.key"')
         self.cluster.configure({"prism_crypt.master_key_file": f"'{self.keys}/master.key'"})
         self.cluster.start()

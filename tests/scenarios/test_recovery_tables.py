@@ -246,7 +246,7 @@ class PointInTime(Recovery):
         steps.skip("archive_mode", "pg_basebackup")
         steps.run("SCRATCH.key")
         steps.run("recovery.signal")
-        self.scratch.wait_for("SELECT NOT pg_is_in_recovery()")
+        self.assertEqual(self.query("SELECT pg_is_in_recovery()", self.scratch), "f")
         self.assertEqual(self.query("SELECT DISTINCT master_fingerprint FROM prism_crypt.key_status WHERE state <> 'destroyed'", self.scratch), fingerprint)
         self.assertEqual(self.query("SELECT DISTINCT key_version(name) FROM patients", self.scratch), version)
         self.assertEqual(self.query(READ, self.scratch), read)

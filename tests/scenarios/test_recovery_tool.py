@@ -8,6 +8,9 @@ from recovery_steps import FINGERPRINT, READ, SCHEMA, Recovery, require_tool
 
 class OnPaper(Recovery):
     def test_copies(self):
+        # A command comes before a file, and would say that every copy is the right one.
+        self.cluster.configure({"prism_crypt.master_key_command": f"'cat {self.keys}/master.key'"})
+        self.cluster.reload()
         steps = self.steps("The master key on paper")
         fingerprint = steps.says("master_fingerprint")
         self.assertEqual(fingerprint, self.query(FINGERPRINT))
