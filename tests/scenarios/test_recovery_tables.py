@@ -68,6 +68,41 @@ class FullDisk(Recovery):
         again.skip("prism-crypt verify", "import_encrypted", "setval")
         return failed
 
+    def test_tenants(self):
+        """Each under its keyset, and under the importing session's where that is not done."""
+        self.query("""
+            SELECT prism_crypt.create_keyset('tenant_7'); CREATE TABLE visits (id int PRIMARY KEY, tenant int, note encrypted_text);
+            INSERT INTO visits SELECT g, 6 + g % 2, encrypt_field('note ' || g, keyset => (ARRAY['default', 'tenant_7'])[1 + g % 2]) FROM generate_series(1, 100) AS g""")
+        keysets = "SELECT tenant, keyset, count(*) FROM visits JOIN prism_crypt.key_status ON version = key_version(note) GROUP BY 1, 2 ORDER BY 1, 2"
+        before, notes = self.query(keysets), self.query("SELECT md5(string_agg(note::text, ',' ORDER BY id)) FROM visits")
+        self.assertEqual(before, "6|default|50\n7|tenant_7|50")
+        for tenant in (6, 7):
+            self.query(f"SELECT prism_crypt.export_encrypted('(SELECT * FROM visits WHERE tenant = {tenant})', '{self.backups}/{tenant}.penc')")
+        self.query("TRUNCATE visits")
+        for tenant, keyset in ((6, "default"), (7, "tenant_7")):
+            self.query(f"SET prism_crypt.keyset = '{keyset}'; SELECT prism_crypt.import_encrypted('{self.backups}/{tenant}.penc', target => 'visits', mode => 'append')")
+        self.assertEqual(self.query(keysets), before)
+        self.assertEqual(self.query("SELECT md5(string_agg(note::text, ',' ORDER BY id)) FROM visits"), notes)
+        self.query(f"DELETE FROM visits WHERE tenant = 7; SELECT prism_crypt.import_encrypted('{self.backups}/7.penc', target => 'visits', mode => 'append')")
+        self.assertEqual(self.query(keysets), "6|default|50\n7|default|50")
+
+    def test_values_with_a_context(self):
+        self.query("""
+            CREATE TABLE visits (id int PRIMARY KEY, note encrypted_text); INSERT INTO visits SELECT g, encrypt_field('note ' || g, 'visit ' || g) FROM generate_series(1, 9) AS g;
+            CREATE ROLE carrier LOGIN; GRANT SELECT ON visits TO carrier; GRANT pg_write_server_files TO carrier; SELECT prism_crypt.grant_access('carrier', 'export')""")
+        notes = "SELECT string_agg(decrypt_field(note, 'visit ' || id), ',' ORDER BY id) FROM visits"
+        before = self.query(notes)
+        export = f"SELECT prism_crypt.export_encrypted('visits', '{self.backups}/visits.penc')"
+        self.refused(export, "the value is bound to a context")
+        self.cluster.psql(export, db="clinic", user="carrier")
+        self.query("DROP TABLE visits; SELECT prism_crypt.rotate_key()")
+        self.query(f"SELECT prism_crypt.import_encrypted('{self.backups}/visits.penc')")
+        self.assertEqual(self.query(notes), before)
+        # Nothing in the database needs it while the file is away.
+        self.query("DROP TABLE visits; SELECT prism_crypt.destroy_key(1)")
+        self.query(f"SELECT prism_crypt.import_encrypted('{self.backups}/visits.penc')")
+        self.refused(notes, "key version 1 is destroyed")
+
     def test_a_master_key_that_is_gone(self):
         """The file keeps the key of its day."""
         self.query(self.VISITS)
@@ -132,6 +167,19 @@ class OneTable(Recovery):
         self.query("TRUNCATE patients")
         self.bring_back()
 
+    def test_values_with_a_context(self):
+        self.query("UPDATE patients SET bound = encrypt_field('bound ' || id, 'row ' || id)")
+        self.cluster.run(["pg_dump", "-Fc", "-f", self.backups / "clinic.dump"], db="clinic")
+        self.query("SELECT prism_crypt.rotate_key(); CALL prism_crypt.rotate_all(); SELECT prism_crypt.destroy_key(1); UPDATE patients SET bound = NULL")
+        steps = self.steps("One table from a dump")
+        self.assertIn("the value is bound to a context", steps.run("createdb", check=False).stderr)
+        steps.skip("OVERRIDING")
+        path = f"{self.backups}/bound.penc"
+        self.query(f"SELECT prism_crypt.export_encrypted('(SELECT id, decrypt_field(bound, ''row '' || id) AS bound FROM patients)', '{path}')", db="clinic_then")
+        self.query(f"""SELECT prism_crypt.import_encrypted('{path}', target => 'pg_temp.opened');
+            UPDATE patients AS p SET bound = encrypt_field(o.bound, 'row ' || p.id) FROM pg_temp.opened AS o WHERE o.id = p.id""")
+        self.assertEqual(self.query("SELECT count(*) FROM patients WHERE decrypt_field(bound, 'row ' || id) = 'bound ' || id AND key_version(bound) = 2"), "200")
+
     def test_another_master_key_since(self):
         old = (self.keys / "master.key").read_text(encoding="utf-8")
         self.shell('(umask 077; openssl rand -hex 32 > "$KEYS/new.key"; cat "$KEYS/new.key" "$KEYS/master.key" > "$KEYS/both.key"); mv "$KEYS/both.key" "$KEYS/master.key"')
@@ -175,6 +223,17 @@ class AnotherCluster(Recovery):
         for cluster in (self.cluster, self.other):
             self.assertFalse(key in cluster.log(), cluster.name)
         steps.skip("pg_dump")
+
+    def test_bytes(self):
+        self.query("CREATE TABLE scans AS SELECT 1 AS id, encrypt_bytes('page') AS page; SELECT prism_crypt.rotate_key(); CALL prism_crypt.rotate_batch('scans', 'page')")
+        self.query("CREATE EXTENSION prism_crypt; SELECT prism_crypt.rotate_key()", self.other)
+        for name, source in (("raw", "scans"), ("opened", "(SELECT id, decrypt_bytes(page) AS page FROM scans)")):
+            self.query(f"SELECT prism_crypt.export_encrypted('{source}', '{self.backups}/{name}.penc', key => '{'07' * 32}')")
+        self.query(f"SELECT prism_crypt.import_encrypted('{self.backups}/raw.penc', key => '{'07' * 32}')", self.other)
+        self.refused("SELECT decrypt_bytes(page) FROM scans", "key version 2 does not exist", self.other)
+        self.query(f"""SELECT prism_crypt.import_encrypted('{self.backups}/opened.penc', key => '{'07' * 32}', target => 'pg_temp.opened');
+            TRUNCATE scans; INSERT INTO scans SELECT id, encrypt_bytes(page) FROM pg_temp.opened""", self.other)
+        self.assertEqual(self.query("SELECT convert_from(decrypt_bytes(page), 'UTF8'), key_version(page) FROM scans", self.other), "page|1")
 
     def test_ciphertext_travels(self):
         """By a role that may not decrypt: it is of no use there, until the keys have come as well."""
