@@ -199,5 +199,54 @@ class StolenKey(Recovery):
         self.assertEqual(self.query("SELECT count(try_decrypt_field(name)), count(*) FROM patients", db="thief of clinic"), "0|200")
 
 
+class DamagedKey(Recovery):
+    DAMAGE = "UPDATE prism_crypt.data_key SET wrapped = overlay(wrapped PLACING '\\x0000' FROM 40) WHERE version = 1"
+
+    def setUp(self):
+        super().setUp()
+        self.query(SCHEMA)
+        self.before = self.query(READ)
+        self.cluster.run(["pg_dump", "-Fc", "-f", self.backups / "clinic.dump"], db="clinic")
+
+    def test_data_key(self):
+        self.query("SELECT prism_crypt.rotate_key(); " + self.DAMAGE)
+        self.assertIn("prism_crypt.data_key from a backup", self.refused(READ, "data key version 1 is damaged").hint)
+        steps = self.steps("Damaged key", DAMAGED=1)
+        self.assertEqual(steps.says("repair.sql").splitlines()[-1], "UPDATE 1")
+        self.assertEqual(self.query(READ), self.before)
+        # It is not the active key again.
+        self.assertEqual(self.query("SELECT string_agg(state, ',' ORDER BY version) FROM prism_crypt.key_status"), "decrypt_only,active")
+
+    def test_index_key(self):
+        """The same with the other table."""
+        self.query("UPDATE prism_crypt.index_key SET wrapped = overlay(wrapped PLACING '\\x0000' FROM 40)")
+        search = "SELECT name::text FROM patients WHERE email = '7@example.org'"
+        self.assertIn("prism_crypt.index_key from a backup", self.refused(search, 'the index key of keyset "default" is damaged').hint)
+        self.cluster.create_db("clinic_then")
+        for what in (["--section=pre-data"], ["--data-only", "--schema=prism_crypt"]):
+            self.cluster.run(["pg_restore", "--exit-on-error", "-d", "clinic_then", *what, self.backups / "clinic.dump"])
+        self.query(self.query("""
+            SELECT format('UPDATE prism_crypt.index_key SET wrapped = %L, master_fingerprint = %L WHERE keyset = %L AND generation = %s;',
+              wrapped, master_fingerprint, keyset, generation) FROM prism_crypt.index_key""", db="clinic_then"))
+        self.assertEqual(self.query(search), "name 7")
+
+    def test_a_dump_of_an_older_master_key(self):
+        old = self.key_in(self.keys / "master.key")
+        self.shell('(umask 077; openssl rand -hex 32 > "$KEYS/new.key"; cat "$KEYS/new.key" "$KEYS/master.key" > "$KEYS/both.key"); mv "$KEYS/both.key" "$KEYS/master.key"')
+        self.cluster.reload()
+        self.query("SELECT prism_crypt.rotate_master_key(); " + self.DAMAGE)
+        self.shell('cp "$KEYS/new.key" "$KEYS/master.key"')
+        self.cluster.reload()
+        steps = self.steps("Damaged key", DAMAGED=1)
+        self.assertIn("active_keys_unlock|encryption key mismatch", steps.says("repair.sql"))
+        with (self.keys / "master.key").open("a", encoding="utf-8") as file:
+            file.write(old)
+        self.cluster.reload()
+        self.query("SELECT prism_crypt.rotate_master_key()")
+        self.shell('mv "$KEYS/new.key" "$KEYS/master.key"')
+        self.cluster.reload()
+        self.assertEqual(self.query(READ), self.before)
+
+
 if __name__ == "__main__":
     unittest.main()
