@@ -4749,6 +4749,7 @@ BEGIN
   versions_query := prism_crypt._versions_query(columns, named);
   IF versions_query IS NOT NULL THEN
     EXECUTE versions_query INTO versions;
+    RAISE NOTICE 'encrypted columns travel as ciphertext, which needs these key versions: %', COALESCE(versions::pg_catalog.text, '[]');
   END IF;
   query := prism_crypt._select_for_file(columns, named);
   definition := pg_catalog.jsonb_strip_nulls(

@@ -31,7 +31,7 @@ mod unseen_change;
 
 pub use cast::without_padding;
 pub use load::OpenedInput;
-pub use output::{ValueOutput, ValuesShown, is_plaintext_for};
+pub use output::{ValueOutput, ValuesShown, is_plaintext_for, opened_of_other_keysets};
 
 /// Called when the library is loaded, perhaps by a statement that is already running.
 pub fn init() {

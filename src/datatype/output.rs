@@ -4,14 +4,19 @@ use crate::datatype::reading::{open_masked, open_text, open_without_context};
 use crate::datatype::{dump, plan_output};
 use crate::datum::Encrypted;
 use crate::error::Error;
+use crate::keyring;
 use crate::privilege::{self, Right};
 use crate::settings::{self, Output};
 use crate::varlena::Varlena;
 use pgrx::pg_sys;
+use prism_envelope::KeyVersion;
 use std::cell::Cell;
 
 thread_local! {
     static VALUES_SHOWN: Cell<Option<ValuesShown>> = const { Cell::new(None) };
+    /// The key version of the last value that was opened, and whether any was of another keyset than the session's.
+    static OPENED_VERSION: Cell<Option<KeyVersion>> = const { Cell::new(None) };
+    static OF_OTHER_KEYSET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How the values of an export are put out, also those inside of others, whatever `prism_crypt.output` is.
@@ -32,6 +37,22 @@ impl ValueOutput {
     }
 }
 
+fn note_keyset(version: KeyVersion) -> Result<(), Error> {
+    if OPENED_VERSION.get() != Some(version) {
+        OPENED_VERSION.set(Some(version));
+        if !keyring::search_tags::is_of_session_keyset(version)? {
+            OF_OTHER_KEYSET.set(true);
+        }
+    }
+    Ok(())
+}
+
+/// Whether values of other keysets than the session's were opened since the last call.
+pub fn opened_of_other_keysets() -> bool {
+    OPENED_VERSION.set(None);
+    OF_OTHER_KEYSET.replace(false)
+}
+
 impl Drop for ValueOutput {
     fn drop(&mut self) {
         VALUES_SHOWN.set(self.0);
@@ -49,7 +70,9 @@ pub fn shown(
         return match shown {
             ValuesShown::Ciphertext => Ok(None),
             ValuesShown::Opened if may_decrypt(output_function()) => {
-                open_without_context(value.envelope()?).map(Some)
+                let envelope = value.envelope()?;
+                note_keyset(envelope.key_version())?;
+                open_without_context(envelope).map(Some)
             }
             ValuesShown::Opened => Err(Error::DecryptDenied),
         };

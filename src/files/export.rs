@@ -104,6 +104,7 @@ fn write_rows<W: Write>(exported: &Exported, mut out: W) -> Result<(u64, W), Err
         progress.update(rows, bytes);
         write(&mut out, row)
     })? {}
+    rows.end();
     Ok((rows.count, out))
 }
 

@@ -2,8 +2,8 @@
 
 use super::copy_text::push_field;
 use super::cursor::Cursor;
-use crate::datatype::{ValueOutput, ValuesShown};
-use crate::error::Error;
+use crate::datatype::{ValueOutput, ValuesShown, opened_of_other_keysets};
+use crate::error::{Error, warn};
 use pgrx::{PgMemoryContexts, pg_sys};
 use std::ffi::{CStr, c_long};
 use std::thread::panicking;
@@ -27,6 +27,7 @@ impl Rows {
     /// Begins to run the query. Encrypted values are shown in this way.
     pub fn of(query: &CStr, shown: ValuesShown) -> Result<Self, Error> {
         let cursor = Cursor::open(query)?;
+        opened_of_other_keysets();
         // SAFETY: inside a transaction.
         let memory = unsafe {
             pg_sys::AllocSetContextCreateInternal(
@@ -38,6 +39,15 @@ impl Rows {
             )
         };
         Ok(Self { cursor, fields: None, memory, shown, count: 0, bytes: 0 })
+    }
+
+    /// Says what was not like the others, after the last row.
+    pub fn end(&self) {
+        if opened_of_other_keysets() {
+            let detail = "An import seals all values under the keyset of its session.";
+            let hint = "SET prism_crypt.keyset and export the values of one keyset at a time.";
+            warn("values of another keyset than the session's were exported", Some(detail), Some(hint));
+        }
     }
 
     /// Passes at most so many rows to `see`, with how many there were and how many bytes. False at the end.

@@ -82,6 +82,7 @@ impl Pieces {
                 && let Some(content) = self.content.take()
             {
                 content.finish()?;
+                self.rows.end();
             }
         }
         self.progress.update(self.rows.count, self.rows.bytes);

@@ -114,6 +114,21 @@ class FilesWatched(Scenario):
             self.assertNotIn(secret, self.query("SELECT a::text FROM prism_crypt.audit_log AS a"))
             self.assertNotIn(secret, "\n".join(self.logged()))
 
+    def test_keysets_and_keys(self):
+        """The session's keyset is that of the import; others are told of. Ciphertext says which keys it needs."""
+        self.query("""SELECT prism_crypt.create_keyset('tenant'); SET prism_crypt.keyset = 'tenant'; INSERT INTO people VALUES (4000, 'of a tenant')""")
+        warning = "values of another keyset than the session's were exported"
+        export = "SELECT count(*) FROM prism_crypt.export_stream('{}')"
+        for keyset, source, warns in (("default", "people", True), ("default", "(SELECT * FROM people WHERE id < 4000)", False), ("default", "(SELECT id FROM people)", False),
+                                      ("tenant", "(SELECT * FROM people WHERE id = 4000)", False), ("tenant", "people", True)):
+            with self.subTest(f"{keyset} {source}"):
+                said = self.cluster.run_psql(f"SET prism_crypt.keyset = '{keyset}'; {export.format(source)}", db=self.db).stderr
+                self.assertEqual(warning in said, warns, said)
+        self.query("CREATE ROLE sealed LOGIN; GRANT SELECT ON people TO sealed; SELECT prism_crypt.grant_access('sealed', 'export')")
+        self.addCleanup(self.query, "DROP OWNED BY sealed; DROP ROLE sealed")
+        said = self.cluster.run_psql(export.format("people"), user="sealed", db=self.db).stderr
+        self.assertIn("encrypted columns travel as ciphertext, which needs these key versions: [1, 2]", said)
+
     def test_where_nothing_can_be_written(self):
         self.query(f"BEGIN READ ONLY; SELECT prism_crypt.export_encrypted('(SELECT id, name FROM people WHERE id < 3)', '{self.path()}'); COMMIT")
         self.assertEqual(self.query(AUDIT), "")
