@@ -1,22 +1,10 @@
 """What the documents have in Python opens what the server sealed, and files that others have written."""
 
 import json
-import re
-import subprocess
 import unittest
 
-from harness import Cluster, canaries, drivers, paths
+from harness import Cluster, canaries, documented, paths
 
-# The code comes first, then what is to be done with `given`; a JSON object goes in, another one comes out.
-RUN = """
-import base64, json, sys
-given = json.load(sys.stdin)
-code = {}
-exec(given["code"], code)
-answer = {}
-exec(given["todo"], {**code, "given": given, "answer": answer, "base64": base64})
-print(json.dumps(answer))
-"""
 VALUES = """
 answer["fingerprint"] = fingerprint(bytes.fromhex(given["master"]))
 keys = {version: unwrap(bytes.fromhex(given["master"]), version, keyset, bytes.fromhex(wrapped)) for version, keyset, wrapped in given["keys"]}
@@ -33,15 +21,6 @@ answer["right"] = [is_right(vector) for vector in given["files"]]
 
 
 class Readers(unittest.TestCase):
-    def run_code(self, document, todo, **given):
-        text = (paths.ROOT / "docs" / document).read_text(encoding="utf-8")
-        code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
-        self.assertGreater(len(code), 500)
-        done = subprocess.run([*drivers.cryptography(), "-c", RUN], input=json.dumps({"code": code, "todo": todo, **given}), capture_output=True, text=True)
-        # Never what went in.
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        return json.loads(done.stdout)
-
     def test_values(self):
         cluster = Cluster("readers", preload=True)
         self.addCleanup(cluster.close)
@@ -57,13 +36,13 @@ class Readers(unittest.TestCase):
         keys = json.loads(cluster.psql("SELECT json_agg(json_build_array(version, keyset, encode(wrapped, 'hex'))) FROM prism_crypt.data_key"))
         values = json.loads(cluster.psql(
             "SELECT json_agg(x) FROM (SELECT json_build_array(v, NULL) AS x FROM t UNION ALL SELECT json_build_array(c, 'row 7') FROM t) AS s"))
-        answer = self.run_code("format.md", VALUES, master=canaries.KEYS["docs"], keys=keys, values=values)
+        answer = documented.run("format.md", VALUES, master=canaries.KEYS["docs"], keys=keys, values=values)
         self.assertEqual(sorted(answer["opened"]) == sorted(texts * 4), True)
         self.assertEqual(answer["fingerprint"], cluster.psql("SELECT DISTINCT master_fingerprint FROM prism_crypt.data_key"))
 
     def test_files(self):
         files = json.loads((paths.ROOT / "envelope/tests/vectors/files.json").read_text(encoding="utf-8"))
-        self.assertEqual(self.run_code("file-format.md", FILES, files=files)["right"], [True] * len(files))
+        self.assertEqual(documented.run("file-format.md", FILES, files=files)["right"], [True] * len(files))
 
 
 if __name__ == "__main__":
