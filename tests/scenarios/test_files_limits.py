@@ -1,0 +1,301 @@
+"""Encrypted files at the limits: long and uneven rows, little memory, imports inside of imports, two at once, what stays open."""
+
+import json
+import os
+import re
+import unittest
+
+from harness import PgError, paths
+from harness.penc import KEY
+from harness.scenario import Scenario, wait_until
+
+MEGABYTE = 1 << 20
+# 2010 short rows, and then long ones: what was learnt from the first ones is wrong of the others.
+UNEVEN = "(SELECT g AS id, CASE WHEN g <= 2010 THEN 'x' ELSE repeat(md5(g::text), 30000) END AS x FROM generate_series(1, 2160) AS g)"
+
+
+class FilesLimits(Scenario):
+    preload = True
+    maxDiff = None
+    # What is read does not count as memory of the backend for long.
+    conf = {"shared_buffers": "'16MB'"}
+
+    def setUp(self):
+        self.db = self.database(self.id().rpartition(".")[2][:60])
+        self.directory = self.cluster.home / f"files-{self.db}"
+        self.directory.mkdir()
+        paths.give_to_server(self.directory)
+        self.started = self.query("SELECT pg_postmaster_start_time()")
+        self.query("CREATE TABLE staged (number int GENERATED ALWAYS AS IDENTITY, chunk bytea)")
+
+    def tearDown(self):
+        # No other session was lost.
+        self.assertEqual(self.query("SELECT pg_postmaster_start_time()"), self.started)
+        self.assertNotIn("was terminated by signal", self.cluster.log())
+
+    def query(self, sql, **how):
+        return self.cluster.psql(sql, db=self.db, **how)
+
+    def path(self, name="file.penc"):
+        return f"{self.directory}/{name}"
+
+    def refused(self, sql, sqlstate):
+        error = self.cluster.error(sql, db=self.db)
+        self.assertEqual(error.sqlstate, sqlstate, error)
+        return error
+
+    def backend(self):
+        """A session, and its process; both were used before, so that what is loaded once does not count."""
+        session = self.session(self.db)
+        session.run(f"SELECT prism_crypt.export_encrypted('(SELECT 1 AS a)', '{self.path('first')}', overwrite => true); SELECT prism_crypt.import_encrypted('{self.path('first')}', target => 'first'); DROP TABLE first;")
+        return session, int(session.run("SELECT pg_backend_pid();"))
+
+    def peak(self, pid):
+        with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) << 10
+
+    # ---- memory
+
+    def test_memory_is_flat_with_uneven_rows(self):
+        session, pid = self.backend()
+        before = self.peak(pid)
+        for options in ("", ", compression => 'zstd'"):
+            session.run(f"SELECT prism_crypt.export_encrypted($q${UNEVEN}$q$, '{self.path()}', overwrite => true{options});")
+            self.assertLess(self.peak(pid) - before, 64 * MEGABYTE, f"an export with{options}")
+            session.run(f"SELECT prism_crypt.import_encrypted('{self.path()}', target => 'back'); DROP TABLE back;")
+            self.assertLess(self.peak(pid) - before, 64 * MEGABYTE, f"an import of one with{options}")
+
+    def test_pieces_are_small(self):
+        session, pid = self.backend()
+        before = self.peak(pid)
+        for options in ("", ", compression => 'zstd'"):
+            session.run(f"BEGIN; DECLARE c CURSOR FOR SELECT octet_length(p) FROM (SELECT prism_crypt.export_stream($q${UNEVEN}$q${options}) AS p) AS s;")
+            lengths = []
+            while got := session.run("FETCH 100 FROM c;"):
+                lengths += map(int, got.split("\n"))
+            session.run("COMMIT;")
+            self.assertLessEqual(max(lengths), MEGABYTE)
+            # Nor are they tiny, which would be slow.
+            self.assertGreaterEqual(sorted(lengths)[len(lengths) // 2], 64 << 10)
+        self.assertGreater(sum(lengths), 0)
+        self.assertLess(self.peak(pid) - before, 64 * MEGABYTE)
+        # The pieces of one that is imported may be large ones.
+        self.query(f"INSERT INTO staged (chunk) SELECT string_agg(p, NULL) FROM prism_crypt.export_stream('(SELECT repeat(md5(g::text), 30000) AS x FROM generate_series(1, 30) AS g)') AS p")
+        self.assertEqual(json.loads(self.query("SELECT prism_crypt.import_stream('staged', target => 'back')"))["rows"], 30)
+
+    def test_rows_and_definitions_that_are_too_long(self):
+        calls = {"a file": "SELECT prism_crypt.export_encrypted('{}', '%s')" % self.path(), "a compressed one": "SELECT prism_crypt.export_encrypted('{}', '%s', compression => 'zstd')" % self.path(), "a stream": "SELECT count(*) FROM prism_crypt.export_stream('{}')"}
+        self.query("DO $$ BEGIN EXECUTE format('CREATE TABLE long_default (a text DEFAULT %L)', repeat('x', 17 << 20)); END $$; CREATE VIEW long_row AS SELECT repeat('x', 400000000) AS a, repeat('y', 400000000) AS b, repeat('z', 400000000) AS c")
+        for source in ("long_default", "long_row"):
+            for name, call in calls.items():
+                if (source, name) == ("long_row", "a compressed one"):
+                    continue
+                with self.subTest(name, source=source):
+                    self.refused(call.format(source), "54000")
+                    self.assertEqual(os.listdir(self.directory), [])
+        # A definition that is almost as long travels.
+        self.query(f"DO $$ BEGIN EXECUTE format('CREATE TABLE almost (a text DEFAULT %L)', repeat('x', 15 << 20)); END $$; INSERT INTO almost DEFAULT VALUES; SELECT prism_crypt.export_encrypted('almost', '{self.path()}'); SELECT prism_crypt.import_encrypted('{self.path()}', target => 'back')")
+        self.assertEqual(self.query("INSERT INTO back DEFAULT VALUES; SELECT count(*), min(length(a)) FROM back"), f"2|{15 << 20}")
+
+    def test_too_little_memory(self):
+        """An allocation that fails is an error of the statement, and of no other session."""
+        self.query(f"CREATE TABLE rows AS SELECT g AS id, repeat(md5(g::text), 30000) AS x FROM generate_series(1, 300) AS g; SELECT prism_crypt.export_encrypted('rows', '{self.path('given')}', key => '{KEY}', format => 1)")
+        self.query("CREATE VIEW wide AS SELECT repeat('x', 200000000) AS a, repeat('y', 200000000) AS b")
+        other = self.session(self.db)
+        other.run("BEGIN; CREATE TEMP TABLE mine (a int);")
+        for name, call, may_work in (
+                ("version 1", f"SELECT prism_crypt.export_encrypted('rows', '{self.path()}', key => '{KEY}', format => 1);", False),
+                ("version 1 comes in", f"SELECT prism_crypt.import_encrypted('{self.path('given')}', key => '{KEY}', target => 'back');", False),
+                ("a wide row", f"SELECT prism_crypt.export_encrypted('wide', '{self.path()}', overwrite => true);", False),
+                ("a wide row, compressed", f"SELECT prism_crypt.export_encrypted('wide', '{self.path()}', overwrite => true, compression => 'zstd');", False),
+                ("a wide row in a stream", "SELECT count(*) FROM prism_crypt.export_stream('wide');", False),
+                ("version 2", f"SELECT prism_crypt.export_encrypted('rows', '{self.path('two')}');", True), ("version 2 comes in", f"SELECT prism_crypt.import_encrypted('{self.path('two')}', target => 'back');", True)):
+            with self.subTest(name):
+                session, pid = self.backend()
+                with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+                    now = int(re.search(r"VmSize:\s+(\d+) kB", status.read())[1]) << 10
+                # By the server's user, who may without more.
+                self.cluster.server_run(["prlimit", f"--pid={pid}", f"--as={now + 200 * MEGABYTE}"])
+                if may_work:
+                    session.run(call)
+                else:
+                    self.assertEqual(session.error(call).sqlstate, "53200")
+                # It goes on.
+                self.assertEqual(session.run("SELECT 1;"), "1")
+        self.assertEqual(sorted(os.listdir(self.directory)), ["first", "given", "two"])
+        self.assertEqual(other.run("INSERT INTO mine VALUES (1); COMMIT; SELECT a FROM mine;"), "1")
+
+    # ---- inside of each other
+
+    def test_imports_inside_of_imports(self):
+        self.query(f"""CREATE TABLE big AS SELECT g AS id, ('v' || g)::encrypted_text AS v, repeat(md5(g::text), 20) AS x FROM generate_series(1, 3000) AS g;
+            CREATE TABLE cbig (number int GENERATED ALWAYS AS IDENTITY, chunk bytea); INSERT INTO cbig (chunk) SELECT prism_crypt.export_stream('big');
+            CREATE TABLE csmall (number int GENERATED ALWAYS AS IDENTITY, chunk bytea); INSERT INTO csmall (chunk) SELECT prism_crypt.export_stream('(SELECT 7 AS a, ''in''::encrypted_text AS b)');
+            CREATE TABLE small (a int, b encrypted_text); CREATE TABLE outer_one (LIKE big);
+            CREATE FUNCTION nest(piece bytea) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN PERFORM prism_crypt.import_stream('csmall', target => 'small', mode => 'append'); RETURN piece; END $$;
+            CREATE FUNCTION nest_out(piece bytea) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN PERFORM count(*) FROM prism_crypt.export_stream('small'); RETURN piece; END $$;
+            CREATE FUNCTION nest_fails(piece bytea) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN
+              BEGIN PERFORM prism_crypt.import_stream('csmall', target => 'nowhere', mode => 'append'); EXCEPTION WHEN OTHERS THEN END; RETURN piece; END $$;
+            CREATE FUNCTION on_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.id % 1000 = 1 THEN PERFORM prism_crypt.import_stream('csmall', target => 'small', mode => 'append'); END IF; RETURN NEW; END $$""")
+        pieces = int(self.query("SELECT count(*) FROM cbig"))
+        self.assertGreater(pieces, 3)
+        for function, times in (("nest", pieces), ("nest_out", 0), ("nest_fails", 0)):
+            with self.subTest(function):
+                self.query(f"TRUNCATE small, outer_one; SELECT prism_crypt.import_stream('(SELECT {function}(chunk) FROM cbig ORDER BY number)', target => 'outer_one', mode => 'append')")
+                self.assertEqual(self.query("SELECT count(*) FROM outer_one JOIN big USING (id, x) WHERE outer_one.v::text = big.v::text"), "3000")
+                self.assertEqual(self.query("SELECT count(*), count(*) FILTER (WHERE (a, b::text) = (7, 'in')) FROM small"), f"{times}|{times}")
+        for event in ("BEFORE", "AFTER"):
+            with self.subTest(event):
+                self.query(f"TRUNCATE small, outer_one; CREATE TRIGGER t {event} INSERT ON outer_one FOR EACH ROW EXECUTE FUNCTION on_row(); SELECT prism_crypt.import_stream('cbig', target => 'outer_one', mode => 'append'); DROP TRIGGER t ON outer_one")
+                self.assertEqual(self.query("SELECT (SELECT count(*) FROM outer_one JOIN big USING (id, x) WHERE outer_one.v::text = big.v::text), count(*) FROM small"), "3000|3")
+        # An export in the query of an export; one into the target of which it reads.
+        self.query("TRUNCATE staged, outer_one; INSERT INTO staged (chunk) SELECT prism_crypt.export_stream('(SELECT id, v, (SELECT count(*) FROM prism_crypt.export_stream(''small'')) AS n FROM big)'); SELECT prism_crypt.import_stream('staged', target => 'nested_out')")
+        self.assertEqual(self.query("SELECT count(*), min(n), max(n) FROM nested_out"), "3000|1|1")
+        # A piece from the export itself.
+        self.query(f"SELECT prism_crypt.import_stream('(SELECT prism_crypt.export_stream(''big'', ''{KEY}''))', '{KEY}', 'through')")
+        self.assertEqual(self.query("SELECT count(*) FROM through JOIN big USING (id, x) WHERE through.v::text = big.v::text"), "3000")
+
+    # ---- what stays open
+
+    def test_nothing_stays_open_in_a_transaction(self):
+        session = self.session(self.db)
+        session.run("CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 30) AS x FROM generate_series(1, 3000) AS g; INSERT INTO staged (chunk) SELECT prism_crypt.export_stream('big');")
+        self.assertGreater(int(session.run("SELECT count(*) FROM staged;")), 3)
+        steps = {
+            "an import": "SELECT prism_crypt.import_stream('staged', target => 'back');", "one of a query": "SELECT prism_crypt.import_stream('(SELECT chunk FROM staged ORDER BY number)', target => 'back_2');",
+            "one that fails": "SAVEPOINT s; SELECT prism_crypt.import_stream('(SELECT chunk FROM staged ORDER BY number LIMIT 2)', target => 'back_3'); ROLLBACK TO s; RELEASE s;",
+            "one that fails and is caught": "DO $$ BEGIN PERFORM prism_crypt.import_stream('(SELECT chunk FROM staged ORDER BY number LIMIT 2)', target => 'back_3'); EXCEPTION WHEN OTHERS THEN END $$;",
+            "an export": "SELECT count(*) FROM prism_crypt.export_stream('big');", "an export that is not read": "SELECT octet_length(prism_crypt.export_stream('big')) LIMIT 1;",
+            "one in a cursor": "DECLARE c CURSOR FOR SELECT prism_crypt.export_stream('big'); MOVE 1 FROM c; CLOSE c;", "one in EXISTS": "SELECT EXISTS (SELECT prism_crypt.export_stream('big'));",
+            "one in a subtransaction": "SAVEPOINT s; DECLARE c CURSOR FOR SELECT prism_crypt.export_stream('big'); MOVE 1 FROM c; ROLLBACK TO s; RELEASE s;",
+            "one whose query fails": "DO $$ BEGIN PERFORM count(*) FROM prism_crypt.export_stream('(SELECT 1 / (id - 2000) FROM big)'); EXCEPTION WHEN division_by_zero THEN END $$;",
+        }
+        for name, step in steps.items():
+            with self.subTest(name):
+                session.run(f"ROLLBACK; BEGIN; {step}", check=False)
+                self.assertEqual(session.run("SELECT count(*) FROM pg_cursors;"), "0")
+                self.assertEqual(session.run("SELECT count(*) FROM prism_crypt.progress WHERE kind IN ('export', 'import');"), "0")
+                session.run("DROP TABLE staged, big; ROLLBACK;")
+        self.assertEqual(session.run("SELECT count(*) FROM staged, big WHERE id = 1;"), session.run("SELECT count(*) FROM staged;"))
+
+    def test_no_memory_stays_in_a_transaction(self):
+        """Exports and imports one after the other, in one transaction and in one statement."""
+        session = self.session(self.db)
+        session.run("INSERT INTO staged (chunk) SELECT prism_crypt.export_stream('(SELECT 1 AS a)'); CREATE TABLE back (a int);")
+        held = "SELECT count(*), sum(total_bytes) FROM pg_backend_memory_contexts;"
+        repeated = {
+            "exports": "SELECT octet_length(p) FROM prism_crypt.export_stream('(SELECT 1 AS a)') AS p;", "unread exports": "SELECT octet_length(prism_crypt.export_stream('(SELECT g AS a FROM generate_series(1, 100000) AS g)')) LIMIT 1;",
+            "files": f"SELECT prism_crypt.export_encrypted('(SELECT 1 AS a)', '{self.path()}', overwrite => true);", "imports": "SELECT prism_crypt.import_stream('staged', target => 'back', mode => 'append');",
+            "imports of files": f"SELECT prism_crypt.import_encrypted('{self.path()}', target => 'back', mode => 'append');"}
+        for name, call in repeated.items():
+            with self.subTest(name):
+                session.run(f"BEGIN; {call * 30}")
+                contexts, size = map(int, session.run(held).split("|"))
+                session.run(call * 150)
+                after, size_after = map(int, session.run(held).split("|"))
+                self.assertLess(after - contexts, 20)
+                self.assertLess(size_after - size, MEGABYTE)
+                session.run("COMMIT;")
+
+    def test_a_cursor_that_outlives_its_transaction(self):
+        session = self.session(self.db)
+        session.run("CREATE TABLE big AS SELECT g AS id, repeat(md5(g::text), 30) AS x FROM generate_series(1, 3000) AS g;")
+        for begin in ("", "FETCH 1 FROM c;"):
+            with self.subTest(begin):
+                session.run("ROLLBACK; CLOSE ALL; BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT octet_length(prism_crypt.export_stream('big'));")
+                session.run(begin or "SELECT 1;")
+                self.assertEqual(session.error("COMMIT;").sqlstate, "24000")
+                self.assertEqual(session.run("ROLLBACK; SELECT count(*) FROM pg_cursors;").splitlines()[-1], "0")
+        self.assertGreater(int(session.run("SELECT count(*) FROM prism_crypt.export_stream('big');")), 3)
+
+    # ---- two at once
+
+    def test_races_of_modes(self):
+        self.query("INSERT INTO staged (chunk) SELECT prism_crypt.export_stream('(SELECT 7 AS a)')")
+        insert, imported = "INSERT INTO target VALUES (1);", "SELECT prism_crypt.import_stream('staged', target => 'target', mode => '{}');"
+        for first, mode, sqlstate, rows in ((imported.format("empty"), "empty", "55000", 1), (insert, "empty", "55000", 1), (imported.format("append"), "empty", "55000", 1), (imported.format("empty"), "append", None, 2)):
+            for end, expected in (("COMMIT;", sqlstate), ("ROLLBACK;", None)):
+                with self.subTest(first, mode=mode, end=end):
+                    self.query("DROP TABLE IF EXISTS target; CREATE TABLE target (a int)")
+                    one, two = self.session(self.db), self.session(self.db)
+                    backend = two.run("SELECT pg_backend_pid();")
+                    one.run(f"BEGIN; {first}")
+                    two.start(imported.format(mode))
+                    # It waits, or it need not.
+                    wait_until(lambda: self.query(f"SELECT wait_event_type = 'Lock' OR state = 'idle' FROM pg_stat_activity WHERE pid = {backend}") == "t", "it neither waits nor ends")
+                    one.run(end)
+                    said = two.wait(check=False)
+                    self.assertEqual(PgError(said).sqlstate, expected, said)
+                    self.assertEqual(self.query("SELECT count(*) FROM target"), str(rows if end == "COMMIT;" else 1))
+        # Two who make the same table: one of them.
+        one, two = self.session(self.db), self.session(self.db)
+        one.run("BEGIN; SELECT prism_crypt.import_stream('staged', target => 'made');")
+        two.start("SELECT prism_crypt.import_stream('staged', target => 'made');")
+        self.cluster.wait_for("SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'", db=self.db)
+        one.run("COMMIT;")
+        self.assertIn(PgError(two.wait(check=False)).sqlstate, ("42P07", "23505"))
+        self.assertEqual(self.query("SELECT count(*) FROM made"), "1")
+
+    def test_files_that_are_replaced_while_an_import_waits(self):
+        """What is said of the columns, and the rows, are of one file."""
+        self.query("CREATE TABLE sw (a text, b text)")
+        for number, columns in enumerate(("a, b", "b, a")):
+            self.query(f"SELECT prism_crypt.export_encrypted('(SELECT {columns} FROM (VALUES (''a'', ''b'')) AS v (a, b))', '{self.path(str(number))}')")
+        for mode in ("append", "empty"):
+            os.replace(self.path("0"), self.path("current"))
+            self.query(f"SELECT prism_crypt.export_encrypted('(SELECT a, b FROM (VALUES (''a'', ''b'')) AS v (a, b))', '{self.path('0')}')")
+            session, locking = self.session(self.db), self.session(self.db)
+            backend = session.run("SELECT pg_backend_pid();")
+            locking.run("BEGIN; LOCK TABLE sw;")
+            session.start(f"SELECT prism_crypt.import_encrypted('{self.path('current')}', target => 'sw', mode => '{mode}');")
+            wait_until(lambda: self.query(f"SELECT wait_event_type FROM pg_stat_activity WHERE pid = {backend}") == "Lock", "it does not wait")
+            self.query(f"SELECT prism_crypt.export_encrypted('(SELECT b, a FROM (VALUES (''a'', ''b'')) AS v (a, b))', '{self.path('current')}', overwrite => true)")
+            locking.run("COMMIT;")
+            session.wait()
+            self.assertEqual(self.query("SELECT * FROM sw"), "a|b")
+            self.query("TRUNCATE sw")
+        # A query that gives another file each time.
+        self.query("""CREATE SEQUENCE turns; CREATE TABLE sides (n int, chunk bytea); INSERT INTO sides SELECT 0, string_agg(p, NULL) FROM prism_crypt.export_stream('(SELECT a, b FROM (VALUES (''a'', ''b'')) AS v (a, b))') AS p;
+            INSERT INTO sides SELECT 1, string_agg(p, NULL) FROM prism_crypt.export_stream('(SELECT b, a FROM (VALUES (''a'', ''b'')) AS v (a, b))') AS p;
+            CREATE FUNCTION flip() RETURNS bytea LANGUAGE sql VOLATILE AS 'SELECT chunk FROM sides WHERE n = nextval(''turns'') % 2'""")
+        for _ in range(2):
+            self.query("SELECT prism_crypt.import_stream('(SELECT flip())', target => 'sw', mode => 'append')")
+        self.assertEqual(self.query("SELECT DISTINCT a, b FROM sw"), "a|b")
+        self.assertEqual(self.query("SELECT last_value FROM turns"), "2")
+
+    # ---- names and notices
+
+    def test_names_of_targets_and_paths(self):
+        self.query("INSERT INTO staged (chunk) SELECT prism_crypt.export_stream('(SELECT 7 AS a)'); CREATE TABLE here (a int)")
+        for target in (f"{self.db}.public.made", "a.b.c.d", "other_db.public.here"):
+            for mode in ("new", "append", "empty"):
+                with self.subTest(target, mode=mode):
+                    error = self.cluster.error(f"SELECT prism_crypt.import_stream('staged', target => '{target}', mode => '{mode}')", db=self.db)
+                    self.assertIn(error.sqlstate, ("42601", "42602", "0A000", "22023"), error)
+        self.assertEqual(self.query("SELECT count(*) FROM here"), "0")
+        for path in (f"{self.directory}/", f"{self.path('x')}/", f"{self.directory}/.", f"{self.directory}/..", "/", ""):
+            with self.subTest(path):
+                self.cluster.error(f"SELECT prism_crypt.export_encrypted('here', '{path}')", db=self.db)
+                self.cluster.error(f"SELECT prism_crypt.export_encrypted('here', '{path}', overwrite => true)", db=self.db)
+        self.assertEqual(os.listdir(self.directory), [])
+
+    def test_a_warning_of_rows_that_are_hidden(self):
+        self.query("""CREATE ROLE partial LOGIN; SELECT prism_crypt.grant_access('partial', 'export'); CREATE TABLE rowed (a int); INSERT INTO rowed VALUES (1), (2); GRANT SELECT ON rowed TO partial; ALTER TABLE rowed ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY p ON rowed USING (a = 1); CREATE TABLE open_one (a int); GRANT SELECT ON open_one TO partial; CREATE VIEW over AS SELECT * FROM rowed; GRANT SELECT ON over TO partial""")
+        self.addCleanup(self.query, "DROP OWNED BY partial; DROP ROLE partial")
+        warned = lambda source, user: "WARNING" in self.cluster.run_psql(f"SELECT count(*) FROM prism_crypt.export_stream('{source}', '{KEY}')", user=user, db=self.db).stderr
+        seen = {(source, user): warned(source, user) for source in ("rowed", "(SELECT * FROM rowed)", "(SELECT 1 AS x FROM open_one, rowed)", "open_one") for user in ("partial", "postgres")}
+        self.assertEqual(seen, {(source, user): user == "partial" and "rowed" in source for source, user in seen})
+        self.assertEqual(self.cluster.error(f"SET row_security = off; SELECT count(*) FROM prism_crypt.export_stream('rowed', '{KEY}')", user="partial", db=self.db).sqlstate, "42501")
+
+    def test_read_only_transactions_and_values_with_a_context(self):
+        self.query("CREATE TABLE here (a int); CREATE TABLE bound AS SELECT 1 AS id, encrypt_field('x', 'context') AS v")
+        self.query(f"BEGIN READ ONLY; SELECT prism_crypt.export_encrypted('here', '{self.path()}'); SELECT count(*) FROM prism_crypt.export_stream('here'); COMMIT")
+        self.refused(f"BEGIN READ ONLY; SELECT prism_crypt.import_encrypted('{self.path()}', target => 'here', mode => 'append')", "25006")
+        # They can't be opened without it: nothing of them is left out in silence.
+        self.refused(f"SELECT prism_crypt.export_encrypted('bound', '{self.path('bound')}')", "39000")
+        self.assertEqual(os.listdir(self.directory), ["file.penc"])
+
+
+if __name__ == "__main__":
+    unittest.main()
