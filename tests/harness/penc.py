@@ -12,6 +12,13 @@ _MAKE = """
 answer["files"] = [base64.b64encode(write_file(base64.b64decode(f["content"]), bytes.fromhex(f["key"]), f["content_type"], version=f["version"])).decode()
                    for f in given["files"]]
 """
+_MAKE_WITH = """
+def with_header(f):
+    content, header = base64.b64decode(f["content"]), base64.b64decode(f["header"])
+    encryptor = Cobblestone256Encryptor(bytes.fromhex(f["key"]), context=header)
+    return header + encryptor.update(content) + encryptor.finalize()
+answer["files"] = [base64.b64encode(with_header(f)).decode() for f in given["files"]]
+"""
 _OPEN = """answer["content"] = base64.b64encode(open_file(base64.b64decode(given["file"]), bytes.fromhex(given["key"]))).decode()"""
 
 
@@ -26,6 +33,18 @@ def make(*contents, key=KEY, version=2, content_type=TABLE):
     """The files (bytes) with these contents (bytes); a list, made in one go."""
     files = [{"content": base64.b64encode(c).decode(), "key": key, "version": version, "content_type": content_type} for c in contents]
     return [base64.b64decode(f) for f in documented.run("file-format.md", _MAKE, files=files)["files"]]
+
+
+def header(compression="none", key_source=None, content_type=TABLE, **more):
+    """All of a file of version 2 before what is encrypted."""
+    text = json.dumps({"key": key_source or {"source": "given"}, "content_type": content_type, "compression": compression, **more}).encode()
+    return b"PENC\x02" + len(text).to_bytes(4, "big") + text
+
+
+def make_with(header, *contents, key=KEY):
+    """The files (bytes) of version 2 that have this before what is encrypted; a list."""
+    files = [{"content": base64.b64encode(c).decode(), "header": base64.b64encode(header).decode(), "key": key} for c in contents]
+    return [base64.b64decode(f) for f in documented.run("file-format.md", _MAKE_WITH, files=files)["files"]]
 
 
 def opened(file, key=KEY):
