@@ -199,10 +199,10 @@ class Files(Attack):
         self.cluster.psql("""SET ROLE opener; CREATE VIEW of_stream AS SELECT prism_crypt.export_stream('(SELECT 1 AS a)') AS piece; CREATE FUNCTION by_sql() RETURNS SETOF bytea LANGUAGE sql AS 'SELECT prism_crypt.export_stream(''(SELECT 1 AS a)'')';
             CREATE TABLE kept (a int, b jsonb DEFAULT prism_crypt.import_stream('bucket', NULL, 'from_default')); GRANT SELECT ON of_stream TO PUBLIC; GRANT INSERT ON kept TO PUBLIC;
             RESET ROLE; GRANT USAGE ON SCHEMA prism_crypt TO nobody; GRANT CREATE ON SCHEMA public TO nobody""", db=self.db)
-        got = says("piece|from_")
+        got = says("^(piece|from_)")
         for name, script in {"a direct call": "SELECT 'piece' FROM prism_crypt.export_stream('(SELECT 1 AS a)')", "a view": "SELECT 'piece', piece FROM of_stream", "a function": "SELECT 'piece' FROM by_sql()",
                              "a default": "INSERT INTO kept (a) VALUES (1)", "an import": "SELECT prism_crypt.import_stream('bucket', NULL, 'from_call')",
-                             "the internal export": "SELECT 'piece' FROM prism_crypt._file_definition(NULL, 'SELECT chunk FROM bucket', NULL)"}.items():
+                             "the internal export": "SELECT 'piece' FROM prism_crypt._export_chunks('(SELECT 1 AS a)', NULL, 'none')"}.items():
             self.way(f"without access: {name}", "nobody", script, got, after="SELECT 'from_' || count(*) FROM pg_class WHERE relname ~ '^from_' HAVING count(*) > 0", undo="DROP TABLE IF EXISTS from_default, from_call")
         self.control("with access", "opener", "SELECT 'piece', piece FROM of_stream", says("^piece"))
         self.way("a prepared statement of another role", "postgres", "SET ROLE opener; PREPARE p AS SELECT 'piece' FROM prism_crypt.export_stream('(SELECT 1 AS a)'); EXPLAIN EXECUTE p; SET ROLE nobody; EXECUTE p", says("^piece"))

@@ -99,15 +99,23 @@ class FilesFidelity(Scenario):
         """Those of the exporting session, and those of the importing one."""
         self.table_of_all_types()
         self.query("CREATE TABLE copy (LIKE original); CREATE TABLE copy_2 (LIKE original)")
-        for name, values in SETTINGS.items():
-            for value in values:
-                with self.subTest(name, value=value):
-                    setting = f"SET {name} = {value if name == 'search_path' and value else repr(value)};"
-                    # Exported with it, and imported with it.
-                    export = self.staged("public.original")
-                    said = self.query(f"""TRUNCATE copy, copy_2; {export} {setting} {self.imported('public.copy', 'append')} {export} RESET ALL; {self.imported('copy_2', 'append')}
-                        {self.difference()} {self.difference('original', 'copy_2')}""")
-                    self.assertEqual([line for line in said.splitlines() if line.count("|") == 1], ["0|0", "0|0"])
+        for turn in range(max(map(len, SETTINGS.values()))):
+            settings = {name: values[turn] for name, values in SETTINGS.items() if turn < len(values)}
+            # All at once; and each by itself only to name the one that matters.
+            if self.differs_with(settings):
+                for name, value in settings.items():
+                    with self.subTest(name, value=value):
+                        self.assertEqual(self.differs_with({name: value}), "")
+                self.fail(f"together only: {settings}")
+
+    def differs_with(self, settings):
+        """What is wrong of a table that is exported, and of one that is imported, with these settings; nothing if it comes back as it was."""
+        setting = "".join(f"SET {name} = {value if name == 'search_path' and value else repr(value)};" for name, value in settings.items())
+        export = self.staged("public.original")
+        said = self.cluster.run_psql(f"""TRUNCATE copy, copy_2; {export} {setting} {self.imported('public.copy', 'append')} {export} RESET ALL; {self.imported('copy_2', 'append')}
+            {self.difference()} {self.difference('original', 'copy_2')}""", db=self.db, check=False, verbose=True)
+        same = [line for line in said.stdout.splitlines() if line.count("|") == 1]
+        return "" if same == ["0|0", "0|0"] else f"{same} {said.stderr[:1000]}"
 
     def test_settings_of_a_longer_stream(self):
         """Each piece is made with the same settings, and not the session's."""
@@ -130,6 +138,9 @@ class FilesFidelity(Scenario):
                 with self.subTest(style, query=query):
                     self.query(f"DROP TABLE IF EXISTS copy; SET DateStyle = '{style}'; {self.staged(query)} {self.imported()}")
                     self.assertEqual(self.query("SELECT d FROM copy"), expected)
+
+    def test_the_query_sees_the_settings_of_the_session(self):
+        """As COPY (query) TO does: what is text already is what the session makes of it."""
         query = "(SELECT current_setting('DateStyle') AS a, (date '2005-04-03')::text AS b, (interval '1 day')::text AS c, (0.1::float8 + 0.2)::text AS d, current_setting('search_path') AS e)"
         self.query(f"SET DateStyle = 'SQL, YMD'; SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 0; SET search_path = public; {self.staged(query)} {self.imported('said')}")
         self.assertEqual(self.query("SELECT * FROM said"), "SQL, YMD|04/03/2005|P1D|0.3|public")
@@ -240,7 +251,7 @@ class FilesFidelity(Scenario):
         self.assertEqual(error.sqlstate, "42P10")
 
     def test_many_columns_and_none(self):
-        self.query("DO $$ BEGIN EXECUTE 'CREATE TABLE original (' || (SELECT string_agg(format('%I int2 DEFAULT %s', repeat('n', 50) || g, g), ', ') FROM generate_series(1, 1600) AS g) || ')'; END $$; INSERT INTO original DEFAULT VALUES; INSERT INTO original DEFAULT VALUES")
+        self.query("DO $$ BEGIN EXECUTE 'CREATE TABLE original (' || (SELECT string_agg(format('%I int2 DEFAULT %s', repeat('n', 50) || g, CASE WHEN g % 100 = 0 THEN g END), ', ') FROM generate_series(1, 1600) AS g) || ')'; END $$; INSERT INTO original DEFAULT VALUES; INSERT INTO original DEFAULT VALUES")
         self.assertEqual(self.round_trip("original")["rows"], 2)
         self.same()
         self.query("CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES; CREATE TABLE something (a int)")
