@@ -5,9 +5,9 @@ import json
 import subprocess
 import unittest
 
+from files_scenario import FilesScenario
 from harness import drivers, paths, penc
 from harness.penc import KEY, OTHER_KEY
-from harness.scenario import Scenario
 
 CHUNK, TAG, PREFIX = 16384, 16, 24 + 32
 WRONG, TRUNCATED = ("39000", "Decryption failed (wrong key or corrupted data)"), ("22P04", "the file is truncated")
@@ -31,19 +31,10 @@ TRY = """
       END LOOP; END $$;"""
 
 
-class FilesTampered(Scenario):
-    preload = True
-    maxDiff = None
-
+class FilesTampered(FilesScenario):
     def setUp(self):
-        self.db = self.database(self.id().rpartition(".")[2][:60])
-        self.directory = self.cluster.home / f"files-{self.db}"
-        self.directory.mkdir()
-        paths.give_to_server(self.directory)
+        super().setUp()
         self.query(TRY)
-
-    def query(self, sql, **how):
-        return self.cluster.psql(sql, db=self.db, **how)
 
     def exported(self, source, options=f", key => '{KEY}'"):
         self.query(f"SELECT prism_crypt.export_encrypted($q${source}$q$, '{self.directory}/exported'{options}, overwrite => true)")
