@@ -1,6 +1,5 @@
 """Encrypted files at the limits: imports inside of imports, what stays open, two at once, odd names, rows that are hidden."""
 
-import json
 import os
 import unittest
 

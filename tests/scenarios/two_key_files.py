@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import random
-import struct
 import sys
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
