@@ -1,0 +1,24 @@
+//! `prism-crypt`, the command-line tool of prism_crypt: keys, encrypted files and dumps, without a server that has the extension.
+//!
+//! `args` names the commands; each is a module of its own, with its arguments and a `run()`. `keys` is where keys come from, `error` the
+//! one error type.
+#![forbid(unsafe_code)]
+
+mod args;
+mod error;
+mod keys;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Ends with 2 when it can't be understood.
+    let args = args::Args::parse();
+    match args.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.report();
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
