@@ -1,6 +1,12 @@
 //! The commands and what they share.
 
+use crate::decrypt::Decrypt;
+use crate::encrypt::Encrypt;
 use crate::error::Result;
+use crate::generate_key::GenerateKey;
+use crate::generated::{Completions, Man};
+use crate::paper::{BackupKey, RestoreKey};
+use crate::verify::Verify;
 use clap::{Parser, Subcommand};
 
 /// Keys, encrypted files and dumps of prism_crypt, without a server that has the extension
@@ -18,11 +24,31 @@ Exit status:
   2  the command could not be understood";
 
 #[derive(Subcommand)]
-pub enum Command {}
+pub enum Command {
+    GenerateKey(GenerateKey),
+    BackupKey(BackupKey),
+    RestoreKey(RestoreKey),
+    Verify(Verify),
+    Decrypt(Decrypt),
+    Encrypt(Encrypt),
+    #[command(hide = true)]
+    Man(Man),
+    #[command(hide = true)]
+    Completions(Completions),
+}
 
 impl Command {
     /// Runs it.
     pub fn run(self) -> Result<()> {
-        match self {}
+        match self {
+            Self::GenerateKey(command) => command.run(),
+            Self::BackupKey(command) => command.run(),
+            Self::RestoreKey(command) => command.run(),
+            Self::Verify(command) => command.run(),
+            Self::Decrypt(command) => command.run(),
+            Self::Encrypt(command) => command.run(),
+            Self::Man(command) => command.run(),
+            Self::Completions(command) => command.run(),
+        }
     }
 }

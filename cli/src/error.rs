@@ -1,6 +1,7 @@
 //! The only error type: messages as the extension has them, with `DETAIL:` and `HINT:` lines. No variant ever holds plaintext, a key or a
 //! nonce.
 
+use prism_envelope::armor::ArmorError;
 use prism_envelope::file::FileError;
 use prism_envelope::{KeyError, RandomnessError};
 use std::io::{self, Write};
@@ -55,6 +56,52 @@ pub enum Error {
     /// No random bytes.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
+    /// Words of a key on paper.
+    #[error("{count} words were given, and a key has {expected}")]
+    WordCount { count: usize, expected: usize },
+    /// Their numbers, from 1, with what was read.
+    #[error("not in the list of words: {}", list_words(.0))]
+    UnknownWords(Vec<(usize, String)>),
+    /// Each is in the list, but together they are no key.
+    #[error("the words do not belong together: their check bits are wrong")]
+    WordChecksum,
+    /// Content of another media type than the command can read.
+    #[error("the file holds {0}, not a table")]
+    FileContent(String),
+    /// The content is authentic, but not as docs/file-format.md has it.
+    #[error("row {row} of the content is malformed")]
+    Row { row: u64, detail: &'static str },
+    /// It was encrypted without a header.
+    #[error("a file of version 1 has its key given, and is not compressed")]
+    PlainFormat,
+    /// CSV that is none.
+    #[error("line {line} of the CSV is malformed")]
+    Csv { line: u64, detail: String },
+    /// An option that does not fit the others, or its file.
+    #[error("{0}")]
+    Usage(String),
+    /// What `inspect` was given.
+    #[error("nothing of prism_crypt was found")]
+    NothingFound,
+    /// A value's text form.
+    #[error("the text form is malformed")]
+    TextForm(#[from] ArmorError),
+    /// pg_restore, which reads what is no plain dump.
+    #[error("could not read the dump with pg_restore")]
+    PgRestore { detail: String },
+    /// The server, as `check-encryption` asks it.
+    #[error("could not connect to the server")]
+    Connection { detail: String },
+    /// The server, later.
+    #[error("the server refused what it was asked")]
+    Server { detail: String },
+    /// What `check-encryption` is for.
+    #[error("not everything is encrypted that should be")]
+    NotEncrypted,
+}
+
+fn list_words(words: &[(usize, String)]) -> String {
+    words.iter().map(|(number, word)| format!("{number}. \"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
 impl Error {
@@ -63,10 +110,19 @@ impl Error {
         Self::File { action, path: path.display().to_string(), error }
     }
 
+    /// What came of reading an encrypted file.
+    pub fn content(error: io::Error) -> Self {
+        Self::Penc(error.into())
+    }
+
     /// 1, or 2 if the command could not be meant like that.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::NoKey | Self::StandardInputTwice(_) => 2,
+            Self::NoKey
+            | Self::StandardInputTwice(_)
+            | Self::SeveralKeys(_)
+            | Self::PlainFormat
+            | Self::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -75,7 +131,13 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         Some(match self {
             Self::Key { source_name, number, .. } => format!("Key {number} of {source_name}."),
-            Self::KeyFile { detail, .. } => detail.clone(),
+            Self::KeyFile { detail, .. }
+            | Self::Csv { detail, .. }
+            | Self::PgRestore { detail }
+            | Self::Connection { detail }
+            | Self::Server { detail } => detail.clone(),
+            Self::Row { detail, .. } => (*detail).to_owned(),
+            Self::TextForm(error) => format!("{error}."),
             Self::KeyMismatch { wrapped, expected, loaded } => {
                 format!("{wrapped} is wrapped by the master key {expected}, given: {}.", loaded.join(", "))
             }
@@ -89,6 +151,14 @@ impl Error {
         Some(match self {
             Self::Key { .. } => "A key is 64 hexadecimal digits or the base64 of 32 bytes.",
             Self::NoKey => "Use --key-file, --key-env or --key-stdin, or set PRISM_CRYPT_KEY.",
+            Self::SeveralKeys(_) => "A file whose key was given has that one key.",
+            Self::UnknownWords(_) => {
+                "Four letters of a word are enough; a word may not have more than it has."
+            }
+            Self::WordChecksum => "Compare each of them, and their order, with the paper.",
+            Self::FileContent(_) => "--format raw gives its bytes.",
+            Self::PlainFormat => "Write version 2.",
+            Self::Penc(FileError::Io(_)) => "The file could not be read to its end.",
             Self::KeyMismatch { .. } => "Give the master key that wrapped it.",
             _ => return None,
         })

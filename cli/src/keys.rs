@@ -74,6 +74,11 @@ impl KeyArgs {
 }
 
 impl Keys {
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &KeyBytes> {
+        self.0.iter()
+    }
+
     /// The one key.
     ///
     /// # Errors

@@ -5,8 +5,21 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod copy_text;
+mod csv;
+mod decrypt;
+mod encrypt;
 mod error;
+mod generate_key;
+mod generated;
+mod input;
 mod keys;
+mod new_file;
+mod output;
+mod paper;
+mod penc;
+mod table;
+mod verify;
 
 use clap::Parser;
 use std::process::ExitCode;
