@@ -5,6 +5,7 @@ use crate::encrypt::Encrypt;
 use crate::error::Result;
 use crate::generate_key::GenerateKey;
 use crate::generated::{Completions, Man};
+use crate::inspect::Inspect;
 use crate::paper::{BackupKey, RestoreKey};
 use crate::verify::Verify;
 use clap::{Parser, Subcommand};
@@ -28,6 +29,7 @@ pub enum Command {
     GenerateKey(GenerateKey),
     BackupKey(BackupKey),
     RestoreKey(RestoreKey),
+    Inspect(Inspect),
     Verify(Verify),
     Decrypt(Decrypt),
     Encrypt(Encrypt),
@@ -44,6 +46,7 @@ impl Command {
             Self::GenerateKey(command) => command.run(),
             Self::BackupKey(command) => command.run(),
             Self::RestoreKey(command) => command.run(),
+            Self::Inspect(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Decrypt(command) => command.run(),
             Self::Encrypt(command) => command.run(),

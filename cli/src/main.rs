@@ -13,6 +13,7 @@ mod error;
 mod generate_key;
 mod generated;
 mod input;
+mod inspect;
 mod keys;
 mod new_file;
 mod output;
