@@ -7,6 +7,7 @@ use crate::generate_key::GenerateKey;
 use crate::generated::{Completions, Man};
 use crate::inspect::Inspect;
 use crate::paper::{BackupKey, RestoreKey};
+use crate::recover::Recover;
 use crate::verify::Verify;
 use clap::{Parser, Subcommand};
 
@@ -33,6 +34,7 @@ pub enum Command {
     Verify(Verify),
     Decrypt(Decrypt),
     Encrypt(Encrypt),
+    Recover(Recover),
     #[command(hide = true)]
     Man(Man),
     #[command(hide = true)]
@@ -50,6 +52,7 @@ impl Command {
             Self::Verify(command) => command.run(),
             Self::Decrypt(command) => command.run(),
             Self::Encrypt(command) => command.run(),
+            Self::Recover(command) => command.run(),
             Self::Man(command) => command.run(),
             Self::Completions(command) => command.run(),
         }

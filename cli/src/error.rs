@@ -95,6 +95,9 @@ pub enum Error {
     /// The server, later.
     #[error("the server refused what it was asked")]
     Server { detail: String },
+    /// A dump, as `recover` sees it.
+    #[error("{message}")]
+    Dump { message: String, detail: Option<String>, hint: Option<&'static str> },
     /// What `check-encryption` is for.
     #[error("not everything is encrypted that should be")]
     NotEncrypted,
@@ -137,6 +140,7 @@ impl Error {
             | Self::Connection { detail }
             | Self::Server { detail } => detail.clone(),
             Self::Row { detail, .. } => (*detail).to_owned(),
+            Self::Dump { detail, .. } => return detail.clone(),
             Self::TextForm(error) => format!("{error}."),
             Self::KeyMismatch { wrapped, expected, loaded } => {
                 format!("{wrapped} is wrapped by the master key {expected}, given: {}.", loaded.join(", "))
@@ -151,6 +155,7 @@ impl Error {
         Some(match self {
             Self::Key { .. } => "A key is 64 hexadecimal digits or the base64 of 32 bytes.",
             Self::NoKey => "Use --key-file, --key-env or --key-stdin, or set PRISM_CRYPT_KEY.",
+            Self::Dump { hint, .. } => return *hint,
             Self::SeveralKeys(_) => "A file whose key was given has that one key.",
             Self::UnknownWords(_) => {
                 "Four letters of a word are enough; a word may not have more than it has."

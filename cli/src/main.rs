@@ -19,6 +19,7 @@ mod new_file;
 mod output;
 mod paper;
 mod penc;
+mod recover;
 mod table;
 mod verify;
 
