@@ -1,5 +1,6 @@
 //! The commands and what they share.
 
+use crate::check::CheckEncryption;
 use crate::decrypt::Decrypt;
 use crate::encrypt::Encrypt;
 use crate::error::Result;
@@ -34,6 +35,7 @@ pub enum Command {
     Verify(Verify),
     Decrypt(Decrypt),
     Encrypt(Encrypt),
+    CheckEncryption(CheckEncryption),
     Recover(Recover),
     #[command(hide = true)]
     Man(Man),
@@ -51,6 +53,7 @@ impl Command {
             Self::Inspect(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Decrypt(command) => command.run(),
+            Self::CheckEncryption(command) => command.run(),
             Self::Encrypt(command) => command.run(),
             Self::Recover(command) => command.run(),
             Self::Man(command) => command.run(),

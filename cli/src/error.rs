@@ -92,6 +92,9 @@ pub enum Error {
     /// The server, as `check-encryption` asks it.
     #[error("could not connect to the server")]
     Connection { detail: String },
+    /// There is none for this account, and nobody to ask.
+    #[error("the server asks for a password, and there is none")]
+    PasswordNeeded,
     /// The server, later.
     #[error("the server refused what it was asked")]
     Server { detail: String },
@@ -154,6 +157,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Key { .. } => "A key is 64 hexadecimal digits or the base64 of 32 bytes.",
+            Self::PasswordNeeded => "Set PGPASSWORD, or write a password file: ~/.pgpass, mode 0600.",
             Self::NoKey => "Use --key-file, --key-env or --key-stdin, or set PRISM_CRYPT_KEY.",
             Self::Dump { hint, .. } => return *hint,
             Self::SeveralKeys(_) => "A file whose key was given has that one key.",

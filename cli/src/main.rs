@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod check;
 mod copy_text;
 mod csv;
 mod decrypt;
