@@ -91,14 +91,12 @@ impl Catalog {
             self.see_partition(sql);
         } else if sql.are(0, &["create", "view"]) {
             self.see_carrier(sql);
-        } else if let Some(insert) = Insert::read(sql) {
-            if is_key_table(&insert.table) {
-                let own = KEY_COLUMNS.iter().map(|name| name.to_vec()).collect();
-                let names = if insert.columns.is_empty() { own } else { insert.columns.clone() };
-                for row in &insert.rows {
-                    let values: Vec<_> = row.iter().map(|value| insert.text(sql, *value)).collect();
-                    self.add_key(&names, &values);
-                }
+        } else if let Some(insert) = Insert::read(sql).filter(|insert| is_key_table(&insert.table)) {
+            let own = KEY_COLUMNS.iter().map(|name| name.to_vec()).collect();
+            let names = if insert.columns.is_empty() { own } else { insert.columns.clone() };
+            for row in &insert.rows {
+                let values: Vec<_> = row.iter().map(|value| insert.text(sql, *value)).collect();
+                self.add_key(&names, &values);
             }
         }
     }

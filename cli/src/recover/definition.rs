@@ -163,8 +163,10 @@ fn is_own(sql: &Sql<'_>, catalog: &Catalog) -> bool {
     }
     if sql.is(0, "select") {
         // setval() of its sequences.
-        let is_own_name =
-            |text: Vec<u8>| text.strip_prefix(OWN_SCHEMA).is_some_and(|rest| rest.starts_with(b"."));
+        let is_own_name = |text: Vec<u8>| {
+            let name = Sql::new(&text, Dialect::default()).qualified(0);
+            name.is_some_and(|(name, _)| name.schema == OWN_SCHEMA)
+        };
         return (0..6).any(|at| sql.literal(at).is_some_and(is_own_name));
     }
     // ALTER DATABASE … SET "prism_crypt.keyset"

@@ -185,7 +185,8 @@ impl Rewriter<'_, '_> {
         }
         // In the notation `name => value` any of them may be the first.
         let named = |(from, _): &(usize, usize)| sql.is_byte(from + 1, b'=') && sql.is_byte(from + 2, b'>');
-        let is_value = |part: &(usize, usize)| sql.is_one_of(part.0, &["value", "plaintext"]);
+        let is_value =
+            |part: &(usize, usize)| matches!(sql.name(part.0).as_deref(), Some(b"value" | b"plaintext"));
         let parts = sql.parts(open, close);
         let part = parts
             .iter()

@@ -50,8 +50,8 @@ pub enum Reason {
     )]
     Mismatch { version: u32, keyset: String, wrapped_by: String },
     /// The wrapped key was changed.
-    #[error("key version {0} can't be unwrapped: it was changed")]
-    ChangedKey(u32),
+    #[error("data key version {0} is damaged")]
+    DamagedKey(u32),
     /// Wrong key or changed bytes.
     #[error("Decryption failed (wrong key or corrupted data)")]
     Authentication,
@@ -106,7 +106,7 @@ impl Keyring {
         for version in versions {
             match self.key(version, master_keys) {
                 Ok(_) => return None,
-                Err(Reason::Mismatch { .. } | Reason::ChangedKey(_)) => {
+                Err(Reason::Mismatch { .. } | Reason::DamagedKey(_)) => {
                     first = first.or_else(|| self.rows.get(&version)?.first().cloned());
                 }
                 Err(_) => {}
@@ -175,7 +175,7 @@ impl Keyring {
                 Some(master_key) => master_key
                     .unwrap(KeyIdentity::Data(version, &row.keyset), &row.wrapped)
                     .map(|key| Rc::new(DataKey::new(version, &key)))
-                    .map_err(|_| Reason::ChangedKey(number)),
+                    .map_err(|_| Reason::DamagedKey(number)),
             };
             if result.is_ok() {
                 break;
