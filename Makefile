@@ -5,11 +5,13 @@ PG_CONFIG ?= pg_config
 # For the processor that builds; empty for any.
 OPTFLAGS ?= -C target-cpu=native
 SECONDS ?= 600
-export PG_MAJOR PG_CONFIG DESTDIR OPTFLAGS SECONDS SEED
+# Where the command-line tool goes.
+PREFIX ?= /usr/local
+export PG_MAJOR PG_CONFIG DESTDIR PREFIX OPTFLAGS SECONDS SEED
 
-LAYERS = fmt clippy envelope miri fuzz pgrx cargo-install regress isolation scenarios drivers attacks tools packages docs sql structure
+LAYERS = fmt clippy envelope cli miri fuzz pgrx cargo-install regress isolation scenarios drivers attacks tools packages docs sql structure
 
-.PHONY: all install uninstall installcheck clean help setup build demo test test-all fuzz fuzz-sql deb dist release-sql bench $(LAYERS:%=test-%)
+.PHONY: all install uninstall cli install-cli uninstall-cli installcheck clean help setup build demo test test-all fuzz fuzz-sql deb dist release-sql bench $(LAYERS:%=test-%)
 
 all: ## release build for the PostgreSQL of PG_CONFIG
 	@tools/install --build
@@ -19,6 +21,15 @@ install: ## release build, installed into the PostgreSQL of PG_CONFIG, below DES
 
 uninstall: ## remove what install installs
 	@tools/install --uninstall
+
+cli: ## release build of prism-crypt, the command-line tool, in target/install/cli
+	@tools/cli --build
+
+install-cli: ## release build of prism-crypt, installed below PREFIX, with man pages and completions
+	@tools/cli --install
+
+uninstall-cli: ## remove what install-cli installs
+	@tools/cli --uninstall
 
 installcheck: ## try what is installed on the running server of PGHOST and PGPORT
 	@tools/installcheck

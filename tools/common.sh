@@ -34,6 +34,13 @@ missing_for_build() {
     command -v clang >/dev/null 2>&1 || echo "clang"
 }
 
+# The same for the command-line tool, whose connections use OpenSSL.
+missing_for_cli() {
+    command -v cc >/dev/null 2>&1 && [ -e /usr/include/stdio.h ] || echo "gcc libc6-dev"
+    command -v pkg-config >/dev/null 2>&1 || echo "pkg-config"
+    have "${OPENSSL_DIR:-/usr}/include/openssl/ssl.h" || echo "libssl-dev"
+}
+
 check_rust() {
     command -v cargo >/dev/null 2>&1 && command -v rustc >/dev/null 2>&1 ||
         die "no Rust here: install a toolchain first (https://rustup.rs)"
