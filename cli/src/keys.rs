@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// The variable that is looked at when no option says where the key is.
-const DEFAULT_VARIABLE: &str = "PRISM_CRYPT_KEY";
+pub const DEFAULT_VARIABLE: &str = "PRISM_CRYPT_KEY";
 /// The most bytes that a source of keys may give, as for the extension.
 const MAX_SOURCE: u64 = 64 << 10;
 
@@ -96,7 +96,7 @@ impl Keys {
     }
 }
 
-/// The rule is that of the extension, and of `ssl_key_file`; what is no regular file, as a pipe, has no mode that says something.
+/// The rule is that of the extension, and of `ssl_key_file`. What is no regular file, as a pipe, has no mode that says something.
 fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     let refused =
         |detail: &str| Error::KeyFile { path: path.display().to_string(), detail: detail.to_owned() };
@@ -106,15 +106,11 @@ fn read_file(path: &Path) -> Result<Zeroizing<String>> {
     if metadata.is_dir() {
         return Err(refused("It is a directory."));
     }
-    // The checks use the open file, so nobody can swap it.
-    let forbidden = match metadata.uid() {
-        0 => 0o027,
-        owner if owner == rustix::process::geteuid().as_raw() => 0o077,
-        _ => 0o777,
-    };
+    // The check uses the open file, so nobody can swap it.
+    let forbidden = if metadata.uid() == 0 { 0o027 } else { 0o077 };
     if metadata.is_file() && metadata.mode() & forbidden != 0 {
         return Err(refused(
-            "It must belong to you and be closed to group and others (mode 0600 or less), or to root (0640 or less).",
+            "It must be closed to group and others: mode 0600 or less, or 0640 or less when it belongs to root.",
         ));
     }
     read_text(file).map_err(failed)?.ok_or_else(|| refused("It is no text, or longer than 64 KiB."))

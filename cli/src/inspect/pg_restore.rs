@@ -1,6 +1,7 @@
 //! Dumps that are not plain text, through the machine's `pg_restore`.
 
 use crate::error::{Error, Result};
+use crate::keys::DEFAULT_VARIABLE;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -33,7 +34,8 @@ pub fn read_stream<T>(
 
 fn command() -> Command {
     let mut command = Command::new("pg_restore");
-    command.arg("--file=-").stdout(Stdio::piped()).stderr(Stdio::piped());
+    // It needs no key, so it gets none.
+    command.env_remove(DEFAULT_VARIABLE).arg("--file=-").stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
