@@ -209,16 +209,21 @@ impl Catalog {
             if sql.is_byte(after, b'(') { sql.closing(after).map_or(to, |close| close + 1) } else { after };
         let is_array = (end..to).any(|at| sql.is_byte(at, b'['));
         let is_builtin = name.schema.is_empty() || name.schema == b"pg_catalog" || name.name == b"citext";
-        if is_array {
-            Kind::Nested
-        } else if name.name == TYPE && Some(&name.schema) == self.schema.as_ref() {
+        let kind = if name.name == TYPE && Some(&name.schema) == self.schema.as_ref() {
             Kind::Encrypted
         } else if is_builtin && name.name == b"bytea" {
             Kind::Bytes
         } else if is_builtin && TEXTS.contains(&name.name.as_slice()) {
             Kind::Text
+        } else if self.names_type(sql, from, to) {
+            Kind::EncryptedParts
         } else {
             Kind::Nested
+        };
+        match kind {
+            kind if !is_array => kind,
+            Kind::Encrypted | Kind::EncryptedParts => Kind::EncryptedParts,
+            _ => Kind::Nested,
         }
     }
 

@@ -100,6 +100,10 @@ impl LeftOut {
         let is_create = sql.is(0, "create");
         let Some(at) = (1..5).find(|at| sql.is_one_of(*at, &kinds)) else { return };
         let kind = sql.bytes(at).to_ascii_lowercase();
+        if sql.are(0, &["create", "event", "trigger"]) {
+            self.parts.extend(sql.name(3).map(|name| (name, QualifiedName::default())));
+            return;
+        }
         let at = sql.skip(at + 1, &["concurrently", "if", "not", "exists", "only"]);
         let Some((name, after)) = sql.qualified(at) else { return };
         let table = || {
@@ -122,21 +126,30 @@ impl LeftOut {
         }
     }
 
-    /// Why a statement about a part of a table has nothing to be about.
+    /// Why a statement about a part of a table, or an event trigger, has nothing to be about.
     fn part_left_out(&self, sql: &Sql<'_>) -> Option<String> {
-        let (part, table) =
-            if sql.are(0, &["comment", "on"]) && sql.is_one_of(2, &["trigger", "policy", "constraint"]) {
-                let at = sql.skip(5, &["domain"]);
-                (sql.name(3)?, sql.qualified(at)?.0)
-            } else if sql.are(0, &["alter", "table"]) {
-                let (table, at) = sql.qualified(sql.skip(2, &["only", "if", "exists"]))?;
-                let at = sql.skip(at, &["enable", "disable", "always", "replica"]);
-                (sql.is(at, "trigger").then(|| sql.name(at + 1)).flatten()?, table)
-            } else {
-                return None;
-            };
-        let is_left_out = self.parts.contains(&(part.clone(), table.clone()));
-        is_left_out.then(|| format!("{} of {table} is left out", String::from_utf8_lossy(&part)))
+        let event = (1..3).find(|at| sql.are(*at, &["event", "trigger"]));
+        let (part, table) = if let Some(at) = event {
+            (sql.name(at + 2)?, QualifiedName::default())
+        } else if sql.are(0, &["comment", "on"]) && sql.is_one_of(2, &["trigger", "policy", "constraint"]) {
+            (sql.name(3)?, sql.qualified(sql.skip(5, &["domain"]))?.0)
+        } else if sql.are(0, &["alter", "table"]) {
+            let (table, at) = sql.qualified(sql.skip(2, &["only", "if", "exists"]))?;
+            let behind = sql.skip(at, &["enable", "disable", "always"]);
+            let index = sql.skip(at, &["cluster", "on", "replica", "identity", "using", "index"]);
+            let trigger = sql.is(sql.skip(behind, &["replica"]), "trigger");
+            let part = if trigger { sql.skip(behind, &["replica", "trigger"]) } else { index };
+            let part = (part > at).then(|| sql.name(part)).flatten()?;
+            let name = QualifiedName { schema: table.schema.clone(), name: part.clone() };
+            if !trigger && self.objects.contains(&name) {
+                return Some(format!("it uses {name}, which is left out"));
+            }
+            (part, table)
+        } else {
+            return None;
+        };
+        let is_left_out = self.parts.contains(&(part.clone(), table));
+        is_left_out.then(|| format!("{} is left out", String::from_utf8_lossy(&part)))
     }
 }
 
@@ -167,7 +180,11 @@ fn is_own(sql: &Sql<'_>, catalog: &Catalog) -> bool {
             let name = Sql::new(&text, Dialect::default()).qualified(0);
             name.is_some_and(|(name, _)| name.schema == OWN_SCHEMA)
         };
-        return (0..6).any(|at| sql.literal(at).is_some_and(is_own_name));
+        // Statistics: pg_restore_relation_stats() and others.
+        let is_statistics = sql.name(5).is_some_and(|name| name.starts_with(b"pg_restore_"));
+        let is_own_schema = |at| sql.literal(at).is_some_and(|text| text == OWN_SCHEMA);
+        return (0..6).any(|at| sql.literal(at).is_some_and(is_own_name))
+            || (is_statistics && (6..sql.tokens.len()).any(is_own_schema));
     }
     // ALTER DATABASE … SET "prism_crypt.keyset"
     let is_setting =

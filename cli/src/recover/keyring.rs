@@ -56,10 +56,10 @@ pub enum Reason {
     #[error("Decryption failed (wrong key or corrupted data)")]
     Authentication,
     /// It begins like ciphertext and is none.
-    #[error("invalid ciphertext: {0}")]
+    #[error("the text form is malformed: {0}")]
     Malformed(String),
     /// Bytes where a text is expected.
-    #[error("it holds bytes, not text")]
+    #[error("the value holds bytes, not text")]
     NotText,
     /// A ciphertext that is a part of another text.
     #[error("ciphertext inside other text")]

@@ -59,9 +59,8 @@ impl Script {
     /// Those of the input, also if it is not of its encoding; [`Error::Dump`] if a statement does not end.
     pub fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let Some(end) = self.find_line()? else { return Ok(None) };
-        let line = &self.buffer[self.start..end];
-        let first = line.iter().find(|byte| !is_blank(**byte)).copied();
-        if first.is_none() || line.starts_with(b"--") || line.starts_with(b"\\") {
+        let line = self.buffer[self.start..end].trim_ascii_start();
+        if line.is_empty() || line.starts_with(b"--") || line.starts_with(b"\\") {
             return Ok(Some(Piece::Line(self.take(end))));
         }
         loop {

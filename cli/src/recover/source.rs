@@ -22,6 +22,9 @@ pub enum Source {
 /// Where the name of the format is in a tar file (POSIX, ustar).
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 
+/// The variables that `pg_restore` gets.
+const VARIABLES: [&str; 7] = ["PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_MESSAGES"];
+
 impl Source {
     /// Looks what it is. Standard input is kept in a file that has no name, as it can be read once only. It holds no plaintext.
     ///
@@ -99,6 +102,10 @@ impl Restored {
         let failed = |detail: String| Error::PgRestore { detail };
         let mut command = Command::new("pg_restore");
         command.arg("--file=-").stdin(input).stdout(Stdio::piped());
+        // Not the one with the key, whatever its name is.
+        command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| VARIABLES.iter().any(|known| name == known)));
         if let Some(path) = path {
             command.arg("--").arg(path);
         }

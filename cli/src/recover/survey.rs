@@ -15,6 +15,9 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+/// How rows of the extension's own tables begin. Others need not be read the first time.
+const OWN_INSERTS: [&[u8]; 2] = [b"INSERT INTO prism_crypt.", b"INSERT INTO \"prism_crypt\"."];
+
 /// Each database of a dump in the order of its `\connect`; a dump without one is the first.
 ///
 /// # Errors
@@ -35,7 +38,7 @@ pub fn survey(source: &Source) -> Result<Vec<Catalog>> {
             Piece::Statement(statement) => {
                 let Some(catalog) = catalogs.last_mut() else { continue };
                 if statement.starts_with(b"INSERT INTO ")
-                    && !statement.starts_with(b"INSERT INTO prism_crypt.")
+                    && !OWN_INSERTS.iter().any(|own| statement.starts_with(own))
                 {
                     catalog.has_rows = true;
                     continue;

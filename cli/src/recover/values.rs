@@ -17,7 +17,9 @@ pub enum Kind {
     Text,
     /// Bytes, which may be an envelope.
     Bytes,
-    /// Anything else: arrays, composite types, domains, ranges, JSON.
+    /// Arrays, composite types, domains and ranges of `encrypted_text`: what begins like ciphertext is.
+    EncryptedParts,
+    /// Anything else: other such types, JSON.
     Nested,
 }
 
@@ -63,18 +65,19 @@ impl<'a> Opener<'a> {
     fn open_at(&mut self, kind: Kind, text: &[u8], depth: usize) -> Option<Vec<u8>> {
         if armor::is_armored(text) && kind != Kind::Bytes {
             let is_ciphertext = decode(text).is_ok();
-            return (kind == Kind::Encrypted || is_ciphertext).then(|| self.text(text)).flatten();
+            let must_be = matches!(kind, Kind::Encrypted | Kind::EncryptedParts);
+            return (must_be || is_ciphertext).then(|| self.text(text)).flatten();
         }
         match kind {
             Kind::Encrypted => None,
             Kind::Bytes => self.bytes(text),
             Kind::Text => match nested::json(text) {
-                true => self.parts(Shape::Json, text, depth),
+                true => self.parts(kind, Shape::Json, text, depth),
                 false => self.look_inside(text),
             },
-            Kind::Nested if bytea_begins(text) => self.bytes(text),
-            Kind::Nested => match nested::shape(text).filter(|_| depth < MAX_DEPTH) {
-                Some(shape) => self.parts(shape, text, depth),
+            Kind::Nested | Kind::EncryptedParts if bytea_begins(text) => self.bytes(text),
+            Kind::Nested | Kind::EncryptedParts => match nested::shape(text).filter(|_| depth < MAX_DEPTH) {
+                Some(shape) => self.parts(kind, shape, text, depth),
                 None => self.look_inside(text),
             },
         }
@@ -112,7 +115,7 @@ impl<'a> Opener<'a> {
         }
     }
 
-    fn parts(&mut self, shape: Shape, text: &[u8], depth: usize) -> Option<Vec<u8>> {
+    fn parts(&mut self, kind: Kind, shape: Shape, text: &[u8], depth: usize) -> Option<Vec<u8>> {
         let parts = nested::parts(shape, text)?;
         let mut out: Option<Vec<u8>> = None;
         let mut written = 0;
@@ -121,7 +124,7 @@ impl<'a> Opener<'a> {
             let Some(content) = part.content(raw).filter(|content| may_hold_ciphertext(content)) else {
                 continue;
             };
-            let kind = if shape == Shape::Json { Kind::Text } else { Kind::Nested };
+            let kind = if shape == Shape::Json { Kind::Text } else { kind };
             if let Some(opened) = self.open_at(kind, &content, depth + 1) {
                 let out = out.get_or_insert_with(Vec::new);
                 out.extend_from_slice(&text[written..part.start]);
