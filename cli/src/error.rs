@@ -1,6 +1,7 @@
 //! The only error type: messages as the extension has them, with `DETAIL:` and `HINT:` lines. No variant ever holds plaintext, a key or a
 //! nonce.
 
+use crate::output::printable;
 use prism_envelope::armor::ArmorError;
 use prism_envelope::file::FileError;
 use prism_envelope::{KeyError, RandomnessError};
@@ -178,10 +179,10 @@ impl Error {
         if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             return;
         }
-        let mut text = format!("prism-crypt: {self}\n");
+        let mut text = format!("prism-crypt: {}\n", printable(&self.to_string()));
         for (label, line) in [("DETAIL", self.detail()), ("HINT", self.hint().map(str::to_owned))] {
             if let Some(line) = line {
-                text.push_str(&format!("{label}:  {line}\n"));
+                text.push_str(&format!("{label}:  {}\n", printable(&line)));
             }
         }
         // There is nobody else to tell.

@@ -1,5 +1,6 @@
 //! What a survey has found.
 
+use crate::output::printable;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,7 +105,12 @@ impl fmt::Display for Report {
             Status::NotEncrypted => "not encrypted",
         };
         writeln!(f, "status:           {status}")?;
-        writeln!(f, "database:         {}, seen as role {}", self.database, self.role)?;
+        writeln!(
+            f,
+            "database:         {}, seen as role {}",
+            printable(&self.database),
+            printable(&self.role)
+        )?;
         let version = self.extension_version.as_deref().unwrap_or("not there");
         writeln!(f, "prism_crypt:      {version}")?;
         let unseen = "not seen";
@@ -125,7 +131,7 @@ fn section<T: fmt::Display>(f: &mut fmt::Formatter<'_>, title: &str, lines: &[T]
     if !lines.is_empty() {
         writeln!(f, "\n{title}:")?;
     }
-    lines.iter().try_for_each(|line| writeln!(f, "  {line}"))
+    lines.iter().try_for_each(|line| writeln!(f, "  {}", printable(&line.to_string())))
 }
 
 impl fmt::Display for Place {

@@ -1,6 +1,7 @@
 //! An encrypted file.
 
 use crate::error::{Error, Result};
+use crate::output::printable;
 use prism_envelope::file::cobblestone::{CHUNK_LEN, PREFIX_LEN};
 use prism_envelope::file::{Compression, FileError, KeySource, Opener};
 use prism_envelope::{NONCE_LEN, TAG_LEN};
@@ -95,13 +96,13 @@ impl fmt::Display for File {
         match (&self.master_fingerprint, self.key_source) {
             // A header is what anybody may have written: no control characters to the terminal.
             (Some(fingerprint), _) => {
-                writeln!(f, "key:         wrapped by the master key {}", fingerprint.escape_debug())?;
+                writeln!(f, "key:         wrapped by the master key {}", printable(fingerprint))?;
             }
             (None, Some(_)) => writeln!(f, "key:         given by whoever opens it")?,
             (None, None) => writeln!(f, "key:         given by whoever opens it; there is no header")?,
         }
         if let Some(content_type) = &self.content_type {
-            writeln!(f, "content:     {}", content_type.escape_debug())?;
+            writeln!(f, "content:     {}", printable(content_type))?;
         }
         match self.compression {
             Some(Compression::Zstd) => writeln!(f, "compression: zstd")?,

@@ -92,6 +92,10 @@ impl Inspect {
                 false => pg_restore::read_stream(content, dump_of),
             };
         }
+        // No text: it may have no lines that end.
+        if start.contains(&0) {
+            return Err(Error::NothingFound);
+        }
         if is_armored(&start) { value_or_dump(content, &self.what) } else { dump_of(&mut content) }
     }
 }

@@ -4,6 +4,7 @@ use super::Dump;
 use super::names::{cut_outside, split_outside};
 use super::rows::{Form, Row};
 use crate::copy_text::{decode, fields};
+use crate::output::printable;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -147,9 +148,9 @@ impl fmt::Display for DataKey {
         write!(
             f,
             "data key version {version} of keyset {}: {}, wrapped by the master key {}",
-            keyset.escape_debug(),
-            state.escape_debug(),
-            master_fingerprint.escape_debug()
+            printable(keyset),
+            printable(state),
+            printable(master_fingerprint)
         )
     }
 }
@@ -160,9 +161,9 @@ impl fmt::Display for IndexKey {
         write!(
             f,
             "index key generation {generation} of keyset {}: {}, wrapped by the master key {}",
-            keyset.escape_debug(),
-            state.escape_debug(),
-            master_fingerprint.escape_debug()
+            printable(keyset),
+            printable(state),
+            printable(master_fingerprint)
         )
     }
 }

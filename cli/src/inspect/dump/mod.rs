@@ -6,6 +6,7 @@ mod rows;
 mod values;
 
 use crate::error::{Error, Result};
+use crate::output::printable;
 use keys::{DataKey, IndexKey, KeyTables};
 use rows::Place;
 use serde::Serialize;
@@ -104,7 +105,7 @@ impl fmt::Display for Dump {
                 .map(|(version, count)| format!("{count} of key version {version}"))
                 .chain((column.malformed > 0).then(|| format!("{} malformed", column.malformed)))
                 .collect();
-            writeln!(f, "  {}: {}", place.escape_debug(), by_version.join(", "))?;
+            writeln!(f, "  {}: {}", printable(&place), by_version.join(", "))?;
         }
         if self.data_keys.is_empty() {
             writeln!(f, "no data keys travel with it")?;
@@ -116,12 +117,33 @@ impl fmt::Display for Dump {
             writeln!(f, "{key}")?;
         }
         let list = |all: Vec<String>| if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        let needed = self.master_fingerprints_needed.iter().map(|it| it.escape_debug().to_string()).collect();
+        let needed = self.master_fingerprints_needed.iter().map(|it| printable(it)).collect();
         writeln!(f, "master keys needed: {}", list(needed))?;
         if !self.versions_without_key.is_empty() {
             let missing = self.versions_without_key.iter().map(u32::to_string).collect();
             writeln!(f, "key versions whose key is not in it: {}", list(missing))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Dump;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever it is given, there is an answer.
+        #[test]
+        fn every_text_is_read(parts in proptest::collection::vec(prop_oneof![
+            Just("COPY prism_crypt.data_key (version) FROM stdin;\n".to_owned()), Just("COPY \"a (b\" FROM stdin;\n".to_owned()),
+            Just("INSERT INTO prism_crypt.data_key VALUES (".to_owned()), Just("\\.\n".to_owned()), Just("prism:v1:".to_owned()),
+            Just("\\\\x01".to_owned()), Just("\t(1, 'a".to_owned()), Just("--".to_owned()), "[\\x00-\\x7f\u{e9}]{0,9}",
+        ], 0..40)) {
+            let text = parts.concat();
+            let dump = Dump::read(&mut text.as_bytes()).unwrap();
+            prop_assert!(dump.to_string().lines().count() >= 3);
+        }
     }
 }
