@@ -1,8 +1,11 @@
 """The command-line tool beside a server: files that the server has exported, files for it to import, and keys on paper."""
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
+import termios
 import unittest
 
 from harness import canaries, paths
@@ -178,6 +181,41 @@ class Tool(Scenario):
                                       str(sum(c["values"].values())) for c in found["columns"]}, counts)
                 self.assertEqual(found["master_fingerprints_needed"], [fingerprint])
                 self.assertEqual(found["versions_without_key"], [])
+
+    def at_a_terminal(self, arguments, typed):
+        """What a terminal shows, and the exit status; types once the tool asks. `typed`: whether it is echoed, and the text."""
+        process, terminal = pty.fork()
+        if process == 0:
+            os.execve(self.program, [self.program, *map(str, arguments)], paths.clean_env())
+        shown = b""
+        with os.fdopen(terminal, "r+b", buffering=0) as terminal:
+            for is_shown, text in typed:
+                while not shown.endswith(b": "):
+                    shown += os.read(terminal.fileno(), 1000)
+                wait_until(lambda: bool(termios.tcgetattr(terminal.fileno())[3] & termios.ECHO) == is_shown, "the terminal is not as it should be")
+                terminal.write(text.encode() + b"\n")
+                shown += b"\n"
+            with contextlib.suppress(OSError):
+                while more := os.read(terminal.fileno(), 1000):
+                    shown += more
+        return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    def test_a_terminal_is_asked(self):
+        """For a key without echo, and for words line by line."""
+        path = self.export("asked.penc")
+        for arguments in (["verify", path], ["verify", path, "--key-stdin"]):
+            shown, status = self.at_a_terminal(arguments, [(False, canaries.KEYS["main"])])
+            self.assertEqual(status, 0)
+            # A bar, which goes when it is done; nothing of the key.
+            self.assertRegex(shown, r"(?s)\AKey: \s+verifying \[.*complete and unchanged: 500 rows, \d+ bytes\r\n\Z")
+            self.assertFalse(canaries.KEYS["main"][:8] in shown)
+        sheet = self.tool("backup-key", "--key-file", self.master).splitlines()[2:]
+        words = [word for line in sheet for word in line.split() if word.isalpha()]
+        back = self.cluster.home / "typed.key"
+        shown, status = self.at_a_terminal(["restore-key", "--output", back], [(True, " ".join(words[:10])), (True, " ".join(word[:4] for word in words[10:]))])
+        self.assertEqual(status, 0)
+        self.assertIn("Words from number 11 on: ", shown)
+        self.assertTrue(back.read_text() == canaries.KEYS["main"] + "\n")
 
     def test_keys_are_seen_by_nobody(self):
         """Neither in the arguments of a process that runs, nor in what it says."""
