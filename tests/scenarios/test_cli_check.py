@@ -150,7 +150,10 @@ class Check(Scenario):
             self.assertRegex(err, rf"\Aprism-crypt: could not connect to the server\n{re.escape(said)}")
         for arguments, more, said in (
             (["-d", "postgresql://postgres:secret@localhost/x"], {}, "a password in an argument can be seen by others"),
+            (["-d", "host=localhost sslmode=verify-full"], {}, "-d is no connection string that is known here"),
             ([], {"PGSERVICE": "x"}, "PGSERVICE is not known here"),
+            ([], {"PGREQUIREPEER": "x"}, "PGREQUIREPEER is not known here"),
+            ([], {"PGSSLROOTCERT": "system"}, "PGSSLROOTCERT=system is for PGSSLMODE=verify-full"),
             ([], {"PGSSLMODE": "never"}, 'PGSSLMODE "never" is not known'),
             ([], {"PGPORT": "x"}, "PGPORT is no number of a port"),
         ):
@@ -188,9 +191,9 @@ class Connection(Scenario):
         subprocess.run(["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", subject, "-days", "3650", *options],
                        cwd=cls.certificates, check=True, capture_output=True)
 
-    def tool(self, status=0, host="localhost", **env):
+    def tool(self, *arguments, status=0, host="localhost", **env):
         env = paths.clean_env(PGHOST=host, PGPORT=self.cluster.port, PGUSER="anna", PGDATABASE=self.db, HOME=self.cluster.home, **env)
-        done = subprocess.run([self.program, "check-encryption"], capture_output=True, text=True, env=env, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run([self.program, "check-encryption", *arguments], capture_output=True, text=True, env=env, check=False, stdin=subprocess.DEVNULL)
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
@@ -224,6 +227,13 @@ class Connection(Scenario):
         # Another name than that of the certificate.
         self.tool(host="127.0.0.1", PGSSLMODE="verify-ca", PGSSLROOTCERT=ca, **password)
         self.tool(host="127.0.0.1", PGSSLMODE="verify-full", PGSSLROOTCERT=ca, status=1, **password)
+        # What a connection string says goes before.
+        text = f"host=localhost port={self.cluster.port} user=anna dbname={self.db} sslmode="
+        self.assertIn("no encryption", self.tool("-d", text + "disable", PGSSLMODE="require", status=1, **password))
+        self.tool("-d", text + "require", PGSSLMODE="disable", **password)
+        self.tool("-d", text + "require", PGSSLMODE="verify-ca", PGSSLROOTCERT=other, status=1, **password)
+        self.tool(PGCHANNELBINDING="require", **password)
+        self.tool(host=f"{self.cluster.home}/none,localhost", **password)
         # The server takes no one without.
         self.assertIn("no encryption", self.tool(PGSSLMODE="disable", status=1, **password))
 

@@ -4,7 +4,7 @@ use super::pass_file::{self, Account};
 use super::tls;
 use crate::error::{Error, Result};
 use clap::Args;
-use postgres::config::Host;
+use postgres::config::{ChannelBinding, Host};
 use postgres::{Client, Config, NoTls};
 use std::error::Error as _;
 use std::io::{self, IsTerminal};
@@ -14,6 +14,17 @@ use zeroize::Zeroizing;
 
 /// Where a server's socket is: as Debian builds libpq, and as PostgreSQL does.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// Variables of libpq that name a server, or demand something of it, and have no counterpart here.
+const NOT_KNOWN: [&str; 7] = [
+    "PGSERVICE",
+    "PGHOSTADDR",
+    "PGREQUIREAUTH",
+    "PGREQUIREPEER",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGTARGETSESSIONATTRS",
+];
 
 /// Which server, as whom.
 #[derive(Args)]
@@ -38,8 +49,8 @@ impl ConnectionArgs {
     /// # Errors
     /// [`Error::Connection`], [`Error::Usage`].
     pub fn connect(&self) -> Result<Client> {
-        let mode = tls::Mode::of_environment()?;
         let mut config = self.config()?;
+        let mode = tls::Mode::choose(config.get_ssl_mode())?;
         config.ssl_mode(mode.wire_mode());
         let connect = |config: &Config| match mode {
             tls::Mode::Disable => config.connect(NoTls).map_err(refused),
@@ -56,15 +67,20 @@ impl ConnectionArgs {
     }
 
     fn config(&self) -> Result<Config> {
-        if variable("PGSERVICE").is_some() {
-            return Err(Error::Usage(
-                "PGSERVICE is not known here: name host, port, database and role".to_owned(),
-            ));
+        // Rather than connect in another way than was meant.
+        if let Some(name) = NOT_KNOWN.into_iter().find(|name| variable(name).is_some()) {
+            return Err(Error::Usage(format!("{name} is not known here")));
+        }
+        if variable("PGGSSENCMODE").as_deref() == Some("require") {
+            return Err(Error::Usage("encryption by GSSAPI is not known here".to_owned()));
         }
         let mut config = Config::new();
         let named = self.dbname.as_deref().filter(|name| name.contains('=') || name.contains("://"));
         if let Some(named) = named {
-            config = named.parse().map_err(|_| Error::Usage("-d is no connection string".to_owned()))?;
+            config = named.parse().map_err(|_| {
+                // The words of the parser may repeat a part of it.
+                Error::Usage("-d is no connection string that is known here; other values of sslmode than disable, prefer and require go into PGSSLMODE".to_owned())
+            })?;
             if config.get_password().is_some() {
                 return Err(Error::Usage(
                     "a password in an argument can be seen by others: use PGPASSWORD or a password file"
@@ -85,7 +101,9 @@ impl ConnectionArgs {
         }
         if config.get_hosts().is_empty() {
             let host = self.host.clone().or_else(|| variable("PGHOST"));
-            config.host(&host.unwrap_or_else(|| socket_directory(port)));
+            for one in host.unwrap_or_else(|| socket_directory(port)).split(',') {
+                config.host(one);
+            }
         }
         let user = self.username.clone().or_else(|| config.get_user().map(str::to_owned));
         let user = match user.or_else(|| variable("PGUSER")) {
@@ -99,6 +117,16 @@ impl ConnectionArgs {
         config.user(&user).dbname(&database).application_name("prism-crypt");
         if let Some(options) = variable("PGOPTIONS").filter(|_| config.get_options().is_none()) {
             config.options(&options);
+        }
+        match variable("PGCHANNELBINDING").as_deref() {
+            None | Some("prefer") => {}
+            Some("require") => {
+                config.channel_binding(ChannelBinding::Require);
+            }
+            Some("disable") => {
+                config.channel_binding(ChannelBinding::Disable);
+            }
+            Some(other) => return Err(Error::Usage(format!("PGCHANNELBINDING {other:?} is not known"))),
         }
         if let Some(seconds) = variable("PGCONNECT_TIMEOUT").and_then(|text| text.parse().ok()) {
             config.connect_timeout(Duration::from_secs(seconds));

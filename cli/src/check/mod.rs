@@ -20,8 +20,9 @@ Examples:
   PGDATABASE=clinic prism-crypt check-encryption --json
 
 It connects as psql does: with -h, -p, -U and -d, or PGHOST, PGPORT, PGUSER, PGDATABASE, PGPASSWORD,
-PGPASSFILE or ~/.pgpass, PGSSLMODE, PGSSLROOTCERT, PGSSLCERT, PGSSLKEY, PGCONNECT_TIMEOUT and
-PGOPTIONS. PGSERVICE is not known here, and refused. It only reads.
+PGPASSFILE or ~/.pgpass, PGSSLMODE, PGSSLROOTCERT, PGSSLCERT, PGSSLKEY, PGCONNECT_TIMEOUT,
+PGOPTIONS and PGCHANNELBINDING. PGSERVICE and others that are not known here are refused. It only
+reads.
 
 A role with access 'monitor' (and SELECT on the tables, for what is not encrypted) sees everything.
 For others, encrypted columns that they may SELECT are counted, and the rest is named as not seen.

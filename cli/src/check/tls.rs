@@ -8,7 +8,7 @@ use postgres_openssl::MakeTlsConnector;
 use std::path::PathBuf;
 
 /// What `sslmode` asks for (PostgreSQL's manual, "SSL Support").
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     Disable,
     /// `allow` too: both promise nothing.
@@ -19,11 +19,21 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// That of `PGSSLMODE`.
+    /// That of the connection string, or else of `PGSSLMODE`.
     ///
     /// # Errors
     /// [`Error::Usage`].
-    pub fn of_environment() -> Result<Self> {
+    pub fn choose(named: SslMode) -> Result<Self> {
+        match named {
+            SslMode::Disable => return Ok(Self::Disable),
+            SslMode::Require => return Ok(Self::Require.max(Self::of_environment()?)),
+            // Whether it was named can't be known: it is what there is without.
+            _ => {}
+        }
+        Self::of_environment()
+    }
+
+    fn of_environment() -> Result<Self> {
         let Some(name) = std::env::var("PGSSLMODE").ok().filter(|name| !name.is_empty()) else {
             return Ok(Self::Prefer);
         };
@@ -64,6 +74,10 @@ pub fn connector(mode: Mode) -> Result<MakeTlsConnector> {
             detail: "There is no root certificate to verify the server with: PGSSLROOTCERT, ~/.postgresql/root.crt."
                 .to_owned(),
         });
+    }
+    // Anybody has certificates of public authorities: libpq takes them with the server's name only.
+    if root.as_ref().is_some_and(|root| root.as_os_str() == "system") && mode != Mode::VerifyFull {
+        return Err(Error::Usage("PGSSLROOTCERT=system is for PGSSLMODE=verify-full".to_owned()));
     }
     let failed = |error: ErrorStack| Error::Connection { detail: format!("TLS: {error}.") };
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;

@@ -30,7 +30,7 @@ pub struct Dump {
 /// Encrypted values at one place.
 #[derive(Debug, Serialize)]
 pub struct Column {
-    /// As SQL writes it; nothing for what stands in definitions.
+    /// As SQL writes it; nothing for what stands outside of rows, as in definitions.
     pub table: Option<String>,
     /// Not known in dumps by INSERT.
     pub column: Option<String>,
@@ -97,7 +97,7 @@ impl fmt::Display for Dump {
             let place = match (&column.table, &column.column) {
                 (Some(table), Some(column)) => format!("{table}, column {column}"),
                 (Some(table), None) => table.clone(),
-                _ => "in definitions".to_owned(),
+                _ => "outside of rows".to_owned(),
             };
             let by_version: Vec<_> = column
                 .values
