@@ -231,7 +231,7 @@ class Tool(Scenario):
             self.assertEqual(child.returncode, 0, err)
             for secret in secrets.values():
                 for where in (seen, err, out):
-                    self.assertNotIn(secret, where)
+                    self.assertFalse(secret in where, "a key is seen")
 
 
 def open_bytes(path):
