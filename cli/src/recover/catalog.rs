@@ -161,8 +161,10 @@ impl Catalog {
                 if self.names_type(sql, from + 1, type_end(sql, from + 1, to)) {
                     self.encrypted_names.insert(name.clone());
                 }
-                columns.retain(|column: &Column| column.name != name);
-                columns.push(Column { name, kind });
+                match columns.iter_mut().find(|column: &&mut Column| column.name == name) {
+                    Some(inherited) => inherited.kind = kind,
+                    None => columns.push(Column { name, kind }),
+                }
             }
         }
         if let Some(by) = (close..sql.tokens.len()).find(|at| sql.are(*at, &["partition", "by", "hash"])) {

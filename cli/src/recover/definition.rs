@@ -3,6 +3,7 @@
 use super::catalog::{Catalog, OWN_SCHEMA, TYPE, created_table, type_end};
 use super::expression::{Changes, Rewriter};
 use super::lexer::Dialect;
+use super::signature::{Signature, signature};
 use super::sql::{Name, QualifiedName, Sql};
 use super::values::Opener;
 use std::collections::HashSet;
@@ -25,6 +26,8 @@ pub struct LeftOut {
     objects: HashSet<QualifiedName>,
     /// Triggers, policies and constraints, which belong to a table.
     parts: HashSet<(Name, QualifiedName)>,
+    /// The functions that are there.
+    functions: HashSet<Signature>,
 }
 
 /// Functions of the extension, by whose names privileges are known to be on them.
@@ -77,7 +80,14 @@ impl LeftOut {
             self.remember(sql);
             return Fate::LeftOut(reason);
         }
-        match changes.apply(sql.text) {
+        let changed = changes.apply(sql.text);
+        let made = signature(&Sql::new(changed.as_deref().unwrap_or(sql.text), dialect));
+        if let Some(made) = made
+            && !self.functions.insert(made)
+        {
+            return Fate::LeftOut("there is the same function for text".to_owned());
+        }
+        match changed {
             Some(text) => Fate::Changed(text, std::mem::take(&mut changes.notes), dropped),
             None => Fate::Same,
         }

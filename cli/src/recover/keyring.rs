@@ -165,21 +165,23 @@ impl Keyring {
         let mut result = Err(Reason::UnknownVersion(number));
         for row in self.rows.get(&version).into_iter().flatten() {
             let fits = |key: &&MasterKey| key.fingerprint().to_string() == row.master_fingerprint;
-            result = match master_keys.iter().find(fits) {
-                _ if row.wrapped.is_empty() => Err(Reason::Destroyed(number)),
-                None => Err(Reason::Mismatch {
+            let unwrap =
+                |key: &MasterKey| key.unwrap(KeyIdentity::Data(version, &row.keyset), &row.wrapped).ok();
+            let named = master_keys.iter().find(fits);
+            // A damaged fingerprint is in nobody's way.
+            if let Some(key) = named.and_then(unwrap).or_else(|| master_keys.iter().find_map(unwrap)) {
+                result = Ok(Rc::new(DataKey::new(version, &key)));
+                break;
+            }
+            result = Err(match named {
+                _ if row.wrapped.is_empty() => Reason::Destroyed(number),
+                Some(_) => Reason::DamagedKey(number),
+                None => Reason::Mismatch {
                     version: number,
                     keyset: row.keyset.clone(),
                     wrapped_by: row.master_fingerprint.clone(),
-                }),
-                Some(master_key) => master_key
-                    .unwrap(KeyIdentity::Data(version, &row.keyset), &row.wrapped)
-                    .map(|key| Rc::new(DataKey::new(version, &key)))
-                    .map_err(|_| Reason::DamagedKey(number)),
-            };
-            if result.is_ok() {
-                break;
-            }
+                },
+            });
         }
         self.unwrapped.insert(version, result.clone());
         result

@@ -5,9 +5,12 @@
 //! 2. The first reading, `survey`, makes a `catalog` of each database, with its data keys (`keyring`).
 //! 3. The second one, `rewrite`, opens what is in rows of COPY and of INSERT (`insert`) by `values`, which looks into values that are made
 //!    of others (`nested`) and into bytes (`bytea`).
-//! 4. `definition` says what becomes of other statements, `expression` what stands for what in them.
+//! 4. `definition` says what becomes of other statements, `expression` what stands for what in them, and `signature` which functions are
+//!    the same then.
 //! 5. `report` tells what was done.
 
+#[cfg(test)]
+mod any_dump;
 mod bytea;
 mod catalog;
 mod definition;
@@ -23,6 +26,7 @@ mod nested;
 mod report;
 mod rewrite;
 mod script;
+mod signature;
 mod source;
 mod sql;
 mod survey;
@@ -52,7 +56,8 @@ some tables, --keys takes what COPY prism_crypt.data_key TO STDOUT (FORMAT csv, 
 
 The new dump holds plaintext, and no right to decrypt protects it any more: whoever may read a
 table of it reads everything. A value that can't be opened is told of with its table, column and
-row, stays as it is, and makes the exit status 1.";
+row, stays as it is, and makes the exit status 1. So does a dump that ends too early: the new one has
+what was there.";
 
 /// Decrypt a dump, for a server that does not have the extension
 #[derive(Args)]
@@ -66,7 +71,7 @@ pub struct Recover {
     /// A new file for the result, with mode 0600 [default: standard output]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Stop at the first value that can't be opened
+    /// Stop at the first value that can't be opened, or if the dump is not complete
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -100,14 +105,16 @@ impl Recover {
             }
         };
         report.summary();
-        match report.not_opened {
-            0 => Ok(()),
-            count => Err(Error::Dump {
-                message: format!("{count} values were not opened"),
-                detail: Some("They are in the new dump as they were.".to_owned()),
-                hint: None,
-            }),
-        }
+        let (message, detail) = match (report.is_complete, report.not_opened) {
+            (true, 0) => return Ok(()),
+            (true, count) => {
+                (format!("{count} values were not opened"), "They are in the new dump as they were.")
+            }
+            (false, _) => {
+                ("the dump is not complete".to_owned(), "What follows in it is not in the new one.")
+            }
+        };
+        Err(Error::Dump { message, detail: Some(detail.to_owned()), hint: None })
     }
 }
 

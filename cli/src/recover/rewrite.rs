@@ -96,6 +96,14 @@ impl<'a> Rewrite<'a> {
             }
         }
         rewrite.report.end_of_database(&rewrite.opener);
+        rewrite.report.is_complete = script.is_complete();
+        if is_strict && !rewrite.report.is_complete {
+            return Err(Error::Dump {
+                message: "the dump is not complete".to_owned(),
+                detail: None,
+                hint: None,
+            });
+        }
         Ok(rewrite.report)
     }
 

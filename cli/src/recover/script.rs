@@ -2,7 +2,7 @@
 
 use super::encoding::Encoding;
 use super::lexer::{Dialect, Kind, Lexer, is_blank};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use memchr::{memchr, memmem};
 use std::io::Read;
 
@@ -29,6 +29,10 @@ pub struct Script {
     /// Where the rest begins.
     start: usize,
     is_at_end: bool,
+    /// Whether it ended in the middle of something.
+    is_cut: bool,
+    /// Dumps whose first line was there, and not yet the last one.
+    open_dumps: i64,
     encoding: Encoding,
     /// How strings are written from here on.
     pub dialect: Dialect,
@@ -43,6 +47,8 @@ impl Script {
             buffer: Vec::new(),
             start: 0,
             is_at_end: false,
+            is_cut: false,
+            open_dumps: 0,
             encoding: Encoding::default(),
             dialect: Dialect::default(),
         }
@@ -56,10 +62,15 @@ impl Script {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// Those of the input, also if it is not of its encoding; [`Error::Dump`] if a statement does not end.
+    /// Those of the input, also if it is not of its encoding.
     pub fn next(&mut self) -> Result<Option<Piece<'_>>> {
         let Some(end) = self.find_line()? else { return Ok(None) };
-        let line = self.buffer[self.start..end].trim_ascii_start();
+        let line = self.buffer[self.start..end].trim_ascii();
+        match line {
+            b"-- PostgreSQL database dump" => self.open_dumps += 1,
+            b"-- PostgreSQL database dump complete" => self.open_dumps -= 1,
+            _ => {}
+        }
         if line.is_empty() || line.starts_with(b"--") || line.starts_with(b"\\") {
             return Ok(Some(Piece::Line(self.take(end))));
         }
@@ -75,7 +86,8 @@ impl Script {
                 return Ok(Some(Piece::Statement(self.take(end + line))));
             }
             if !self.fill()? {
-                return Err(truncated("a statement"));
+                self.is_cut = true;
+                return Ok(None);
             }
         }
     }
@@ -83,12 +95,25 @@ impl Script {
     /// The next row of COPY, without its line end; `None` behind the last one.
     ///
     /// # Errors
-    /// Those of the input; [`Error::Dump`] if it ends before.
+    /// Those of the input.
     pub fn next_row(&mut self) -> Result<Option<&[u8]>> {
-        let Some(end) = self.find_line()? else { return Err(truncated("the rows of a table")) };
+        let end = self.find_line()?;
+        let line = end.map_or(&b""[..], |end| &self.buffer[self.start..end]);
+        let is_last = line == b"\\.\n" || line == b"\\.";
+        // A row without its end is only a part of one.
+        self.is_cut |= !is_last && !line.ends_with(b"\n");
+        let end = end.unwrap_or(self.buffer.len());
+        if is_last || self.is_cut {
+            self.start = end;
+            return Ok(None);
+        }
         let line = self.take(end);
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        Ok((line != b"\\.").then_some(line))
+        Ok(line.strip_suffix(b"\n"))
+    }
+
+    /// Whether what was read so far ends where a dump does: not in a statement or row, and behind the last line of `pg_dump`.
+    pub fn is_complete(&self) -> bool {
+        !self.is_cut && self.open_dumps <= 0
     }
 
     fn take(&mut self, end: usize) -> &[u8] {
@@ -155,10 +180,6 @@ impl Script {
             }
         }
     }
-}
-
-fn truncated(what: &str) -> Error {
-    Error::Dump { message: format!("the dump ends in the middle of {what}"), detail: None, hint: None }
 }
 
 /// How many of these bytes can be decoded before the encoding may change: up to the end of the first line that may do so.
