@@ -143,6 +143,8 @@ impl LeftOut {
             (sql.name(at + 2)?, QualifiedName::default())
         } else if sql.are(0, &["comment", "on"]) && sql.is_one_of(2, &["trigger", "policy", "constraint"]) {
             (sql.name(3)?, sql.qualified(sql.skip(5, &["domain"]))?.0)
+        } else if sql.is(0, "alter") && sql.is_one_of(1, &["trigger", "policy"]) {
+            (sql.name(2)?, sql.qualified(4)?.0)
         } else if sql.are(0, &["alter", "table"]) {
             let (table, at) = sql.qualified(sql.skip(2, &["only", "if", "exists"]))?;
             let behind = sql.skip(at, &["enable", "disable", "always"]);
@@ -169,6 +171,12 @@ fn is_own(sql: &Sql<'_>, catalog: &Catalog) -> bool {
     let extension = (0..3).find(|at| sql.is(*at, "extension"));
     if let Some(at) = extension {
         return is_extension(sql.skip(at + 1, &["if", "not", "exists"]));
+    }
+    if sql.is(0, "alter")
+        && (2..sql.tokens.len())
+            .any(|at| sql.are(at, &["depends", "on", "extension"]) && is_extension(at + 3))
+    {
+        return true;
     }
     if sql.is_one_of(0, &["grant", "revoke"]) {
         let is_function = |name: &QualifiedName| {
