@@ -25,7 +25,7 @@ SCHEMA = r'''
     CREATE TABLE clinic.events_2026 PARTITION OF clinic.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
     CREATE TABLE clinic.by_hash (id int, v encrypted_text('searchable')) PARTITION BY HASH (v);
     CREATE TABLE clinic.by_hash_0 PARTITION OF clinic.by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-    CREATE TABLE clinic.by_hash_1 PARTITION OF clinic.by_hash FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE TABLE clinic.by_hash_1 (v encrypted_text('searchable'), id int); ALTER TABLE clinic.by_hash ATTACH PARTITION clinic.by_hash_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
     CREATE TABLE clinic.by_list (id int, v encrypted_text('searchable')) PARTITION BY LIST (v);
     CREATE TABLE clinic.by_list_a PARTITION OF clinic.by_list FOR VALUES IN ('a', 'it''s');
     CREATE TABLE clinic.by_list_rest PARTITION OF clinic.by_list DEFAULT;

@@ -50,11 +50,16 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Replaces a part of the text, of which nothing is replaced yet.
+    pub fn edit(&mut self, part: Range<usize>, by: &[u8]) {
+        self.edits.push((part, by.to_vec()));
+    }
+
     /// Replaces a part of the text. What is changed inside of it counts no more, problems neither.
     pub fn replace(&mut self, part: Range<usize>, by: &[u8]) {
         self.edits.retain(|(other, _)| !(part.start <= other.start && other.end <= part.end));
         self.problems.retain(|(at, _)| !part.contains(at));
-        self.edits.push((part, by.to_vec()));
+        self.edit(part, by);
     }
 
     /// The text with the changes; `None` if there are none.
@@ -154,7 +159,7 @@ impl Rewriter<'_, '_> {
         if bare == TYPE {
             self.type_name(sql, at, after, changes);
         } else if OPERATOR_CLASSES.contains(&bare) {
-            changes.replace(start..sql.end_before(after), b"pg_catalog.text_ops");
+            changes.edit(start..sql.end_before(after), b"pg_catalog.text_ops");
         } else if sql.is_byte(after, b'(') {
             self.call(sql, at, after, bare, changes);
         }
@@ -169,7 +174,7 @@ impl Rewriter<'_, '_> {
             let modifier = String::from_utf8_lossy(&sql.text[sql.start(after)..sql.end_before(end)]);
             changes.note(format!("encrypted_text{modifier} is text"));
         }
-        changes.replace(sql.start(at)..sql.end_before(end), b"text");
+        changes.edit(sql.start(at)..sql.end_before(end), b"text");
     }
 
     fn call(&mut self, sql: &Sql<'_>, at: usize, open: usize, name: &[u8], changes: &mut Changes) {
@@ -202,9 +207,9 @@ impl Rewriter<'_, '_> {
             }
             None => ("(".to_owned(), ")".to_owned()),
         };
-        changes.replace(sql.start(at)..value.start, before.as_bytes());
+        changes.edit(sql.start(at)..value.start, before.as_bytes());
         // The tokens behind are looked at later: those between are dropped then.
-        changes.replace(value.end..end, behind.as_bytes());
+        changes.edit(value.end..end, behind.as_bytes());
     }
 
     fn operator(&mut self, sql: &Sql<'_>, at: usize, changes: &mut Changes) {
@@ -217,7 +222,7 @@ impl Rewriter<'_, '_> {
             && OPERATORS.contains(&operator.as_slice())
             && self.is_of_encrypted(sql, at, close + 1)
         {
-            changes.replace(sql.start(at)..sql.end_before(close + 1), &operator);
+            changes.edit(sql.start(at)..sql.end_before(close + 1), &operator);
         }
     }
 
@@ -243,7 +248,7 @@ impl Rewriter<'_, '_> {
         let Some(content) = sql.literal(at) else { return };
         if let Some(opened) = self.opener.open(Kind::Nested, &content) {
             let token = sql.tokens[at];
-            changes.replace(token.start..token.end, &quoted(&opened, quote == Quote::Backslash));
+            changes.edit(token.start..token.end, &quoted(&opened, quote == Quote::Backslash));
         }
     }
 
@@ -265,7 +270,7 @@ impl Rewriter<'_, '_> {
             } else {
                 quoted(&content, quote == Quote::Backslash)
             };
-            changes.replace(token.start..token.end, &text);
+            changes.edit(token.start..token.end, &text);
         }
     }
 }

@@ -112,6 +112,9 @@ fn tell_run(place: &str, reason: &Reason, run: &Run) {
 
 /// A line on standard error.
 pub fn tell(line: &str) {
+    // A name may have any characters, and a terminal would obey some.
+    let line: String =
+        line.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
     // What tests say is shown if they fail.
     if cfg!(test) {
         return eprintln!("{line}");

@@ -120,7 +120,7 @@ impl<'a> Rewrite<'a> {
             return self.comment(&format!("left out: rows of {}", rows.table));
         }
         let mut changes = Changes::default();
-        self.load_through_parent(sql, &rows.table, rows.name_tokens, &mut changes);
+        self.load_through_parent(sql, &rows.table, rows.name_tokens, &[], &mut changes);
         let changed = changes.apply(sql.text);
         self.write(changed.as_deref().unwrap_or(sql.text))
     }
@@ -168,14 +168,16 @@ impl<'a> Rewrite<'a> {
             self.report.end_of_table();
             self.filled = (insert.table.clone(), 0);
         }
-        let mut changes = Changes::default();
-        self.load_through_parent(sql, &insert.table, insert.name_tokens, &mut changes);
         let columns = self.catalog.columns(&insert.table).unwrap_or_default();
         let names: Vec<Name> = match insert.columns.is_empty() {
             true => columns.iter().map(|column| column.name.clone()).collect(),
             false => insert.columns.clone(),
         };
         let kinds: Vec<_> = names.iter().map(|name| self.kind(&insert.table, name)).collect();
+        let mut changes = Changes::default();
+        // The parent may have its columns in another order.
+        let listed = if insert.columns.is_empty() { names.as_slice() } else { &[] };
+        self.load_through_parent(sql, &insert.table, insert.name_tokens, listed, &mut changes);
         let before = self.opener.total();
         for row in &insert.rows {
             self.filled.1 += 1;
@@ -185,7 +187,7 @@ impl<'a> Rewrite<'a> {
                 if let Some(opened) = self.opener.open(kind, &content) {
                     let token = sql.tokens[*from];
                     let has_backslashes = sql.is_escaped(*from);
-                    changes.replace(token.start..token.end, &quoted(&opened, has_backslashes));
+                    changes.edit(token.start..token.end, &quoted(&opened, has_backslashes));
                 }
                 self.failures(&insert.table, names.get(index), self.filled.1)?;
             }
@@ -231,13 +233,17 @@ impl<'a> Rewrite<'a> {
         sql: &Sql<'_>,
         table: &QualifiedName,
         (from, to): (usize, usize),
+        columns: &[Name],
         changes: &mut Changes,
     ) {
-        if let Some(parent) = self.catalog.loaded_through(table) {
-            let name = |name: &[u8]| quote_identifier(&String::from_utf8_lossy(name));
-            let text = format!("{}.{}", name(&parent.schema), name(&parent.name));
-            changes.replace(sql.start(from)..sql.end_before(to), text.as_bytes());
+        let Some(parent) = self.catalog.loaded_through(table) else { return };
+        let name = |name: &[u8]| quote_identifier(&String::from_utf8_lossy(name));
+        let mut text = format!("{}.{}", name(&parent.schema), name(&parent.name));
+        if !columns.is_empty() {
+            let columns: Vec<_> = columns.iter().map(|column| name(column)).collect();
+            text += &format!(" ({})", columns.join(", "));
         }
+        changes.edit(sql.start(from)..sql.end_before(to), text.as_bytes());
     }
 
     fn kind(&self, table: &QualifiedName, name: &[u8]) -> Kind {
