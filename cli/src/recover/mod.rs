@@ -51,13 +51,13 @@ Examples:
   zcat clinic.sql.gz | prism-crypt recover - --key-file master.key --output plaintext.sql
 
 The dump may be in any form of pg_dump; forms other than plain are read with the pg_restore on PATH.
-With it, the data keys have to be there: in a dump of the whole database they are. For a dump of
-some tables, --keys takes what COPY prism_crypt.data_key TO STDOUT (FORMAT csv, HEADER) writes.
+A dump of the whole database has the data keys in it. For a dump of some tables, --keys takes what
+COPY prism_crypt.data_key TO STDOUT (FORMAT csv, HEADER) writes.
 
 The new dump holds plaintext, and no right to decrypt protects it any more: whoever may read a
 table of it reads everything. A value that can't be opened is told of with its table, column and
-row, stays as it is, and makes the exit status 1. So does a dump that ends too early: the new one has
-what was there.";
+row, stays as it is, and makes the exit status 1. So does a dump that ends too early; what was there
+is in the new one.";
 
 /// Decrypt a dump, for a server that does not have the extension
 #[derive(Args)]
