@@ -1,4 +1,4 @@
-"""The Debian package for the chosen major version: built, searched by lintian, and used as README says on a Debian that has nothing else."""
+"""The Debian packages, of the extension for the chosen major version and of the tool: built, searched by lintian, and used as README says on a Debian that has nothing else."""
 
 import os
 import re
@@ -54,21 +54,22 @@ class Deb(workplace.Workplace):
                 raise unittest.SkipTest(f"{tool} is not installed")
         super().setUpClass()
         workplace.run(["tools/deb", MAJOR])
-        cls.file, = (paths.ROOT / "target/deb").glob("*.deb")
+        cls.file, = (paths.ROOT / "target/deb").glob(f"{PACKAGE}_*.deb")
+        cls.tool, = (paths.ROOT / "target/deb").glob("prism-crypt_*.deb")
 
-    def field(self, name):
-        return workplace.run(["dpkg-deb", "--field", self.file, name]).strip()
+    def field(self, name, file=None):
+        return workplace.run(["dpkg-deb", "--field", file or self.file, name]).strip()
 
-    def files(self):
+    def files(self, file=None):
         """{path: mode and owner}"""
-        listed = workplace.run(["dpkg-deb", "--contents", self.file]).splitlines()
+        listed = workplace.run(["dpkg-deb", "--contents", file or self.file]).splitlines()
         rows = [line.split(maxsplit=5) for line in listed]
         return {row[5].removeprefix("./"): tuple(row[:2]) for row in rows if not row[5].endswith("/")}
 
     def test_lintian(self):
         if not shutil.which("lintian"):
             self.skipTest("lintian is not installed")
-        said = workplace.run(["lintian", "--fail-on", "error,warning", "--allow-root", self.file])
+        said = workplace.run(["lintian", "--fail-on", "error,warning", "--allow-root", self.file, self.tool])
         self.assertEqual([line for line in said.splitlines() if re.match("[EW]: ", line)], [])
 
     def test_fields(self):
@@ -93,10 +94,23 @@ class Deb(workplace.Workplace):
         }))
         self.assertEqual(set(self.files().values()), {("-rw-r--r--", "root/root")})
 
+    def test_the_tool(self):
+        self.assertEqual(self.tool.name, f"prism-crypt_{workplace.version()}-1_{self.field('Architecture')}.deb")
+        needs = self.field("Depends", self.tool).split(", ")
+        self.assertEqual([need for need in needs if not re.match(r"(libc6|libgcc-s1|libssl3)( |\Z)", need)], [])
+        files = self.files(self.tool)
+        self.assertEqual(files.pop("usr/bin/prism-crypt"), ("-rwxr-xr-x", "root/root"))
+        self.assertEqual(set(files.values()), {("-rw-r--r--", "root/root")})
+        commands = {"", "-generate-key", "-backup-key", "-restore-key", "-inspect", "-verify", "-decrypt", "-encrypt", "-check-encryption", "-recover"}
+        self.assertLessEqual({f"usr/share/man/man1/prism-crypt{command}.1.gz" for command in commands} | {
+            "usr/share/bash-completion/completions/prism-crypt", "usr/share/zsh/vendor-completions/_prism-crypt",
+            "usr/share/fish/vendor_completions.d/prism-crypt.fish", "usr/share/doc/prism-crypt/notices.gz"}, set(files))
+
     def test_nothing_of_the_builder(self):
         where = paths.ROOT / "target/deb/unpacked"
         shutil.rmtree(where, ignore_errors=True)
-        workplace.run(["dpkg-deb", "--extract", self.file, where])
+        for file in (self.file, self.tool):
+            workplace.run(["dpkg-deb", "--extract", file, where])
         for path in where.rglob("*"):
             if path.is_file():
                 for place in (workplace.CARGO_HOME, paths.ROOT, paths.CACHE):
