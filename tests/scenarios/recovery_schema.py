@@ -87,7 +87,7 @@ FILL = r'''
     INSERT INTO clinic.seat SELECT id, v || id FROM source;
     INSERT INTO clinic.parent SELECT id, encrypt_field(v) FROM source; INSERT INTO clinic.child SELECT id + 1000, encrypt_field(v), encrypt_field(v) FROM source;
     INSERT INTO "Odd ""Schema"""."Odd; 'Table'" SELECT id, v, v FROM source;
-    REFRESH MATERIALIZED VIEW clinic.copies;
+    REFRESH MATERIALIZED VIEW clinic.copies; ANALYZE;
 '''
 
 

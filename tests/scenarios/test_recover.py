@@ -13,6 +13,8 @@ FORMS = {
     "plain": [], "custom": ["-Fc"], "directory": ["-Fd", "-j2"], "tar": ["-Ft"], "inserts": ["--inserts"], "column inserts": ["--column-inserts"],
     "rows per insert": ["--rows-per-insert=7", "--quote-all-identifiers"], "clean": ["--clean", "--if-exists", "--no-owner"], "parent": ["--load-via-partition-root"],
 }
+if paths.PG_MAJOR >= 18:
+    FORMS["statistics"] = ["--statistics"]
 
 
 class Recover(Recovering):
