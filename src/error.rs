@@ -223,6 +223,8 @@ pub enum Error {
     FileTrailing,
     #[error("a stream must be read in the transaction that began it")]
     StreamOver,
+    #[error("a default or generated column of the file is not one expression")]
+    NotOneExpression,
     #[error("the source must be a table, a view, or one query in parentheses")]
     ExportSource,
     #[error("internal error: {0}")]
@@ -382,7 +384,7 @@ impl Error {
             | Self::FileKeyNeeded
             | Self::FileKeyNotWanted
             | Self::PlainFormat => ERRCODE_INVALID_PARAMETER_VALUE,
-            Self::ExportSource => ERRCODE_SYNTAX_ERROR,
+            Self::ExportSource | Self::NotOneExpression => ERRCODE_SYNTAX_ERROR,
             Self::RowTooLong | Self::DefinitionTooLong => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Self::FileMalformed | Self::FileTrailing => ERRCODE_BAD_COPY_FILE_FORMAT,
             Self::StreamOver => ERRCODE_INVALID_CURSOR_STATE,

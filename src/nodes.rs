@@ -20,6 +20,9 @@ unsafe extern "C-unwind" {
         context: *mut c_void,
         flags: c_int,
     ) -> bool;
+    /// Calls `walker` on the direct children of a node of a parse tree that is not analysed.
+    #[cfg_attr(not(any(feature = "pg14", feature = "pg15")), link_name = "raw_expression_tree_walker_impl")]
+    pub fn raw_expression_tree_walker(node: *mut pg_sys::Node, walker: Walker, context: *mut c_void) -> bool;
     /// Raises an error if the stack is too deep.
     pub fn check_stack_depth();
 }

@@ -16,9 +16,9 @@ CREATE FUNCTION prism_crypt._import_rows(
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
 COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, text, text) IS 'Reads an encrypted file into a table. Internal';
 
-CREATE FUNCTION prism_crypt._is_expression(text text) RETURNS boolean
-  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_is_expression_wrapper';
-COMMENT ON FUNCTION prism_crypt._is_expression(text) IS 'Whether a text is one SQL expression. Internal';
+CREATE FUNCTION prism_crypt._names_in_expression(text text, OUT kind text, OUT schema text, OUT name text) RETURNS SETOF record
+  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_names_in_expression_wrapper';
+COMMENT ON FUNCTION prism_crypt._names_in_expression(text) IS 'The types, functions and operators that an expression names. Internal';
 
 CREATE FUNCTION prism_crypt._type_of(text text, OUT type oid, OUT modifier integer) RETURNS SETOF record
   LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_type_of_wrapper';
@@ -75,16 +75,31 @@ $$;
 COMMENT ON FUNCTION prism_crypt._sequence_of_column(oid, smallint) IS 'The sequence of an identity or serial column. Internal';
 
 CREATE FUNCTION prism_crypt._sequence_for_file(sequence oid) RETURNS jsonb
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT jsonb_strip_nulls(jsonb_build_object(
-    'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
-    'last', CASE WHEN has_sequence_privilege($1, 'USAGE, SELECT') THEN pg_sequence_last_value($1) END))
-  FROM pg_sequence AS s WHERE s.seqrelid = $1
-$$;
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own pg_sequence;
+  last bigint;
+  called boolean;
+BEGIN
+  SELECT * INTO own FROM pg_sequence AS s WHERE s.seqrelid = sequence;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  ELSIF has_sequence_privilege(sequence, 'SELECT') THEN
+    EXECUTE format('SELECT last_value, is_called FROM %s', prism_crypt._qualified_name(sequence::regclass)) INTO last, called;
+  ELSIF has_sequence_privilege(sequence, 'USAGE') THEN
+    last := pg_sequence_last_value(sequence);
+    called := true;
+  END IF;
+  RETURN jsonb_strip_nulls(jsonb_build_object(
+    'start', own.seqstart, 'increment', own.seqincrement, 'minimum', own.seqmin, 'maximum', own.seqmax, 'cache', own.seqcache, 'cycle', own.seqcycle,
+    'last', last, 'called', CASE WHEN last IS NOT NULL THEN called END));
+END $$;
 COMMENT ON FUNCTION prism_crypt._sequence_for_file(oid) IS 'A sequence, as a file has it. Internal';
 
+-- Expressions are written as pg_dump has them.
 CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
   SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
     'name', a.attname,
     'type', format_type(a.atttypid, a.atttypmod),
@@ -94,7 +109,7 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
     'identity', CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.sequence IS NOT NULL THEN 'by default' END,
     'sequence', prism_crypt._sequence_for_file(a.sequence),
     'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
-    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
+    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN pg_get_expr(d.adbin, d.adrelid) END)) ORDER BY a.attnum), '[]')
   FROM (
     SELECT p.*, CASE WHEN p.attidentity <> '' OR p.atthasdef AND p.attgenerated = '' THEN prism_crypt._sequence_of_column(p.attrelid, p.attnum) END AS sequence
     FROM pg_attribute AS p WHERE p.attrelid = $1 AND p.attnum > 0 AND NOT p.attisdropped

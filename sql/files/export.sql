@@ -15,7 +15,7 @@ BEGIN
   IF source IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'source must not be null';
   END IF;
-  IF source OPERATOR(pg_catalog.~) '^\s*\(' THEN
+  IF source OPERATOR(pg_catalog.~) '^[[:space:]]*[(]' THEN
     collection := 'query';
     relation := 0;
     columns := prism_crypt._columns_of_query(COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c))
@@ -44,9 +44,7 @@ COMMENT ON FUNCTION prism_crypt._file_source(text) IS 'The query and the definit
 CREATE FUNCTION prism_crypt.export_encrypted(
   source text, output_path text, key text DEFAULT NULL, format integer DEFAULT 2, compression text DEFAULT 'none', overwrite boolean DEFAULT false
 ) RETURNS jsonb
-  LANGUAGE plpgsql VOLATILE
-  -- As pg_dump sets them, but for the order of days and months, which the query may depend on. The path is the caller's, for the query.
-  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
+  LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   written pg_catalog.record;
 BEGIN
@@ -64,8 +62,7 @@ COMMENT ON FUNCTION prism_crypt.export_encrypted(text, text, text, integer, text
 
 -- In the list of a SELECT, each piece is made when it is asked for.
 CREATE FUNCTION prism_crypt.export_stream(source text, key text DEFAULT NULL, compression text DEFAULT 'none') RETURNS SETOF bytea
-  LANGUAGE sql VOLATILE
-  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
+  LANGUAGE sql VOLATILE AS $$
   SELECT prism_crypt._export_chunks($1, $2, COALESCE($3, 'none'))
 $$;
 COMMENT ON FUNCTION prism_crypt.export_stream(text, text, text) IS

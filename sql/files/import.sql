@@ -23,8 +23,6 @@ BEGIN
       RAISE insufficient_privilege USING
         MESSAGE = format('column "%s" of the file has %s, which belongs to another role', one.name, used),
         HINT = 'If you trust it, make the table yourself, and import with mode => ''append''.';
-    ELSIF NOT prism_crypt._is_expression(one.expression) THEN
-      RAISE syntax_error USING MESSAGE = format('what the file has for column "%s" is not one expression', one.name);
     END IF;
     plain := plain || format('%I %s%s', one.name, one.type, ' COLLATE ' || one.collation_name);
     definitions := definitions || (plain[cardinality(plain)]
@@ -42,20 +40,25 @@ BEGIN
     SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
     WHERE c.generated IS NULL AND c.expression IS NOT NULL
   LOOP
+    used := prism_crypt._named_of_others(one.expression);
     BEGIN
-      EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
-      SELECT prism_crypt._used_of_others('pg_attrdef', d.oid) INTO used
-      FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = named::regclass AND a.attname = one.name;
+      IF used IS NULL THEN
+        EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
+        SELECT prism_crypt._used_of_others('pg_attrdef', d.oid) INTO used
+        FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = named::regclass AND a.attname = one.name;
+        IF used IS NOT NULL THEN
+          EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', named, one.name);
+        END IF;
+      END IF;
       IF used IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', named, one.name);
-        RAISE WARNING 'column "%" gets no default: it would use %, which belongs to another role', one.name, used;
+        RAISE WARNING 'column "%" gets no default: it would use %, which an import does not run', one.name, used;
       END IF;
     EXCEPTION WHEN OTHERS THEN
       RAISE WARNING 'column "%" gets no default: %', one.name, SQLERRM;
     END;
   END LOOP;
-  PERFORM setval(pg_get_serial_sequence(named, c.name)::regclass, s.last)
-  FROM jsonb_to_recordset(columns) AS c (name text, identity text, sequence jsonb) CROSS JOIN LATERAL jsonb_to_record(c.sequence) AS s (last bigint)
+  PERFORM setval(pg_get_serial_sequence(named, c.name)::regclass, s.last, coalesce(s.called, true))
+  FROM jsonb_to_recordset(columns) AS c (name text, identity text, sequence jsonb) CROSS JOIN LATERAL jsonb_to_record(c.sequence) AS s (last bigint, called boolean)
   WHERE c.identity IN ('always', 'by default') AND s.last IS NOT NULL;
   RETURN named::regclass;
 END $$;
@@ -101,36 +104,58 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_empty(oid) IS 'Raises an error if a table has rows. Internal';
 
+-- Whatever a file has instead of a definition, it is told of in one way.
+CREATE FUNCTION prism_crypt._read_definition(definition text) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  described jsonb;
+BEGIN
+  BEGIN
+    described := definition;
+  EXCEPTION WHEN invalid_text_representation THEN
+    described := NULL;
+  END;
+  IF (jsonb_typeof(described) = 'object' AND jsonb_typeof(described -> 'collection') = 'string' AND jsonb_typeof(described -> 'columns') = 'array'
+      AND NOT jsonb_path_exists(described, 'strict $.columns[*] ? (!(@.type() == "object" && exists(@.name ? (@.type() == "string")) && exists(@.type ? (@.type() == "string"))))'))
+     IS NOT TRUE THEN
+    RAISE bad_copy_file_format USING MESSAGE = 'the file does not begin with the definition of a table';
+  END IF;
+  RETURN described;
+END $$;
+COMMENT ON FUNCTION prism_crypt._read_definition(text) IS 'The definition that a file begins with. Internal';
+
 -- The table that a file goes into, on the path of the caller.
-CREATE FUNCTION prism_crypt._import_target(
-  definition text, target text, mode text, OUT relation regclass, OUT columns smallint[], OUT opened boolean
-)
+CREATE FUNCTION prism_crypt._import_target(definition text, target text, mode text) RETURNS regclass
   LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
 DECLARE
-  described pg_catalog.jsonb := definition;
+  described CONSTANT pg_catalog.jsonb := prism_crypt._read_definition(definition);
   parts pg_catalog.text[];
 BEGIN
   IF mode IS NULL OR mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
     RAISE invalid_parameter_value USING MESSAGE = 'mode must be new, empty or append';
   END IF;
   target := COALESCE(target, described OPERATOR(pg_catalog.->>) 'collection');
-  IF mode OPERATOR(pg_catalog.=) 'new' THEN
-    parts := pg_catalog.parse_ident(target);
-    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
-      parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
-    END IF;
-    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.<>) 2 OR parts[1] IS NULL THEN
-      RAISE invalid_name USING MESSAGE = pg_catalog.format('"%s" is not the name of a table', target);
-    END IF;
-    relation := prism_crypt._make_table_of_file(described OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
-  ELSE
-    relation := target::pg_catalog.regclass;
+  IF mode OPERATOR(pg_catalog.<>) 'new' THEN
+    RETURN target::pg_catalog.regclass;
   END IF;
-  columns := prism_crypt._columns_to_load(described OPERATOR(pg_catalog.->) 'columns', relation);
-  opened := NOT pg_catalog.jsonb_path_exists(described, '$.columns[*] ? (@.encrypted == "ciphertext")');
+  parts := pg_catalog.parse_ident(target);
+  IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
+    parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
+  END IF;
+  IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.<>) 2 OR parts[1] IS NULL THEN
+    RAISE invalid_name USING MESSAGE = pg_catalog.format('"%s" is not the name of a table', target);
+  END IF;
+  RETURN prism_crypt._make_table_of_file(described OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
 END $$;
 COMMENT ON FUNCTION prism_crypt._import_target(text, text, text) IS 'The table that a file goes into. Internal';
+
+CREATE FUNCTION prism_crypt._import_columns(definition text, relation oid, OUT columns smallint[], OUT opened boolean)
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._columns_to_load(d -> 'columns', $2::regclass), NOT jsonb_path_exists(d, '$.columns[*] ? (@.encrypted == "ciphertext")')
+  FROM prism_crypt._read_definition($1) AS d
+$$;
+COMMENT ON FUNCTION prism_crypt._import_columns(text, oid) IS 'Which columns of a table a file fills. Internal';
 
 CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
   RETURNS jsonb
@@ -159,7 +184,7 @@ DECLARE
 BEGIN
   IF chunks IS NULL OR mode IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'chunks and mode must not be null';
-  ELSIF chunks OPERATOR(pg_catalog.!~) '^\s*\(' THEN
+  ELSIF chunks OPERATOR(pg_catalog.!~) '^[[:space:]]*[(]' THEN
     chunks := pg_catalog.format('(SELECT chunk FROM %s ORDER BY number)', prism_crypt._qualified_name(chunks::pg_catalog.regclass));
   END IF;
   SELECT r.relation, r.rows, r.bytes INTO STRICT done FROM prism_crypt._import_rows(NULL, chunks, key, target, mode) AS r;

@@ -4589,9 +4589,9 @@ CREATE FUNCTION prism_crypt._import_rows(
   LANGUAGE c VOLATILE ROWS 1 AS 'MODULE_PATHNAME', '_import_rows_wrapper';
 COMMENT ON FUNCTION prism_crypt._import_rows(text, text, text, text, text) IS 'Reads an encrypted file into a table. Internal';
 
-CREATE FUNCTION prism_crypt._is_expression(text text) RETURNS boolean
-  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_is_expression_wrapper';
-COMMENT ON FUNCTION prism_crypt._is_expression(text) IS 'Whether a text is one SQL expression. Internal';
+CREATE FUNCTION prism_crypt._names_in_expression(text text, OUT kind text, OUT schema text, OUT name text) RETURNS SETOF record
+  LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_names_in_expression_wrapper';
+COMMENT ON FUNCTION prism_crypt._names_in_expression(text) IS 'The types, functions and operators that an expression names. Internal';
 
 CREATE FUNCTION prism_crypt._type_of(text text, OUT type oid, OUT modifier integer) RETURNS SETOF record
   LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_type_of_wrapper';
@@ -4648,16 +4648,31 @@ $$;
 COMMENT ON FUNCTION prism_crypt._sequence_of_column(oid, smallint) IS 'The sequence of an identity or serial column. Internal';
 
 CREATE FUNCTION prism_crypt._sequence_for_file(sequence oid) RETURNS jsonb
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT jsonb_strip_nulls(jsonb_build_object(
-    'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax, 'cache', s.seqcache, 'cycle', s.seqcycle,
-    'last', CASE WHEN has_sequence_privilege($1, 'USAGE, SELECT') THEN pg_sequence_last_value($1) END))
-  FROM pg_sequence AS s WHERE s.seqrelid = $1
-$$;
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  own pg_sequence;
+  last bigint;
+  called boolean;
+BEGIN
+  SELECT * INTO own FROM pg_sequence AS s WHERE s.seqrelid = sequence;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  ELSIF has_sequence_privilege(sequence, 'SELECT') THEN
+    EXECUTE format('SELECT last_value, is_called FROM %s', prism_crypt._qualified_name(sequence::regclass)) INTO last, called;
+  ELSIF has_sequence_privilege(sequence, 'USAGE') THEN
+    last := pg_sequence_last_value(sequence);
+    called := true;
+  END IF;
+  RETURN jsonb_strip_nulls(jsonb_build_object(
+    'start', own.seqstart, 'increment', own.seqincrement, 'minimum', own.seqmin, 'maximum', own.seqmax, 'cache', own.seqcache, 'cycle', own.seqcycle,
+    'last', last, 'called', CASE WHEN last IS NOT NULL THEN called END));
+END $$;
 COMMENT ON FUNCTION prism_crypt._sequence_for_file(oid) IS 'A sequence, as a file has it. Internal';
 
+-- Expressions are written as pg_dump has them.
 CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
-  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
   SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
     'name', a.attname,
     'type', format_type(a.atttypid, a.atttypmod),
@@ -4667,7 +4682,7 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
     'identity', CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.sequence IS NOT NULL THEN 'by default' END,
     'sequence', prism_crypt._sequence_for_file(a.sequence),
     'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
-    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN prism_crypt._definition('default', d.oid, 'pg_catalog, pg_temp') END)) ORDER BY a.attnum), '[]')
+    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN pg_get_expr(d.adbin, d.adrelid) END)) ORDER BY a.attnum), '[]')
   FROM (
     SELECT p.*, CASE WHEN p.attidentity <> '' OR p.atthasdef AND p.attgenerated = '' THEN prism_crypt._sequence_of_column(p.attrelid, p.attnum) END AS sequence
     FROM pg_attribute AS p WHERE p.attrelid = $1 AND p.attnum > 0 AND NOT p.attisdropped
@@ -4731,7 +4746,7 @@ BEGIN
   IF source IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'source must not be null';
   END IF;
-  IF source OPERATOR(pg_catalog.~) '^\s*\(' THEN
+  IF source OPERATOR(pg_catalog.~) '^[[:space:]]*[(]' THEN
     collection := 'query';
     relation := 0;
     columns := prism_crypt._columns_of_query(COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(c))
@@ -4760,9 +4775,7 @@ COMMENT ON FUNCTION prism_crypt._file_source(text) IS 'The query and the definit
 CREATE FUNCTION prism_crypt.export_encrypted(
   source text, output_path text, key text DEFAULT NULL, format integer DEFAULT 2, compression text DEFAULT 'none', overwrite boolean DEFAULT false
 ) RETURNS jsonb
-  LANGUAGE plpgsql VOLATILE
-  -- As pg_dump sets them, but for the order of days and months, which the query may depend on. The path is the caller's, for the query.
-  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
+  LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   written pg_catalog.record;
 BEGIN
@@ -4780,8 +4793,7 @@ COMMENT ON FUNCTION prism_crypt.export_encrypted(text, text, text, integer, text
 
 -- In the list of a SELECT, each piece is made when it is asked for.
 CREATE FUNCTION prism_crypt.export_stream(source text, key text DEFAULT NULL, compression text DEFAULT 'none') RETURNS SETOF bytea
-  LANGUAGE sql VOLATILE
-  SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 3 SET bytea_output = 'hex' AS $$
+  LANGUAGE sql VOLATILE AS $$
   SELECT prism_crypt._export_chunks($1, $2, COALESCE($3, 'none'))
 $$;
 COMMENT ON FUNCTION prism_crypt.export_stream(text, text, text) IS
@@ -4820,21 +4832,56 @@ CREATE FUNCTION prism_crypt._domain_of_others(type oid) RETURNS text
 $$;
 COMMENT ON FUNCTION prism_crypt._domain_of_others(oid) IS 'The first domain of another role among the parts of a type. Internal';
 
--- The first function, operator or type of another role that an expression uses.
+-- Whether a function does nothing but compute: some of PostgreSQL's own run any SQL that they are given.
+CREATE FUNCTION prism_crypt._only_computes(function oid) RETURNS boolean
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._is_trusted(p.proowner) AND (p.provolatile = 'i' OR EXISTS (SELECT FROM pg_cast AS c WHERE c.castfunc = p.oid)
+    OR p.pronamespace = 'pg_catalog'::regnamespace AND (
+    p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp', 'clock_timestamp', 'timeofday', 'random', 'random_normal', 'gen_random_uuid', 'uuidv4', 'uuidv7',
+                  'nextval', 'current_database', 'current_schema', 'age', 'date_part', 'extract', 'date_trunc', 'timezone', 'to_char', 'to_date', 'to_timestamp',
+                  'make_timestamptz', 'concat', 'concat_ws', 'format', 'to_json', 'to_jsonb', 'array_to_string', 'pg_current_xact_id', 'inet_client_addr')
+    OR p.provolatile = 's' AND EXISTS (SELECT FROM pg_operator AS o WHERE o.oprcode = p.oid)))
+  FROM pg_proc AS p WHERE p.oid = $1
+$$;
+COMMENT ON FUNCTION prism_crypt._only_computes(oid) IS 'Whether what a file says may call a function. Internal';
+
+-- The first type, function or operator that an expression names and that should not run, also if only one of that name is such. Before the expression is
+-- analysed: that reads its literals.
+CREATE FUNCTION prism_crypt._named_of_others(expression text) RETURNS text
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_describe_object(o.class, o.object, 0)
+  FROM prism_crypt._names_in_expression($1) AS n
+  -- What has no schema is PostgreSQL's own, or of this session.
+  JOIN pg_namespace AS s ON s.nspname = n.schema AND s.nspname <> 'pg_catalog'
+  CROSS JOIN LATERAL (
+    SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p
+    WHERE n.kind = 'function' AND p.pronamespace = s.oid AND p.proname = n.name AND NOT prism_crypt._only_computes(p.oid)
+    UNION ALL
+    SELECT 'pg_operator'::regclass, p.oid FROM pg_operator AS p
+    WHERE n.kind = 'operator' AND p.oprnamespace = s.oid AND p.oprname = n.name
+      AND NOT (prism_crypt._is_trusted(p.oprowner) AND prism_crypt._only_computes(p.oprcode))
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid FROM pg_type AS t
+    WHERE n.kind IN ('type', 'function') AND t.typnamespace = s.oid AND t.typname = n.name AND prism_crypt._domain_of_others(t.oid) IS NOT NULL
+  ) AS o (class, object)
+  ORDER BY 1 LIMIT 1
+$$;
+COMMENT ON FUNCTION prism_crypt._named_of_others(text) IS 'What an expression names that must not run for an import. Internal';
+
+-- The same of what it uses, once it is analysed: casts and operators are not named, and PostgreSQL's own functions are looked at here.
 CREATE FUNCTION prism_crypt._used_of_others(class regclass, object oid) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_describe_object(d.refclassid, d.refobjid, 0)
   FROM pg_depend AS d
-  LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
   LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
-  LEFT JOIN pg_proc AS code ON code.oid = o.oprcode
-  LEFT JOIN pg_type AS t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
-  WHERE d.classid = $1 AND d.objid = $2
-    AND NOT coalesce(prism_crypt._is_trusted(p.proowner), prism_crypt._is_trusted(o.oprowner) AND prism_crypt._is_trusted(code.proowner),
-                     prism_crypt._domain_of_others(t.oid) IS NULL)
+  WHERE d.classid = $1 AND d.objid = $2 AND CASE d.refclassid
+    WHEN 'pg_proc'::regclass THEN NOT prism_crypt._only_computes(d.refobjid)
+    WHEN 'pg_operator'::regclass THEN NOT (prism_crypt._is_trusted(o.oprowner) AND prism_crypt._only_computes(o.oprcode))
+    WHEN 'pg_type'::regclass THEN prism_crypt._domain_of_others(d.refobjid) IS NOT NULL
+    ELSE false END
   ORDER BY 1 LIMIT 1
 $$;
-COMMENT ON FUNCTION prism_crypt._used_of_others(regclass, oid) IS 'What an expression uses that belongs to another role. Internal';
+COMMENT ON FUNCTION prism_crypt._used_of_others(regclass, oid) IS 'What an expression uses that must not run for an import. Internal';
 
 -- Tries the expressions of generated columns as constraints, which only parses them. Making the column itself could run parts of it.
 CREATE FUNCTION prism_crypt._require_trusted_columns(columns jsonb, named text, plain text) RETURNS void
@@ -4848,16 +4895,19 @@ BEGIN
     SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
     WHERE c.generated IN ('stored', 'virtual')
   LOOP
-    IF NOT is_made THEN
+    used := prism_crypt._named_of_others(one.expression);
+    IF NOT is_made AND used IS NULL THEN
       EXECUTE format('CREATE TABLE %s (%s)', named, plain);
       is_made := true;
     END IF;
-    EXECUTE format(E'ALTER TABLE %s ADD CONSTRAINT trial CHECK (((%s\n)) IS NOT NULL) NOT VALID', named, one.expression);
-    SELECT prism_crypt._used_of_others('pg_constraint', c.oid) INTO used
-    FROM pg_constraint AS c WHERE c.conrelid = named::regclass AND c.conname = 'trial';
+    IF used IS NULL THEN
+      EXECUTE format(E'ALTER TABLE %s ADD CONSTRAINT trial CHECK (((%s\n)) IS NOT NULL) NOT VALID', named, one.expression);
+      SELECT prism_crypt._used_of_others('pg_constraint', c.oid) INTO used
+      FROM pg_constraint AS c WHERE c.conrelid = named::regclass AND c.conname = 'trial';
+    END IF;
     IF used IS NOT NULL THEN
       RAISE insufficient_privilege USING
-        MESSAGE = format('column "%s" of the file is generated by %s, which belongs to another role', one.name, used),
+        MESSAGE = format('column "%s" of the file is generated by %s, which an import does not run', one.name, used),
         HINT = 'If you trust it, make the table yourself, and import with mode => ''append''.';
     END IF;
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT trial', named);
@@ -4895,8 +4945,6 @@ BEGIN
       RAISE insufficient_privilege USING
         MESSAGE = format('column "%s" of the file has %s, which belongs to another role', one.name, used),
         HINT = 'If you trust it, make the table yourself, and import with mode => ''append''.';
-    ELSIF NOT prism_crypt._is_expression(one.expression) THEN
-      RAISE syntax_error USING MESSAGE = format('what the file has for column "%s" is not one expression', one.name);
     END IF;
     plain := plain || format('%I %s%s', one.name, one.type, ' COLLATE ' || one.collation_name);
     definitions := definitions || (plain[cardinality(plain)]
@@ -4914,20 +4962,25 @@ BEGIN
     SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
     WHERE c.generated IS NULL AND c.expression IS NOT NULL
   LOOP
+    used := prism_crypt._named_of_others(one.expression);
     BEGIN
-      EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
-      SELECT prism_crypt._used_of_others('pg_attrdef', d.oid) INTO used
-      FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = named::regclass AND a.attname = one.name;
+      IF used IS NULL THEN
+        EXECUTE format(E'ALTER TABLE %s ALTER COLUMN %I SET DEFAULT (%s\n)', named, one.name, one.expression);
+        SELECT prism_crypt._used_of_others('pg_attrdef', d.oid) INTO used
+        FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = named::regclass AND a.attname = one.name;
+        IF used IS NOT NULL THEN
+          EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', named, one.name);
+        END IF;
+      END IF;
       IF used IS NOT NULL THEN
-        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', named, one.name);
-        RAISE WARNING 'column "%" gets no default: it would use %, which belongs to another role', one.name, used;
+        RAISE WARNING 'column "%" gets no default: it would use %, which an import does not run', one.name, used;
       END IF;
     EXCEPTION WHEN OTHERS THEN
       RAISE WARNING 'column "%" gets no default: %', one.name, SQLERRM;
     END;
   END LOOP;
-  PERFORM setval(pg_get_serial_sequence(named, c.name)::regclass, s.last)
-  FROM jsonb_to_recordset(columns) AS c (name text, identity text, sequence jsonb) CROSS JOIN LATERAL jsonb_to_record(c.sequence) AS s (last bigint)
+  PERFORM setval(pg_get_serial_sequence(named, c.name)::regclass, s.last, coalesce(s.called, true))
+  FROM jsonb_to_recordset(columns) AS c (name text, identity text, sequence jsonb) CROSS JOIN LATERAL jsonb_to_record(c.sequence) AS s (last bigint, called boolean)
   WHERE c.identity IN ('always', 'by default') AND s.last IS NOT NULL;
   RETURN named::regclass;
 END $$;
@@ -4973,36 +5026,58 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._require_empty(oid) IS 'Raises an error if a table has rows. Internal';
 
+-- Whatever a file has instead of a definition, it is told of in one way.
+CREATE FUNCTION prism_crypt._read_definition(definition text) RETURNS jsonb
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  described jsonb;
+BEGIN
+  BEGIN
+    described := definition;
+  EXCEPTION WHEN invalid_text_representation THEN
+    described := NULL;
+  END;
+  IF (jsonb_typeof(described) = 'object' AND jsonb_typeof(described -> 'collection') = 'string' AND jsonb_typeof(described -> 'columns') = 'array'
+      AND NOT jsonb_path_exists(described, 'strict $.columns[*] ? (!(@.type() == "object" && exists(@.name ? (@.type() == "string")) && exists(@.type ? (@.type() == "string"))))'))
+     IS NOT TRUE THEN
+    RAISE bad_copy_file_format USING MESSAGE = 'the file does not begin with the definition of a table';
+  END IF;
+  RETURN described;
+END $$;
+COMMENT ON FUNCTION prism_crypt._read_definition(text) IS 'The definition that a file begins with. Internal';
+
 -- The table that a file goes into, on the path of the caller.
-CREATE FUNCTION prism_crypt._import_target(
-  definition text, target text, mode text, OUT relation regclass, OUT columns smallint[], OUT opened boolean
-)
+CREATE FUNCTION prism_crypt._import_target(definition text, target text, mode text) RETURNS regclass
   LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_variable
 DECLARE
-  described pg_catalog.jsonb := definition;
+  described CONSTANT pg_catalog.jsonb := prism_crypt._read_definition(definition);
   parts pg_catalog.text[];
 BEGIN
   IF mode IS NULL OR mode OPERATOR(pg_catalog.<>) ALL (ARRAY['new', 'empty', 'append']) THEN
     RAISE invalid_parameter_value USING MESSAGE = 'mode must be new, empty or append';
   END IF;
   target := COALESCE(target, described OPERATOR(pg_catalog.->>) 'collection');
-  IF mode OPERATOR(pg_catalog.=) 'new' THEN
-    parts := pg_catalog.parse_ident(target);
-    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
-      parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
-    END IF;
-    IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.<>) 2 OR parts[1] IS NULL THEN
-      RAISE invalid_name USING MESSAGE = pg_catalog.format('"%s" is not the name of a table', target);
-    END IF;
-    relation := prism_crypt._make_table_of_file(described OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
-  ELSE
-    relation := target::pg_catalog.regclass;
+  IF mode OPERATOR(pg_catalog.<>) 'new' THEN
+    RETURN target::pg_catalog.regclass;
   END IF;
-  columns := prism_crypt._columns_to_load(described OPERATOR(pg_catalog.->) 'columns', relation);
-  opened := NOT pg_catalog.jsonb_path_exists(described, '$.columns[*] ? (@.encrypted == "ciphertext")');
+  parts := pg_catalog.parse_ident(target);
+  IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.=) 1 THEN
+    parts := pg_catalog.array_prepend(pg_catalog.current_schema()::pg_catalog.text, parts);
+  END IF;
+  IF pg_catalog.cardinality(parts) OPERATOR(pg_catalog.<>) 2 OR parts[1] IS NULL THEN
+    RAISE invalid_name USING MESSAGE = pg_catalog.format('"%s" is not the name of a table', target);
+  END IF;
+  RETURN prism_crypt._make_table_of_file(described OPERATOR(pg_catalog.->) 'columns', pg_catalog.format('%I.%I', parts[1], parts[2]));
 END $$;
 COMMENT ON FUNCTION prism_crypt._import_target(text, text, text) IS 'The table that a file goes into. Internal';
+
+CREATE FUNCTION prism_crypt._import_columns(definition text, relation oid, OUT columns smallint[], OUT opened boolean)
+  LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT prism_crypt._columns_to_load(d -> 'columns', $2::regclass), NOT jsonb_path_exists(d, '$.columns[*] ? (@.encrypted == "ciphertext")')
+  FROM prism_crypt._read_definition($1) AS d
+$$;
+COMMENT ON FUNCTION prism_crypt._import_columns(text, oid) IS 'Which columns of a table a file fills. Internal';
 
 CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
   RETURNS jsonb
@@ -5031,7 +5106,7 @@ DECLARE
 BEGIN
   IF chunks IS NULL OR mode IS NULL THEN
     RAISE null_value_not_allowed USING MESSAGE = 'chunks and mode must not be null';
-  ELSIF chunks OPERATOR(pg_catalog.!~) '^\s*\(' THEN
+  ELSIF chunks OPERATOR(pg_catalog.!~) '^[[:space:]]*[(]' THEN
     chunks := pg_catalog.format('(SELECT chunk FROM %s ORDER BY number)', prism_crypt._qualified_name(chunks::pg_catalog.regclass));
   END IF;
   SELECT r.relation, r.rows, r.bytes INTO STRICT done FROM prism_crypt._import_rows(NULL, chunks, key, target, mode) AS r;
@@ -5418,7 +5493,7 @@ BEGIN
         'import_stream(text,text,text,text)',
         '_query_columns(text)',
         '_type_of(text)',
-        '_is_expression(text)',
+        '_names_in_expression(text)',
         '_export_rows(text,text,text,int4,text,bool)',
         '_export_chunks(text,text,text)',
         '_import_rows(text,text,text,text,text)'];

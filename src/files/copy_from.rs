@@ -12,7 +12,14 @@ use std::ptr::null_mut;
 
 thread_local! {
     /// What imports read: the one that runs is the last. `COPY` calls back without an argument of ours.
-    static SOURCES: RefCell<Vec<Source>> = const { RefCell::new(Vec::new()) };
+    static SOURCES: RefCell<Vec<Reader>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Reader {
+    source: Source,
+    rows: RowBytes,
+    /// The `COPY` that reads it, once it has begun.
+    copy: *mut c_void,
 }
 
 /// While it is there, `COPY` reads from a source. Another import may begin inside, and ends there.
@@ -25,19 +32,19 @@ impl Reading {
     pub fn of(source: Source) -> Self {
         SOURCES.with_borrow_mut(|sources| {
             let depth = sources.len();
-            sources.push(source);
+            sources.push(Reader { source, rows: RowBytes::default(), copy: null_mut() });
             Self { depth }
         })
     }
 
     /// Requires that all of it was read: `COPY` may stop before. How many bytes the file had.
     pub fn end(self) -> Result<u64, Error> {
-        with_source(|source| {
+        with_reader(|reader| {
             let mut rest = [0; 256];
-            if source.read(&mut rest)? > 0 {
+            if reader.source.read(&mut rest)? > 0 {
                 return Err(Error::FileTrailing);
             }
-            Ok(source.bytes())
+            Ok(reader.source.bytes())
         })
     }
 }
@@ -50,11 +57,11 @@ impl Drop for Reading {
     }
 }
 
-/// The source is out of the list while it is used, because reading may run a query that imports.
-fn with_source<T>(use_source: impl FnOnce(&mut Source) -> Result<T, Error>) -> Result<T, Error> {
-    let mut source = SOURCES.with_borrow_mut(Vec::pop).ok_or(Error::Internal("nothing to import"))?;
-    let result = use_source(&mut source);
-    SOURCES.with_borrow_mut(|sources| sources.push(source));
+/// The reader is out of the list while it is used, because reading may run a query that imports.
+fn with_reader<T>(use_reader: impl FnOnce(&mut Reader) -> Result<T, Error>) -> Result<T, Error> {
+    let mut reader = SOURCES.with_borrow_mut(Vec::pop).ok_or(Error::Internal("nothing to import"))?;
+    let result = use_reader(&mut reader);
+    SOURCES.with_borrow_mut(|readers| readers.push(reader));
     result
 }
 
@@ -95,6 +102,10 @@ pub fn copy_from(target: pg_sys::Oid, columns: &[i16], length: Option<u64>) -> R
             names,
             options,
         );
+        with_reader(|reader| {
+            reader.copy = copy.cast();
+            Ok(())
+        })?;
         mark_import(length);
         let rows = pg_sys::CopyFrom(copy);
         pg_sys::EndCopyFrom(copy);
@@ -129,14 +140,17 @@ unsafe extern "C-unwind" fn read_source(out: *mut c_void, least: c_int, most: c_
     let (least, most) = (usize::try_from(least).unwrap_or(0), usize::try_from(most).unwrap_or(0));
     // SAFETY: a buffer of that length.
     let out = unsafe { std::slice::from_raw_parts_mut(out.cast::<u8>(), most) };
-    let result = with_source(|source| {
+    let result = with_reader(|reader| {
+        // SAFETY: `COPY` runs, and has pushed what describes it onto the stack of contexts.
+        unsafe { hide_rows_from_contexts(reader.copy) };
         let mut filled = 0;
         while filled < least.max(1) {
-            match source.read(&mut out[filled..])? {
+            match reader.source.read(&mut out[filled..])? {
                 0 => break,
                 read => filled += read,
             }
         }
+        reader.rows.see(&out[..filled])?;
         Ok(filled)
     });
     match result {
@@ -144,6 +158,72 @@ unsafe extern "C-unwind" fn read_source(out: *mut c_void, least: c_int, most: c_
         Err(error) => {
             Error::raise(error);
             0
+        }
+    }
+}
+
+/// `COPY` describes the row that it is at in the context of errors, and to each function that asks for its context: a trigger would see plaintext.
+///
+/// # Safety
+/// The entries of the stack are alive, as they are while a function runs.
+unsafe fn hide_rows_from_contexts(copy: *mut c_void) {
+    // SAFETY: as promised by the caller; the list ends with null.
+    unsafe {
+        let mut entry = pg_sys::error_context_stack;
+        while !entry.is_null() {
+            if (*entry).arg == copy {
+                (*entry).callback = Some(say_nothing);
+            }
+            entry = (*entry).previous;
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn say_nothing(_: *mut c_void) {}
+
+/// Finds the marker `\.`, at which `COPY` would stop, in whatever pieces the rows come. A backslash begins an escape, as `copy_text` writes them.
+#[derive(Default)]
+struct RowBytes {
+    in_escape: bool,
+}
+
+impl RowBytes {
+    fn see(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        loop {
+            if self.in_escape {
+                let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
+                if *first == b'.' {
+                    return Err(Error::FileTrailing);
+                }
+                self.in_escape = false;
+                bytes = rest;
+            }
+            let Some(at) = memchr::memchr(b'\\', bytes) else { return Ok(()) };
+            self.in_escape = true;
+            bytes = bytes.get(at + 1..).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowBytes;
+
+    #[test]
+    fn the_end_marker_is_found_in_any_pieces() {
+        let found = |pieces: &[&[u8]]| {
+            let mut rows = RowBytes::default();
+            pieces.iter().any(|piece| rows.see(piece).is_err())
+        };
+        for pieces in
+            [&[b"\\.\n".as_slice()] as &[&[u8]], &[b"a\tb\n\\", b".\n"], &[b"a\\", b"", b"."], &[b"\\\\\\."]]
+        {
+            assert!(found(pieces), "{pieces:?}");
+        }
+        for pieces in
+            [&[b"\\\\.\n".as_slice()] as &[&[u8]], &[b"a.b\n.\n"], &[b"\\", b"\\", b"."], &[b"\\N.\n"]]
+        {
+            assert!(!found(pieces), "{pieces:?}");
         }
     }
 }

@@ -55,38 +55,37 @@ impl Exported {
     }
 }
 
-/// Where rows go.
-pub struct Target {
-    pub relation: pg_sys::Oid,
+/// The table that a definition (JSON, in the server's encoding) goes to, by default its own. Mode `new` makes it.
+pub fn target_of(definition: &[u8], target: Option<Text<'_>>, mode: Text<'_>) -> Result<pg_sys::Oid, Error> {
+    let call = "SELECT prism_crypt._import_target($1, $2, $3)::oid";
+    let target = target.map(|target| Varlena::copy_of(target.0.bytes())).transpose()?;
+    let (definition, mode) = (Varlena::copy_of(definition)?, Varlena::copy_of(mode.0.bytes())?);
+    let arguments = [TextResult(definition).into(), target.map(TextResult).into(), TextResult(mode).into()];
+    let relation = Spi::connect_mut(|client| client.update(call, Some(1), &arguments)?.first().get_one());
+    let relation: Option<pg_sys::Oid> =
+        relation.map_err(|_| Error::Internal("the target of a file can't be had"))?;
+    relation.ok_or(Error::Internal("a file has no target"))
+}
+
+/// Which columns get the fields.
+pub struct Fields {
     /// Numbers of columns, in the order of the fields.
     pub columns: Vec<i16>,
     /// Whether no field is ciphertext.
     pub opened: bool,
 }
 
-impl Target {
-    /// The table that a definition (JSON, in UTF-8) goes to, by default its own. Mode `new` makes it.
-    pub fn of(definition: &[u8], target: Option<Text<'_>>, mode: Text<'_>) -> Result<Self, Error> {
-        let call = "SELECT relation::oid, columns, opened FROM prism_crypt._import_target($1, $2, $3)";
-        let target = target.map(|target| Varlena::copy_of(target.0.bytes())).transpose()?;
-        let mode = Varlena::copy_of(mode.0.bytes())?;
-        let definition = in_server_encoding(definition)?;
-        let (relation, columns, opened) = Spi::connect_mut(|client| {
-            let arguments =
-                [TextResult(definition).into(), target.map(TextResult).into(), TextResult(mode).into()];
+impl Fields {
+    /// Those of a definition in a table, which is locked: its columns stay what they are.
+    pub fn of(definition: &[u8], relation: pg_sys::Oid) -> Result<Self, Error> {
+        let call = "SELECT columns, opened FROM prism_crypt._import_columns($1, $2)";
+        let arguments = [TextResult(Varlena::copy_of(definition)?).into(), relation.into()];
+        let (columns, opened) = Spi::connect_mut(|client| {
             let row = client.update(call, Some(1), &arguments)?.first();
-            Ok::<_, pgrx::spi::Error>((
-                row.get::<pg_sys::Oid>(1)?,
-                row.get::<Vec<i16>>(2)?,
-                row.get::<bool>(3)?,
-            ))
+            Ok::<_, pgrx::spi::Error>((row.get::<Vec<i16>>(1)?, row.get::<bool>(2)?))
         })
-        .map_err(|_| Error::Internal("the target of a file can't be had"))?;
-        Ok(Self {
-            relation: relation.ok_or(Error::Internal("a file has no target"))?,
-            columns: columns.unwrap_or_default(),
-            opened: opened == Some(true),
-        })
+        .map_err(|_| Error::Internal("the columns of a file can't be found"))?;
+        Ok(Self { columns: columns.unwrap_or_default(), opened: opened == Some(true) })
     }
 }
 
@@ -97,14 +96,14 @@ fn bytes_of(row: &SpiTupleTable<'_>, column: usize) -> Result<Vec<u8>, pgrx::spi
     Ok(datum.map(|datum| unsafe { Payload::of(datum) }.bytes().to_vec()).unwrap_or_default())
 }
 
-/// Raises PostgreSQL's own error if a character has no equivalent there.
-fn in_server_encoding(utf8: &[u8]) -> Result<Varlena, Error> {
+/// A text in UTF-8. Raises PostgreSQL's own error if a character has no equivalent there.
+pub fn in_server_encoding(utf8: &[u8]) -> Result<Vec<u8>, Error> {
     let length = c_int::try_from(utf8.len()).map_err(|_| Error::FileHeader)?;
     // SAFETY: a text in UTF-8; the result is the same pointer, or a terminated string.
     unsafe {
         let start = utf8.as_ptr().cast();
         let converted = pg_sys::pg_any_to_server(start, length, pg_sys::pg_enc::PG_UTF8.cast_signed());
         let is_same = converted.cast_const() == start;
-        Varlena::copy_of(if is_same { utf8 } else { CStr::from_ptr(converted).to_bytes() })
+        Ok(if is_same { utf8 } else { CStr::from_ptr(converted).to_bytes() }.to_vec())
     }
 }

@@ -1,7 +1,7 @@
 //! `_import_rows`: the rows of an encrypted file, or of the pieces of one, into a table.
 
 use super::copy_from::{Reading, copy_from, require_insert};
-use super::definition::Target;
+use super::definition::{Fields, in_server_encoding, target_of};
 use super::record::{record, relation_name};
 use super::source::Source;
 use crate::datatype::OpenedInput;
@@ -35,28 +35,46 @@ fn _import_rows(
         None => ("import_stream", b"a stream"),
     };
     let source = Source::open(path, chunks, key)?;
+    let definition = in_server_encoding(&source.definition)?;
     let wants_empty = mode.0.bytes() == b"empty";
-    let target = Target::of(&source.definition, target, mode)?;
-    require_insert(target.relation, &target.columns)?;
+    let target = target_of(&definition, target, mode)?;
+    lock(target, wants_empty)?;
+    let fields = Fields::of(&definition, target)?;
+    require_insert(target, &fields.columns)?;
     if wants_empty {
-        require_empty(target.relation)?;
+        let call = "SELECT prism_crypt._require_empty($1)";
+        Spi::run_with_args(call, &[target.into()]).map_err(|_| Error::Internal("a table can't be read"))?;
     }
     let length = source.plain_length();
     let reading = Reading::of(source);
     let rows = {
-        let _input = OpenedInput::begin(target.opened);
-        copy_from(target.relation, &target.columns, length)?
+        let _input = OpenedInput::begin(fields.opened);
+        copy_from(target, &fields.columns, length)?
     };
     let bytes = reading.end()?;
     let count = rows.to_string();
-    record(event, &[count.as_bytes(), b" rows of ", from, b" to ", &relation_name(target.relation)], fcinfo)?;
-    Ok(TableIterator::once((target.relation, rows.cast_signed(), bytes.cast_signed())))
+    record(event, &[count.as_bytes(), b" rows of ", from, b" to ", &relation_name(target)], fcinfo)?;
+    Ok(TableIterator::once((target, rows.cast_signed(), bytes.cast_signed())))
 }
 
-/// Nobody else adds rows before it is filled.
-fn require_empty(relation: pg_sys::Oid) -> Result<(), Error> {
-    // SAFETY: a lock to the end of the transaction, by a role that may insert.
-    unsafe { pg_sys::LockRelationOid(relation, pg_sys::ShareRowExclusiveLock.cast_signed()) };
-    let call = "SELECT prism_crypt._require_empty($1)";
-    Spi::run_with_args(call, &[relation.into()]).map_err(|_| Error::Internal("a table can't be read"))
+/// To the end of the transaction: nobody changes the table's columns, or, if it has to be empty, adds rows before it is filled. `COPY` takes the
+/// weaker lock of any table, too; the other one is for roles that may insert something.
+fn lock(relation: pg_sys::Oid, wants_empty: bool) -> Result<(), Error> {
+    // SAFETY: catalog look-ups, and a lock.
+    unsafe {
+        let mut mode = pg_sys::RowExclusiveLock;
+        if wants_empty {
+            let (role, insert) = (pg_sys::GetUserId(), pg_sys::AclMode::from(pg_sys::ACL_INSERT));
+            let is_ok = |result| result == pg_sys::AclResult::ACLCHECK_OK;
+            let any = pg_sys::AclMaskHow::ACLMASK_ANY;
+            if !is_ok(pg_sys::pg_class_aclcheck(relation, role, insert))
+                && !is_ok(pg_sys::pg_attribute_aclcheck_all(relation, role, insert, any))
+            {
+                return Err(Error::ImportDenied);
+            }
+            mode = pg_sys::ShareRowExclusiveLock;
+        }
+        pg_sys::LockRelationOid(relation, mode.cast_signed());
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Tables as encrypted files: what SQL can't do for `sql/files/`.
 //!
 //! - Out: `definition` asks SQL what a source is, and `plan` PostgreSQL what its query reads. `cursor` runs it, `rows` makes text of each row with
-//!   `copy_text`, and `content` compresses and encrypts. `export` writes that into a `new_file`, which appears as a whole or not at all, and `stream`
+//!   `copy_text` and `output_settings`, and `content` compresses and encrypts. `export` writes that into a `new_file`, which appears as a whole or not at all, and `stream`
 //!   gives it in pieces.
 //! - In: `source` opens a file, or what `chunks` reads from a query. `import` has `definition` find or make the table, for which `expression` parses
 //!   what the file says, and has `copy_from` fill it.
@@ -22,6 +22,7 @@ mod expression;
 mod import;
 mod key;
 mod new_file;
+mod output_settings;
 mod plan;
 mod progress;
 mod record;

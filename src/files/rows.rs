@@ -2,6 +2,7 @@
 
 use super::copy_text::push_field;
 use super::cursor::Cursor;
+use super::output_settings::OutputSettings;
 use crate::datatype::{ValueOutput, ValuesShown, opened_of_other_keysets};
 use crate::error::{Error, warn};
 use pgrx::{PgMemoryContexts, pg_sys};
@@ -91,8 +92,7 @@ impl Drop for Rows {
 /// How each column is put out, and room for one row.
 struct Fields {
     output: Vec<pg_sys::FmgrInfo>,
-    /// Names of tables, functions and the like are written with their schemas, if there are any.
-    has_names: bool,
+    settings: OutputSettings,
     row: Vec<u8>,
 }
 
@@ -103,7 +103,7 @@ impl Fields {
         // SAFETY: as promised by the caller; catalog look-ups. What they find stays for the whole transaction.
         unsafe {
             let columns = pgrx::PgTupleDesc::from_pg_unchecked(descriptor);
-            let has_names = columns.iter().any(|column| is_name_of_object(column.atttypid));
+            let settings = OutputSettings::of(columns.iter().map(|column| column.atttypid));
             let output = columns
                 .iter()
                 .map(|column| {
@@ -114,7 +114,7 @@ impl Fields {
                     info
                 })
                 .collect();
-            Self { output, has_names, row: Vec::new() }
+            Self { output, settings, row: Vec::new() }
         }
     }
 
@@ -123,7 +123,7 @@ impl Fields {
     unsafe fn row(&mut self, slot: *mut pg_sys::TupleTableSlot, shown: ValuesShown) -> Result<&[u8], Error> {
         self.row.clear();
         let _shown = ValueOutput::begin(shown);
-        let _path = self.has_names.then(Qualified::begin);
+        let _settings = self.settings.begin();
         // SAFETY: as promised by the caller; the slot's arrays have as many members as the row has columns.
         unsafe {
             pg_sys::slot_getallattrs(slot);
@@ -147,50 +147,5 @@ impl Fields {
             return Err(Error::RowTooLong);
         }
         Ok(&self.row)
-    }
-}
-
-fn is_name_of_object(kind: pg_sys::Oid) -> bool {
-    [
-        pg_sys::REGCLASSOID,
-        pg_sys::REGTYPEOID,
-        pg_sys::REGPROCOID,
-        pg_sys::REGPROCEDUREOID,
-        pg_sys::REGOPEROID,
-        pg_sys::REGOPERATOROID,
-        pg_sys::REGCONFIGOID,
-        pg_sys::REGDICTIONARYOID,
-        pg_sys::REGCOLLATIONOID,
-    ]
-    .contains(&kind)
-}
-
-/// While it is there, names of objects are put out with their schemas. After an error PostgreSQL does what dropping it does.
-struct Qualified(i32);
-
-impl Qualified {
-    fn begin() -> Self {
-        // SAFETY: sets a parameter for this level, as a function's SET clause does.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            Self(level)
-        }
-    }
-}
-
-impl Drop for Qualified {
-    fn drop(&mut self) {
-        // SAFETY: ends the level that was begun.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.0) }
     }
 }
