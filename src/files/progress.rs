@@ -9,6 +9,9 @@ const MARK: i64 = 0x5045_4E43;
 const MARK_AT: u32 = 19;
 const BEGAN_AT: u32 = 18;
 
+/// Rows after which it is shown how many they are.
+const EVERY: u64 = 100;
+
 /// An export, shown until this is dropped. After an error PostgreSQL does that itself.
 pub struct Progress;
 
@@ -28,8 +31,11 @@ impl Progress {
         Self
     }
 
-    /// How much is done.
+    /// How much is done; shown now and then.
     pub fn update(&self, rows: u64, bytes: u64) {
+        if rows % EVERY != 0 {
+            return;
+        }
         set(pg_sys::PROGRESS_COPY_TUPLES_PROCESSED, rows.cast_signed());
         set(pg_sys::PROGRESS_COPY_BYTES_PROCESSED, bytes.cast_signed());
     }

@@ -3,10 +3,12 @@
 use super::copy_text::push_field;
 use super::cursor::Cursor;
 use super::output_settings::OutputSettings;
-use crate::datatype::{ValueOutput, ValuesShown, opened_of_other_keysets};
+use crate::datatype::{ValueOutput, ValuesShown, encoding, opened_of_other_keysets};
 use crate::error::{Error, warn};
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{PgMemoryContexts, pg_sys};
-use std::ffi::{CStr, c_long};
+use std::ffi::{CStr, c_char, c_int, c_long};
+use std::ptr::null;
 use std::thread::panicking;
 
 /// The longest row in bytes: what `COPY FROM` can read, as what it allocates is below 1 GiB.
@@ -69,7 +71,7 @@ impl Rows {
                 *count += 1;
                 *bytes += row.len() as u64;
                 see(row, *count, *bytes)?;
-                pg_sys::MemoryContextReset(*memory);
+                MemoryContextReset(*memory);
             }
             Ok(())
         })?;
@@ -89,10 +91,21 @@ impl Drop for Rows {
     }
 }
 
+unsafe extern "C-unwind" {
+    // pgrx's own bindings set up an error boundary at each call, which costs more than the call. One around a whole row is enough.
+    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, count: c_int);
+    fn OutputFunctionCall(function: *mut pg_sys::FmgrInfo, value: pg_sys::Datum) -> *mut c_char;
+    fn pg_server_to_any(text: *const c_char, length: c_int, encoding: c_int) -> *mut c_char;
+    // Raises nothing.
+    fn MemoryContextReset(context: pg_sys::MemoryContext);
+}
+
 /// How each column is put out, and room for one row.
 struct Fields {
     output: Vec<pg_sys::FmgrInfo>,
     settings: OutputSettings,
+    /// Terminated, in UTF-8; null for null.
+    texts: Vec<*const c_char>,
     row: Vec<u8>,
 }
 
@@ -104,7 +117,7 @@ impl Fields {
         unsafe {
             let columns = pgrx::PgTupleDesc::from_pg_unchecked(descriptor);
             let settings = OutputSettings::of(columns.iter().map(|column| column.atttypid));
-            let output = columns
+            let output: Vec<pg_sys::FmgrInfo> = columns
                 .iter()
                 .map(|column| {
                     let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
@@ -114,7 +127,8 @@ impl Fields {
                     info
                 })
                 .collect();
-            Self { output, settings, row: Vec::new() }
+            let texts = vec![null(); output.len()];
+            Self { output, settings, texts, row: Vec::new() }
         }
     }
 
@@ -122,30 +136,52 @@ impl Fields {
     /// A row of that kind, and the current memory is one that is reset after it.
     unsafe fn row(&mut self, slot: *mut pg_sys::TupleTableSlot, shown: ValuesShown) -> Result<&[u8], Error> {
         self.row.clear();
-        let _shown = ValueOutput::begin(shown);
-        let _settings = self.settings.begin();
-        // SAFETY: as promised by the caller; the slot's arrays have as many members as the row has columns.
-        unsafe {
-            pg_sys::slot_getallattrs(slot);
-            for (at, output) in self.output.iter_mut().enumerate() {
-                if *(*slot).tts_isnull.add(at) {
-                    push_field(&mut self.row, at == 0, None)?;
-                    continue;
-                }
-                let text = pg_sys::OutputFunctionCall(output, *(*slot).tts_values.add(at));
-                let text = CStr::from_ptr(text).to_bytes();
-                let length = i32::try_from(text.len()).unwrap_or(i32::MAX);
-                let encoding = pg_sys::pg_enc::PG_UTF8.cast_signed();
-                let utf8 = pg_sys::pg_server_to_any(text.as_ptr().cast(), length, encoding);
-                let is_same = utf8.cast_const().cast() == text.as_ptr();
-                let utf8 = if is_same { text } else { CStr::from_ptr(utf8).to_bytes() };
-                push_field(&mut self.row, at == 0, Some(utf8))?;
-            }
+        {
+            let _shown = ValueOutput::begin(shown);
+            let _settings = self.settings.begin();
+            let (output, texts) = (&mut *self.output, &mut *self.texts);
+            // SAFETY: as promised by the caller. Nothing inside has to be dropped.
+            unsafe { pg_guard_ffi_boundary(|| put_out(slot, output, texts)) };
+        }
+        for (at, text) in self.texts.iter().enumerate() {
+            // SAFETY: a terminated text in the current memory, or null.
+            let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(*text) }.to_bytes());
+            push_field(&mut self.row, at == 0, text)?;
         }
         self.row.push(b'\n');
         if self.row.len() > MAX_ROW {
             return Err(Error::RowTooLong);
         }
         Ok(&self.row)
+    }
+}
+
+/// Not guarded.
+///
+/// # Safety
+/// A row, and as many functions and places for texts as it has columns.
+unsafe fn put_out(
+    slot: *mut pg_sys::TupleTableSlot,
+    output: &mut [pg_sys::FmgrInfo],
+    texts: &mut [*const c_char],
+) {
+    let is_utf8 = encoding::server_is_utf8();
+    // SAFETY: as promised by the caller; the slot's arrays have as many members as the row has columns.
+    unsafe {
+        let count = texts.len() as c_int;
+        if c_int::from((*slot).tts_nvalid) < count {
+            slot_getsomeattrs_int(slot, count);
+        }
+        for (at, (output, text)) in output.iter_mut().zip(texts).enumerate() {
+            if *(*slot).tts_isnull.add(at) {
+                *text = null();
+                continue;
+            }
+            *text = OutputFunctionCall(output, *(*slot).tts_values.add(at));
+            if !is_utf8 {
+                let length = CStr::from_ptr(*text).count_bytes() as c_int;
+                *text = pg_server_to_any(*text, length, pg_sys::pg_enc::PG_UTF8.cast_signed());
+            }
+        }
     }
 }

@@ -78,14 +78,18 @@ impl Pieces {
         while self.pieces.borrow().len() < PIECE
             && let Some(content) = &mut self.content
         {
-            if !self.rows.next(1, |row, _, _| write(content, row))?
+            let progress = &self.progress;
+            let mut see = |row: &[u8], rows, bytes| {
+                progress.update(rows, bytes);
+                write(content, row)
+            };
+            if !self.rows.next(1, &mut see)?
                 && let Some(content) = self.content.take()
             {
                 content.finish()?;
                 self.rows.end();
             }
         }
-        self.progress.update(self.rows.count, self.rows.bytes);
         Ok(())
     }
 }
