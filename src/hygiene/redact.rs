@@ -68,16 +68,19 @@ pub fn key_like_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Overwrites such words, and lists of as many numbers: that is how parse trees show the bytes of a string.
+/// Overwrites such words, and lists of as many numbers: that is how parse trees show the bytes of a string, over several lines.
 pub fn blank_key_like(text: &mut [u8]) {
     let words: Vec<_> = key_like_words(text).collect();
     for word in words {
         text[word].fill(b'*');
     }
-    let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b' ');
-    for list in text.split_mut(|byte| !is_number(*byte)) {
-        if list.iter().filter(|byte| **byte == b' ').count() > LONG_WORD {
-            list.fill(b'*');
+    let is_of_list = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b' ' | b'\n');
+    for list in text.split_mut(|byte| !is_of_list(*byte)) {
+        let numbers = list.split(|byte| !byte.is_ascii_digit()).filter(|number| !number.is_empty());
+        if numbers.count() > LONG_WORD {
+            for byte in list.iter_mut().filter(|byte| **byte != b'\n') {
+                *byte = b'*';
+            }
         }
     }
 }
@@ -226,6 +229,11 @@ mod tests {
         assert_eq!(changed("prism_crypt.master_key", blank_key_like), "prism_crypt.master_key");
         let bytes = "[ 12 -3 4 ]".to_owned() + &" 112".repeat(30);
         assert_eq!(changed(&bytes, blank_key_like), "[ 12 -3 4 ]".to_owned() + &"*".repeat(120));
+        // As PostgreSQL breaks the lines of a tree, whose numbers may have three digits.
+        let line = format!("\n {}", "112 ".repeat(18));
+        let stars = format!("\n{}", "*".repeat(line.len() - 1));
+        assert_eq!(changed(&line.repeat(4), blank_key_like), stars.repeat(4));
+        assert_eq!(changed(&line, blank_key_like), line);
         assert_eq!(
             changed("parameters: $1 = 'x''y', $2 = NULL, $3 = '12' $ $4 = 'z", blank_parameters),
             "parameters: $1 = '****', $2 = NULL, $3 = '**' $ $4 = '*"
