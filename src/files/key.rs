@@ -3,11 +3,13 @@
 use crate::datum::Text;
 use crate::error::Error;
 use crate::keyring;
+use crate::settings;
 use prism_envelope::file::KeySource;
 use prism_envelope::{KeyBytes, KeyError};
 
 /// A key for a new file, and what its header says of it. Without a given one it is a fresh one, which the first master key wraps.
 pub fn for_new_file(given: Option<Text<'_>>) -> Result<(KeyBytes, KeySource), Error> {
+    note(given);
     match given {
         Some(text) => Ok((parse(text)?, KeySource::Given {})),
         None => {
@@ -28,6 +30,7 @@ pub fn name_of_source(source: &KeySource) -> &'static str {
 
 /// The key of a file that has this in its header; version 1 has none.
 pub fn of_file(given: Option<Text<'_>>, source: Option<&KeySource>) -> Result<KeyBytes, Error> {
+    note(given);
     match (given, source) {
         (Some(text), None | Some(KeySource::Given {})) => parse(text),
         (None, None | Some(KeySource::Given {})) => Err(Error::FileKeyNeeded),
@@ -36,6 +39,13 @@ pub fn of_file(given: Option<Text<'_>>, source: Option<&KeySource>) -> Result<Ke
             let wrapped = source.wrapped_bytes().ok_or(Error::FileHeader)?;
             keyring::unwrap_file_key(master_fingerprint, &wrapped)
         }
+    }
+}
+
+/// So that what is logged from now on does not show it, also if it is refused.
+fn note(given: Option<Text<'_>>) {
+    if let Some(text) = given {
+        settings::note_key(text.0.bytes());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `pg_stat_activity` shows of a statement that sets a key.
+//! What `pg_stat_activity` shows of a statement with a key.
 
 use pgrx::pg_sys;
 use std::ffi::c_char;
@@ -14,7 +14,7 @@ pub unsafe fn show(text: *const c_char) {
 
 /// Hides the running statement where its text is not known.
 pub fn hide() {
-    const WITHHELD: &std::ffi::CStr = c"<statement withheld: it sets prism_crypt.master_key>";
+    const WITHHELD: &std::ffi::CStr = c"<statement withheld: it has a key>";
     // SAFETY: a string constant.
     unsafe { show(WITHHELD.as_ptr()) }
 }

@@ -24,7 +24,7 @@ pub unsafe fn is_named_by(node: *mut pg_sys::Node) -> bool {
             T_AlterFunctionStmt => any_sets((*node.cast::<pg_sys::AlterFunctionStmt>()).actions),
             T_ExecuteStmt => {
                 let name = (*node.cast::<pg_sys::ExecuteStmt>()).name;
-                !name.is_null() && client_text::is_prepared(CStr::from_ptr(name).to_bytes())
+                !name.is_null() && client_text::prepared(CStr::from_ptr(name).to_bytes()).setting
             }
             _ => false,
         }

@@ -6,8 +6,9 @@
 
 use super::client_text::{self, ClientText};
 use super::lexer::Dialect;
+use super::naming::{self, Mentions};
 use super::redact::{self, cut_from, edit, overwrite, overwrite_key_values};
-use super::{copy_statement, denied_hint, level, naming};
+use super::{copy_statement, denied_hint, level, likely_key};
 use crate::settings;
 use crate::sqlstate::{is_of_class, sqlstate};
 use memchr::memmem;
@@ -67,6 +68,7 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
     let fields =
         [error.message, error.detail, error.detail_log, error.hint, error.context, error.internalquery];
     let looked = client_text::look(|client| {
+        let mut context = Mentions::default();
         // SAFETY: as promised by the caller.
         unsafe {
             let is_deadlock = !error.message_id.is_null() && CStr::from_ptr(error.message_id) == DEADLOCK;
@@ -74,18 +76,22 @@ unsafe fn withhold_keys(error: &mut pg_sys::ErrorData) {
                 let of_processes = is_deadlock && field == error.detail_log;
                 edit(field, |text| match of_processes {
                     true => withhold_of_processes(text, client),
-                    false => withhold_in(text, client),
+                    false if field == error.context => context = withhold_in(text, client),
+                    false => _ = withhold_in(text, client),
                 });
             }
         }
+        context.file_call && !client.mentions.file_call
     });
-    if looked.is_none() {
+    // What happens in a function that takes the key of a file: the client may have given the key to another one, which calls it.
+    let is_blanked = looked.is_some_and(|is_called| !is_called || client_text::blank_likely_keys());
+    if !is_blanked {
         error.hide_stmt = true;
     }
 }
 
-/// Removes the keys from one field, which may end with the client's statement or quote it.
-fn withhold_in(text: &mut [u8], client: &ClientText<'_>) {
+/// Removes the keys from one field, which may end with the client's statement or quote it. Returns what else it mentions.
+fn withhold_in(text: &mut [u8], client: &ClientText<'_>) -> Mentions {
     let statement = client.text.filter(|statement| !statement.is_empty());
     let quoted = statement.and_then(|statement| {
         if text.ends_with(statement) {
@@ -96,49 +102,61 @@ fn withhold_in(text: &mut [u8], client: &ClientText<'_>) {
             Some(at..at + statement.len())
         }
     });
-    match quoted {
+    let mentions = match quoted {
         Some(quoted) => {
             if let Some(blanked) = client.blanked {
                 text[quoted.clone()].copy_from_slice(blanked);
             }
             withhold_of(&mut text[..quoted.start], client);
-            withhold_of(&mut text[quoted.end..], client);
+            withhold_of(&mut text[quoted.end..], client)
         }
         None => withhold_of(text, client),
-    }
+    };
     let inline = settings::inline_master_key().map_or(&[][..], CStr::to_bytes);
     redact::overwrite_keys(text, inline);
     redact::overwrite_keys(text, client.tried);
+    mentions
 }
 
 /// The statements of several sessions, as a deadlock error lists them. A quote left open in one must not go on in the next.
 fn withhold_of_processes(mut text: &mut [u8], client: &ClientText<'_>) {
     while !text.is_empty() {
         let (part, rest) = text.split_at_mut(redact::next_process(text).unwrap_or(text.len()));
-        withhold_in(part, &ClientText { names: false, text: None, blanked: None, ..*client });
+        withhold_in(
+            part,
+            &ClientText { mentions: Mentions::default(), text: None, blanked: None, ..*client },
+        );
         text = rest;
     }
 }
 
-/// What is not the statement itself: a message about it, or what ran inside it.
-fn withhold_of(text: &mut [u8], client: &ClientText<'_>) {
+/// What is not the statement itself: a message about it, or what ran inside it. Returns what it mentions.
+fn withhold_of(text: &mut [u8], client: &ClientText<'_>) -> Mentions {
     // auto_explain in JSON and YAML.
     let json = QUOTED_QUERY.iter().any(|name| memmem::find(text, name).is_some());
     let dialect = Dialect { json, prose: true, ..client_text::dialect() };
-    if naming::names(text, dialect) {
+    let found = naming::mentions(text, dialect);
+    if found.any() {
         let mut copy = Zeroizing::new(Vec::new());
         if copy.try_reserve_exact(text.len()).is_err() {
-            return overwrite(text);
+            overwrite(text);
+            return found;
         }
         copy.extend_from_slice(text);
-        naming::blank(&copy, text, dialect, &|_| false);
-        redact::blank_key_like(text);
-    } else if client.names {
-        redact::blank_key_like(text);
+        naming::blank(&copy, text, dialect, &|_| Mentions::default());
     }
-    if client.names {
-        redact::blank_parameters(text);
+    if found.setting || client.mentions.setting {
+        redact::blank_key_like(text);
+        redact::blank_number_lists(text);
+    } else if found.file_call || client.mentions.file_call {
+        likely_key::blank_likely_keys(text);
+        redact::blank_number_lists(text);
     }
+    if client.mentions.any() {
+        let Mentions { setting, file_keys, .. } = client.mentions;
+        redact::blank_parameters(text, |number| setting || file_keys.contains(number));
+    }
+    found
 }
 
 /// The messages of PostgreSQL's source whose details name keys of constraints and their values, and nothing else of a row.

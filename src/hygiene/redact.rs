@@ -68,12 +68,16 @@ pub fn key_like_words(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Overwrites such words, and lists of as many numbers: that is how parse trees show the bytes of a string, over several lines.
+/// Overwrites such words.
 pub fn blank_key_like(text: &mut [u8]) {
     let words: Vec<_> = key_like_words(text).collect();
     for word in words {
         text[word].fill(b'*');
     }
+}
+
+/// Overwrites lists of as many numbers: that is how parse trees show the bytes of a string, over several lines.
+pub fn blank_number_lists(text: &mut [u8]) {
     let is_of_list = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b' ' | b'\n');
     for list in text.split_mut(|byte| !is_of_list(*byte)) {
         let numbers = list.split(|byte| !byte.is_ascii_digit()).filter(|number| !number.is_empty());
@@ -97,8 +101,8 @@ pub fn next_process(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// Overwrites the values in `$1 = 'x', $2 = 'y'`.
-pub fn blank_parameters(text: &mut [u8]) {
+/// Overwrites the values in `$1 = 'x', $2 = 'y'` whose number `is_secret`.
+pub fn blank_parameters(text: &mut [u8], is_secret: impl Fn(usize) -> bool) {
     let mut at = 0;
     while let Some(dollar) = text.get(at..).and_then(|rest| memchr(b'$', rest)) {
         at += dollar + 1;
@@ -107,7 +111,11 @@ pub fn blank_parameters(text: &mut [u8]) {
         if digits == 0 || text.get(at + digits..open) != Some(b" = '") {
             continue;
         }
+        let number = std::str::from_utf8(&text[at..at + digits]).ok().and_then(|digits| digits.parse().ok());
         at = open;
+        if !is_secret(number.unwrap_or(usize::MAX)) {
+            continue;
+        }
         while let Some(byte) = text.get_mut(at) {
             if *byte != b'\'' {
                 *byte = b'*';
@@ -228,15 +236,20 @@ mod tests {
         assert_eq!(changed(&message, blank_key_like), masked);
         assert_eq!(changed("prism_crypt.master_key", blank_key_like), "prism_crypt.master_key");
         let bytes = "[ 12 -3 4 ]".to_owned() + &" 112".repeat(30);
-        assert_eq!(changed(&bytes, blank_key_like), "[ 12 -3 4 ]".to_owned() + &"*".repeat(120));
+        assert_eq!(changed(&bytes, blank_number_lists), "[ 12 -3 4 ]".to_owned() + &"*".repeat(120));
         // As PostgreSQL breaks the lines of a tree, whose numbers may have three digits.
         let line = format!("\n {}", "112 ".repeat(18));
         let stars = format!("\n{}", "*".repeat(line.len() - 1));
-        assert_eq!(changed(&line.repeat(4), blank_key_like), stars.repeat(4));
-        assert_eq!(changed(&line, blank_key_like), line);
+        assert_eq!(changed(&line.repeat(4), blank_number_lists), stars.repeat(4));
+        assert_eq!(changed(&line, blank_number_lists), line);
+        let parameters = "parameters: $1 = 'x''y', $2 = NULL, $3 = '12' $ $4 = 'z";
         assert_eq!(
-            changed("parameters: $1 = 'x''y', $2 = NULL, $3 = '12' $ $4 = 'z", blank_parameters),
+            changed(parameters, |text| blank_parameters(text, |_| true)),
             "parameters: $1 = '****', $2 = NULL, $3 = '**' $ $4 = '*"
+        );
+        assert_eq!(
+            changed(parameters, |text| blank_parameters(text, |number| number == 3)),
+            "parameters: $1 = 'x''y', $2 = NULL, $3 = '**' $ $4 = 'z"
         );
         assert_eq!(changed("Failing row contains (1, x).", overwrite), "withheld by prism_crypt");
         for (key, shown) in [

@@ -12,13 +12,23 @@ use std::sync::atomic::Ordering::Relaxed;
 const INVALID: &str = "invalid value for parameter \"prism_crypt.master_key\"";
 const MASK: &CStr = c"********";
 
+type KeyObserver = fn(&[u8]);
+
 thread_local! {
-    static KEY_OBSERVER: Cell<Option<fn(&CStr)>> = const { Cell::new(None) };
+    static KEY_OBSERVER: Cell<Option<KeyObserver>> = const { Cell::new(None) };
 }
 
-/// Registers a function to call with each value that a session is about to give the key setting, which may still refuse it.
-pub fn observe_keys(observer: fn(&CStr)) {
+/// Registers a function to call with each value that a session is about to give the key setting, or a file, which may still
+/// refuse it.
+pub fn observe_keys(observer: KeyObserver) {
     KEY_OBSERVER.set(Some(observer));
+}
+
+/// Calls that function.
+pub fn note_key(value: &[u8]) {
+    if let Some(observe) = KEY_OBSERVER.get() {
+        observe(value);
+    }
 }
 
 /// Our functions that PostgreSQL calls when a string setting is checked, assigned and shown.
@@ -105,10 +115,8 @@ unsafe extern "C-unwind" fn check_secret(
     // SAFETY: PostgreSQL passes a valid pointer to a null or terminated string.
     let value = unsafe { if (*new_value).is_null() { c"" } else { CStr::from_ptr(*new_value) } };
     // The statement that set it stays in pg_stat_activity until the next one begins.
-    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE
-        && let Some(observe) = KEY_OBSERVER.get()
-    {
-        observe(value);
+    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE {
+        note_key(value.to_bytes());
     }
     if value.is_empty() {
         return true;

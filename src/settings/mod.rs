@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-pub use guc::{config_generation, observe_keys};
+pub use guc::{config_generation, note_key, observe_keys};
 pub use keyset::{keyset, keyset_generation};
 use setter::Record;
 

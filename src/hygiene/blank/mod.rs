@@ -28,6 +28,8 @@ pub struct Statement {
     pub first: Option<usize>,
     /// Where the tokens that complete the name begin, in ascending order.
     pub names: Vec<usize>,
+    /// Whether a function that takes the key of a file is named in it.
+    pub has_file_call: bool,
 }
 
 impl Statement {

@@ -1,11 +1,14 @@
-use super::super::naming;
+use super::super::naming::{self, Mentions};
 use super::*;
 
 const KEY: &str = "Zm9vYmFyMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk=";
 
 fn blanked(text: &str, dialect: Dialect) -> String {
     let mut target = text.as_bytes().to_vec();
-    naming::blank(text.as_bytes(), &mut target, dialect, &|name| name == b"keyed");
+    naming::blank(text.as_bytes(), &mut target, dialect, &|name| Mentions {
+        setting: name == b"keyed",
+        ..Mentions::default()
+    });
     assert_eq!(target.len(), text.len());
     String::from_utf8_lossy(&target).into_owned()
 }

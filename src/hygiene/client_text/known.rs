@@ -1,13 +1,15 @@
 //! What is known of the client's text. It is kept under the text's address until PostgreSQL resets `MessageContext` before the
 //! client's next message: that context holds the text, so until then no other text can have its address.
 
-use crate::hygiene::lexer::Dialect;
-use crate::hygiene::{activity, blank, naming, redact};
+use super::prepared::{dialect, prepared};
+use crate::hygiene::naming::Mentions;
+use crate::hygiene::view::View;
+use crate::hygiene::{activity, blank, likely_key, naming, redact};
 use crate::settings;
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::TryReserveError;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use zeroize::Zeroize;
@@ -31,8 +33,8 @@ pub struct Client {
 pub struct Known {
     pub text: *const c_char,
     pub length: usize,
-    /// Whether a statement in it names the key setting, or executes one that does.
-    pub names: bool,
+    /// What its statements, or those that they execute, give keys to.
+    pub mentions: Mentions,
     /// Null if there is nothing to blank.
     pub blanked: *mut c_char,
     /// How many bytes of `Client::tried` it was searched for.
@@ -62,31 +64,6 @@ unsafe extern "C-unwind" {
         context: pg_sys::MemoryContext,
         callback: *mut pg_sys::MemoryContextCallback,
     );
-    #[allow(non_snake_case, reason = "the name is PostgreSQL's")]
-    fn FetchPreparedStatement(name: *const c_char, throwError: bool) -> *mut pg_sys::PreparedStatement;
-}
-
-/// Whether this session's prepared statement of this name names the key setting.
-pub fn is_prepared(name: &[u8]) -> bool {
-    let Ok(name) = CString::new(&name[..name.len().min(pg_sys::NAMEDATALEN as usize - 1)]) else {
-        return false;
-    };
-    // SAFETY: looks a name up in a table of this session, without raising an error. The text lives as long as its
-    // statement.
-    unsafe {
-        let statement = FetchPreparedStatement(name.as_ptr(), false);
-        if statement.is_null() || (*statement).plansource.is_null() {
-            return false;
-        }
-        let text = (*(*statement).plansource).query_string;
-        !text.is_null() && naming::names(CStr::from_ptr(text).to_bytes(), dialect())
-    }
-}
-
-/// How the statements of this session are written.
-pub fn dialect() -> Dialect {
-    // SAFETY: a global that only this process writes.
-    Dialect { backslashes: unsafe { !pg_sys::standard_conforming_strings }, ..Dialect::default() }
 }
 
 /// Null in processes that serve no client.
@@ -139,14 +116,14 @@ impl Client {
         let mut known = Known {
             text,
             length: of_text.len(),
-            names: false,
+            mentions: Mentions::default(),
             blanked: std::ptr::null_mut(),
             tried: 0,
             generation: None,
         };
-        if naming::names(of_text, dialect()) || redact::has_word(of_text, b"execute") {
+        if naming::mentions(of_text, dialect()).any() || redact::has_word(of_text, b"execute") {
             let mut copy = copy_of(of_text)?;
-            known.names = naming::blank(of_text, &mut copy[..of_text.len()], dialect(), &is_prepared);
+            known.mentions = naming::blank(of_text, &mut copy[..of_text.len()], dialect(), &prepared);
             if copy[..of_text.len()] != *of_text {
                 known.blanked = self.kept(copy);
             }
@@ -184,7 +161,22 @@ impl Client {
         let whole = unsafe { std::slice::from_raw_parts(known.text.cast::<u8>(), known.length) };
         let Some(of_part) = whole.get(part.clone()) else { return Ok(()) };
         self.change(&mut known, |target, _| blank::all_literals(of_part, &mut target[part], dialect()))?;
-        known.names = true;
+        known.mentions.setting = true;
+        self.keep(known);
+        self.show(known);
+        Ok(())
+    }
+
+    /// Blanks what may be the key of a file anywhere in the text, which does not name the function that something of it has called.
+    pub fn blank_likely_keys(&mut self) -> Result<(), TryReserveError> {
+        let Some(mut known) = self.known.filter(|known| !known.mentions.file_call) else { return Ok(()) };
+        // SAFETY: the text has this length, and stays valid while it is known.
+        let whole = unsafe { std::slice::from_raw_parts(known.text.cast::<u8>(), known.length) };
+        let view = View::of(whole);
+        self.change(&mut known, |target, _| {
+            likely_key::blank_in(&view, 0..whole.len(), dialect(), blank::DEEPEST, target);
+        })?;
+        known.mentions.file_call = true;
         self.keep(known);
         self.show(known);
         Ok(())

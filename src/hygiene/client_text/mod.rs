@@ -4,28 +4,30 @@
 //! PostgreSQL logs this text, `debug_query_string`, as the statement of a message, and gives it to parallel workers. If it holds
 //! a key, `debug_query_string` is set to a copy of the same length with the key blanked. [`blanked`] gives that copy to
 //! extensions that receive the text of a statement, and [`look`] to whatever searches a message for keys. `known` holds what is
-//! known of a text.
+//! known of a text, and `prepared` looks at the prepared statements that it executes.
 
 mod known;
+mod prepared;
 
-use super::{activity, blank, naming};
+use super::naming::{self, Mentions};
+use super::{activity, blank};
 use known::{CLIENT, bytes, client_context};
 use pgrx::pg_sys;
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::ops::Range;
 use std::ptr::null;
 
-pub use known::{dialect, is_prepared};
+pub use prepared::{dialect, prepared};
 
 /// The client's text as a message may show it.
 pub struct ClientText<'a> {
-    /// Whether a statement in it names the key setting, or executes one that does.
-    pub names: bool,
+    /// What its statements, or those that they execute, give keys to.
+    pub mentions: Mentions,
     /// The text as it was sent, if that is known.
     pub text: Option<&'a [u8]>,
     /// The same text without its keys, if it has any.
     pub blanked: Option<&'a [u8]>,
-    /// Values that were given to the key setting.
+    /// Values that were given to the key setting, or to a file as its key.
     pub tried: &'a [u8],
 }
 
@@ -40,7 +42,7 @@ pub fn look<T>(then: impl FnOnce(&ClientText<'_>) -> T) -> Option<T> {
         let slice =
             |text: *const c_char, length| unsafe { std::slice::from_raw_parts(text.cast::<u8>(), length) };
         Some(then(&ClientText {
-            names: known.is_some_and(|known| known.names),
+            mentions: known.map_or(Mentions::default(), |known| known.mentions),
             text: known.filter(|_| is_there).map(|known| slice(known.text, known.length)),
             blanked: known
                 .filter(|known| !known.blanked.is_null())
@@ -50,8 +52,15 @@ pub fn look<T>(then: impl FnOnce(&ClientText<'_>) -> T) -> Option<T> {
     })
 }
 
-/// Notes a value that the key setting is about to be given, and may refuse, so that nothing shows it in this client message.
-pub fn note_key(value: &CStr) {
+/// Blanks what may be the key of a file in the client's text, although it names no function that takes one. Returns whether it
+/// could be done.
+pub fn blank_likely_keys() -> bool {
+    CLIENT.with(|client| client.try_borrow_mut().is_ok_and(|mut client| client.blank_likely_keys().is_ok()))
+}
+
+/// Notes a value that the key setting, or a file, is about to be given and may refuse, so that nothing shows it in this client
+/// message.
+pub fn note_key(value: &[u8]) {
     // SAFETY: globals. A starting parallel worker restores its leader's settings and has no statement of its own.
     let has_statement = unsafe {
         if pg_sys::InitializingParallelWorker {
@@ -61,7 +70,7 @@ pub fn note_key(value: &CStr) {
     };
     CLIENT.with_borrow_mut(|client| {
         if !client_context().is_null() && !value.is_empty() {
-            client.note(value.to_bytes());
+            client.note(value);
         }
         // If this fails for lack of memory, the next message looks again, and hides the statement if that fails too.
         let _ = client.look();
@@ -85,7 +94,7 @@ pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named:
         // SAFETY: the text and its blanked copy have this length.
         let whole = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), known.length) };
         let of_part = whole.get(part.clone()).unwrap_or_default();
-        if is_named && !naming::names(of_part, dialect()) {
+        if is_named && !naming::mentions(of_part, dialect()).setting {
             client.blank_part(part.clone()).ok()?;
         }
         client.known.or(Some(known))
@@ -95,16 +104,16 @@ pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named:
     }
     // SAFETY: as promised by the caller.
     let of_part = &unsafe { bytes(text) }[part.clone()];
-    let is_found = naming::names(of_part, dialect());
-    if !is_found && !is_named {
+    let found = naming::mentions(of_part, dialect());
+    if !found.any() && !is_named {
         return null();
     }
     // SAFETY: a copy of the same length, with its terminator, that nothing else refers to yet.
     unsafe {
         let copy = pg_sys::MemoryContextStrdup(pg_sys::CurrentMemoryContext, text);
         let target = std::slice::from_raw_parts_mut(copy.cast::<u8>().add(part.start), part.len());
-        if is_found {
-            naming::blank(of_part, target, dialect(), &|_| false);
+        if found.setting || !is_named {
+            naming::blank(of_part, target, dialect(), &|_| Mentions::default());
         } else {
             blank::all_literals(of_part, target, dialect());
         }
