@@ -10,15 +10,13 @@ use super::view::View;
 use std::ops::Range;
 
 /// The functions, and which of their arguments is the key, from 1. `_export_rows` and those after it are what the others call.
-const FUNCTIONS: [(&[u8], usize); 9] = [
+const FUNCTIONS: [(&[u8], usize); 7] = [
     (b"export_encrypted", 3),
     (b"export_stream", 2),
     (b"import_encrypted", 2),
     (b"import_stream", 2),
-    (b"_export_rows", 5),
-    (b"_export_chunks", 4),
-    (b"_file_definition", 3),
-    (b"_import", 3),
+    (b"_export_rows", 3),
+    (b"_export_chunks", 2),
     (b"_import_rows", 3),
 ];
 /// The name of that argument.
