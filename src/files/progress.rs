@@ -33,7 +33,7 @@ impl Progress {
 
     /// How much is done; shown now and then.
     pub fn update(&self, rows: u64, bytes: u64) {
-        if rows % EVERY != 0 {
+        if !rows.is_multiple_of(EVERY) {
             return;
         }
         set(pg_sys::PROGRESS_COPY_TUPLES_PROCESSED, rows.cast_signed());
