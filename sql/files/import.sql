@@ -150,12 +150,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._import_target(text, text, text) IS 'The table that a file goes into. Internal';
 
-CREATE FUNCTION prism_crypt._import_columns(definition text, relation oid, OUT columns smallint[], OUT opened boolean)
+CREATE FUNCTION prism_crypt._import_columns(definition text, relation oid, OUT columns smallint[], OUT opened boolean, OUT key_versions integer[])
   LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT prism_crypt._columns_to_load(d -> 'columns', $2::regclass), NOT jsonb_path_exists(d, '$.columns[*] ? (@.encrypted == "ciphertext")')
+  SELECT prism_crypt._columns_to_load(d -> 'columns', $2::regclass), NOT jsonb_path_exists(d, '$.columns[*] ? (@.encrypted == "ciphertext")'),
+         ARRAY(SELECT v::integer FROM jsonb_path_query(d, '$.key_versions[*] ? (@ >= 1 && @ <= 2147483647)') AS v)
   FROM prism_crypt._read_definition($1) AS d
 $$;
-COMMENT ON FUNCTION prism_crypt._import_columns(text, oid) IS 'Which columns of a table a file fills. Internal';
+COMMENT ON FUNCTION prism_crypt._import_columns(text, oid) IS 'Which columns of a table a file fills, and which key versions its ciphertext needs. Internal';
 
 CREATE FUNCTION prism_crypt.import_encrypted(input_path text, key text DEFAULT NULL, target text DEFAULT NULL, mode text DEFAULT 'new')
   RETURNS jsonb

@@ -2,11 +2,14 @@
 
 use crate::datatype::{ValuesShown, encoding};
 use crate::datum::{Payload, Text, TextResult};
-use crate::error::Error;
+use crate::error::{Error, warn};
+use crate::keyring;
 use crate::varlena::Varlena;
 use pgrx::prelude::*;
 use pgrx::spi::SpiTupleTable;
+use prism_envelope::KeyVersion;
 use std::ffi::{CStr, CString, c_int};
+use std::fmt::Write;
 
 /// The longest definition of a table in bytes.
 pub const MAX_DEFINITION: usize = 16 << 20;
@@ -67,25 +70,50 @@ pub fn target_of(definition: &[u8], target: Option<Text<'_>>, mode: Text<'_>) ->
     relation.ok_or(Error::Internal("a file has no target"))
 }
 
-/// Which columns get the fields.
+/// Which columns get the fields, and what is in them.
 pub struct Fields {
     /// Numbers of columns, in the order of the fields.
     pub columns: Vec<i16>,
     /// Whether no field is ciphertext.
     pub opened: bool,
+    /// Those that the ciphertext needs.
+    key_versions: Vec<i32>,
 }
 
 impl Fields {
     /// Those of a definition in a table, which is locked: its columns stay what they are.
     pub fn of(definition: &[u8], relation: pg_sys::Oid) -> Result<Self, Error> {
-        let call = "SELECT columns, opened FROM prism_crypt._import_columns($1, $2)";
+        let call = "SELECT columns, opened, key_versions FROM prism_crypt._import_columns($1, $2)";
         let arguments = [TextResult(Varlena::copy_of(definition)?).into(), relation.into()];
-        let (columns, opened) = Spi::connect_mut(|client| {
+        let (columns, opened, key_versions) = Spi::connect_mut(|client| {
             let row = client.update(call, Some(1), &arguments)?.first();
-            Ok::<_, pgrx::spi::Error>((row.get::<Vec<i16>>(1)?, row.get::<bool>(2)?))
+            Ok::<_, pgrx::spi::Error>((row.get::<Vec<i16>>(1)?, row.get::<bool>(2)?, row.get::<Vec<i32>>(3)?))
         })
         .map_err(|_| Error::Internal("the columns of a file can't be found"))?;
-        Ok(Self { columns: columns.unwrap_or_default(), opened: opened == Some(true) })
+        let (columns, key_versions) = (columns.unwrap_or_default(), key_versions.unwrap_or_default());
+        Ok(Self { columns, opened: opened == Some(true), key_versions })
+    }
+
+    /// Says which keys are not in this database.
+    pub fn warn_of_missing_keys(&self) -> Result<(), Error> {
+        let mut missing = String::new();
+        for number in &self.key_versions {
+            let Some(version) = KeyVersion::new(number.cast_unsigned()) else { continue };
+            if !keyring::with_row(version, |row| row.is_some())? {
+                let separator = if missing.is_empty() { "" } else { ", " };
+                _ = write!(missing, "{separator}{number}");
+            }
+        }
+        if !missing.is_empty() {
+            let message =
+                format!("values of the file need keys that are not in this database: versions {missing}");
+            warn(
+                &message,
+                None,
+                Some("Load the rows of prism_crypt.data_key from the database that they come from."),
+            );
+        }
+        Ok(())
     }
 }
 

@@ -52,6 +52,7 @@ fn _import_rows(
         copy_from(target, &fields.columns, length)?
     };
     let bytes = reading.end()?;
+    fields.warn_of_missing_keys()?;
     let count = rows.to_string();
     record(event, &[count.as_bytes(), b" rows of ", from, b" to ", &relation_name(target)], fcinfo)?;
     Ok(TableIterator::once((target, rows.cast_signed(), bytes.cast_signed())))

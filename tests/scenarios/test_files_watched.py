@@ -128,6 +128,13 @@ class FilesWatched(Scenario):
         self.addCleanup(self.query, "DROP OWNED BY sealed; DROP ROLE sealed")
         said = self.cluster.run_psql(export.format("people"), user="sealed", db=self.db).stderr
         self.assertIn("encrypted columns travel as ciphertext, which needs these key versions: [1, 2]", said)
+        # In a database that has one of the two.
+        other = self.database("of_one_key")
+        pieces = self.query("SELECT encode(string_agg(p, ''), 'hex') FROM prism_crypt.export_stream('people') AS p", user="sealed")
+        done = self.cluster.run_psql(f"CREATE TABLE staged AS SELECT 1 AS number, '\\x{pieces}'::bytea AS chunk; SELECT prism_crypt.import_stream('staged')", db=other)
+        self.assertIn("WARNING:  values of the file need keys that are not in this database: versions 2\n", done.stderr)
+        done = self.cluster.run_psql("SELECT prism_crypt.rotate_key(); SELECT prism_crypt.import_stream('staged', mode => 'append')", db=other)
+        self.assertNotIn("WARNING", done.stderr)
 
     def test_where_nothing_can_be_written(self):
         self.query(f"BEGIN READ ONLY; SELECT prism_crypt.export_encrypted('(SELECT id, name FROM people WHERE id < 3)', '{self.path()}'); COMMIT")
