@@ -424,11 +424,8 @@ impl From<FileError> for Error {
             FileError::Length => Self::FileLength,
             FileError::Randomness(_) => Self::Randomness,
             FileError::OutOfMemory => Self::OutOfMemory,
-            // What a decompressor says.
-            FileError::Io(error) if error.raw_os_error().is_none() => {
-                error.downcast::<Self>().unwrap_or(Self::FileMalformed)
-            }
-            FileError::Io(error) => Self::File { action: "read or write", path: String::new(), error },
+            // Ours, or what a decompressor says.
+            FileError::Io(error) => error.downcast::<Self>().unwrap_or(Self::FileMalformed),
             _ => Self::Internal("unknown error of a file"),
         }
     }

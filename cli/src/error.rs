@@ -45,6 +45,12 @@ pub enum Error {
     /// Nothing is overwritten.
     #[error("file \"{0}\" already exists")]
     FileExists(String),
+    /// It ends with `/` or `..`.
+    #[error("\"{0}\" is not the path of a file")]
+    FilePath(String),
+    /// Only one is overwritten.
+    #[error("\"{0}\" is not a regular file")]
+    NotRegularFile(String),
     /// A PENC file.
     #[error(transparent)]
     Penc(#[from] FileError),

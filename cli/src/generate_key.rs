@@ -65,7 +65,7 @@ impl GenerateKey {
 /// # Errors
 /// [`Error::FileExists`], [`Error::File`].
 pub fn write_key(path: &Path, key: &KeyBytes) -> Result<()> {
-    let mut file = NewFile::create(path)?;
+    let mut file = NewFile::create(path, false)?;
     let text = key.to_hex();
     file.write_all(text.as_bytes())
         .and_then(|()| file.write_all(b"\n"))

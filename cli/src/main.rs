@@ -16,6 +16,7 @@ mod generated;
 mod input;
 mod inspect;
 mod keys;
+#[path = "../../src/files/new_file.rs"]
 mod new_file;
 mod output;
 mod paper;

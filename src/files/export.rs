@@ -3,6 +3,7 @@
 use super::content::{Content, compression_named};
 use super::definition::Exported;
 use super::key::{for_new_file, name_of_source};
+use super::named_file::NamedFile;
 use super::new_file::NewFile;
 use super::plan::Plan;
 use super::progress::Progress;
@@ -23,6 +24,8 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 const BUFFER: usize = 256 << 10;
+
+type OutFile = NamedFile<NewFile>;
 
 /// `prism_crypt._export_rows(source text, path text, key text, format integer, compression text, overwrite boolean, OUT collection text, OUT rows
 /// bigint, OUT size_bytes bigint)`: writes the definition and the rows of the source, which is read with the caller's rights. The key may be null.
@@ -47,12 +50,12 @@ fn _export_rows(
     let name_of_key = name_of_source(&key_source);
     let name = path.0.bytes();
     let path = Path::new(OsStr::from_bytes(name));
-    if !overwrite && std::fs::symlink_metadata(path).is_ok() {
-        return Err(Error::FileExists(path.display().to_string()).into());
+    if !path.is_absolute() {
+        return Err(Error::FilePath(path.display().to_string()).into());
     }
+    let file = NamedFile::new(NewFile::create(path, overwrite)?, path);
     let exported = Exported::named(source)?;
     let relations = names_of_relations(&exported)?;
-    let file = NewFile::create(path)?;
     let (rows, file) = match format {
         1 => whole(&exported, file, &key, &key_source, compression)?,
         2 => chunked(&exported, file, &key, key_source, compression)?,
@@ -63,18 +66,18 @@ fn _export_rows(
     let detail: [&[u8]; 7] =
         [count.as_bytes(), b" rows of ", &relations, b" to ", name, b", key: ", name_of_key.as_bytes()];
     record("export_encrypted", &detail, fcinfo)?;
-    let size = file.publish(overwrite)?;
+    let size = file.inner.publish()?;
     let collection = TextResult(Varlena::copy_of(&exported.collection)?);
     Ok(TableIterator::once((collection, rows.cast_signed(), size.cast_signed())))
 }
 
 fn chunked(
     exported: &Exported,
-    file: NewFile,
+    file: OutFile,
     key: &KeyBytes,
     source: KeySource,
     compression: Compression,
-) -> Result<(u64, NewFile), Error> {
+) -> Result<(u64, OutFile), Error> {
     let file = BufWriter::with_capacity(BUFFER, file);
     let (rows, content) = write_rows(exported, Content::begin(file, key, source, compression)?)?;
     let file = content.finish()?.into_inner().map_err(|error| FileError::from(error.into_error()))?;
@@ -83,11 +86,11 @@ fn chunked(
 
 fn whole(
     exported: &Exported,
-    file: NewFile,
+    file: OutFile,
     key: &KeyBytes,
     source: &KeySource,
     compression: Compression,
-) -> Result<(u64, NewFile), Error> {
+) -> Result<(u64, OutFile), Error> {
     // It has no header to say so.
     if !matches!(source, KeySource::Given {}) || compression != Compression::None {
         return Err(Error::PlainFormat);

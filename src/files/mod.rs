@@ -5,7 +5,7 @@
 //!   gives it in pieces.
 //! - In: `source` opens a file, or what `chunks` reads from a query. `import` has `definition` find or make the table, for which `expression` parses
 //!   what the file says, and has `copy_from` fill it.
-//! - Both: `key` is where the key of a file comes from, `progress` shows how far it is, and `record` writes to the audit log.
+//! - Both: a `named_file` says which one failed, `key` is where the key of a file comes from, `progress` shows how far it is, and `record` writes to the audit log.
 //!
 //! The bytes are those of the envelope crate, `docs/file-format.md`.
 //!
@@ -21,6 +21,7 @@ mod export;
 mod expression;
 mod import;
 mod key;
+mod named_file;
 mod new_file;
 mod output_settings;
 mod plan;

@@ -1,4 +1,4 @@
-//! A file that appears as a whole, or not at all.
+//! A file that appears as a whole, or not at all. The command-line tool compiles this, too, with its own errors.
 
 use crate::error::Error;
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -15,18 +15,25 @@ pub struct NewFile {
     file: File,
     directory: File,
     path: PathBuf,
+    overwrite: bool,
     /// Where the file system knows no files without a name.
     temporary: Option<PathBuf>,
 }
 
 impl NewFile {
-    /// In the directory of that path, which is absolute. Mode 0600.
-    pub fn create(path: &Path) -> Result<Self, Error> {
+    /// In the directory of that path. Mode 0600. What may be overwritten is a regular file, or a link itself.
+    ///
+    /// # Errors
+    /// [`Error::FilePath`], [`Error::FileExists`], [`Error::File`].
+    pub fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
+        if !overwrite && std::fs::symlink_metadata(path).is_ok() {
+            return Err(Error::FileExists(path.display().to_string()));
+        }
         let failed = |errno: Errno| Error::file("create", path, errno.into());
-        let is_file =
-            path.is_absolute() && path.file_name().is_some() && !path.as_os_str().as_bytes().ends_with(b"/");
+        let is_file = path.file_name().is_some() && !path.as_os_str().as_bytes().ends_with(b"/");
         let parent = path.parent().filter(|_| is_file);
         let parent = parent.ok_or_else(|| Error::FilePath(path.display().to_string()))?;
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = File::from(fs::open(parent, flags, Mode::empty()).map_err(failed)?);
         let mode = Mode::RUSR | Mode::WUSR;
@@ -40,17 +47,20 @@ impl NewFile {
             }
             Err(errno) => return Err(failed(errno)),
         };
-        Ok(Self { file: File::from(file), directory, path: path.to_owned(), temporary })
+        Ok(Self { file: File::from(file), directory, path: path.to_owned(), overwrite, temporary })
     }
 
-    /// Gives it its name once all of it is on the disk. Its length in bytes. What is overwritten is a regular file or a link.
-    pub fn publish(mut self, overwrite: bool) -> Result<u64, Error> {
+    /// Gives it its name once all of it is on the disk. Its length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::FileExists`] if somebody else has made one meanwhile, [`Error::NotRegularFile`], [`Error::File`].
+    pub fn publish(mut self) -> Result<u64, Error> {
         let path = self.path.clone();
         let failed = |error: io::Error| Error::file("write", &path, error);
         self.file.sync_all().map_err(failed)?;
         let length = self.file.metadata().map_err(failed)?.len();
         let name = path.file_name().ok_or_else(|| Error::FilePath(path.display().to_string()))?;
-        let linked = match (&self.temporary, overwrite) {
+        let linked = match (&self.temporary, self.overwrite) {
             (None, false) => self.link(Path::new(name)),
             (Some(temporary), false) => {
                 let renamed = rename_to_new(&self.directory, temporary, Path::new(name));
@@ -116,15 +126,23 @@ impl Drop for NewFile {
     }
 }
 
-/// Not every file system can rename without replacing, and not every one has links.
+/// Not every file system can rename without replacing, and not every one has links. Where there is neither, an empty file of its
+/// own is replaced.
 fn rename_to_new(directory: &File, temporary: &Path, name: &Path) -> Result<(), Errno> {
     match fs::renameat_with(directory, temporary, directory, name, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::linkat(directory, temporary, directory, name, AtFlags::empty())?;
-            fs::unlinkat(directory, temporary, AtFlags::empty())
-        }
-        result => result,
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return result,
     }
+    match fs::linkat(directory, temporary, directory, name, AtFlags::empty()) {
+        Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return result.and_then(|()| fs::unlinkat(directory, temporary, AtFlags::empty())),
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+    fs::renameat(directory, temporary, directory, name).inspect_err(|_| {
+        // There is nobody to tell.
+        let _ = fs::unlinkat(directory, name, AtFlags::empty());
+    })
 }
 
 /// Of no other file. One of an earlier process with this number may have been left by a crash.

@@ -5,6 +5,7 @@ use super::chunks::Chunks;
 use super::definition::MAX_DEFINITION;
 use super::export::require_server_files;
 use super::key::of_file;
+use super::named_file::NamedFile;
 use super::plan::as_query;
 
 use crate::datatype::encoding;
@@ -40,9 +41,10 @@ impl Source {
         let mut length = None;
         let bytes: Box<dyn Read> = match (path, chunks) {
             (Some(path), None) => {
+                let path = Path::new(OsStr::from_bytes(path.0.bytes()));
                 let file = open_file(path)?;
                 length = file.metadata().ok().map(|metadata| metadata.len());
-                Box::new(file)
+                Box::new(NamedFile::new(file, path))
             }
             (None, Some(query)) => Box::new(Chunks::of(&as_query(query)?)?),
             _ => return Err(Error::Internal("either a path or a query")),
@@ -111,9 +113,8 @@ impl Read for Counted {
     }
 }
 
-fn open_file(path: Text<'_>) -> Result<File, Error> {
+fn open_file(path: &Path) -> Result<File, Error> {
     require_server_files(pg_sys::ROLE_PG_READ_SERVER_FILES, "read")?;
-    let path = Path::new(OsStr::from_bytes(path.0.bytes()));
     if !path.is_absolute() {
         return Err(Error::FilePath(path.display().to_string()));
     }

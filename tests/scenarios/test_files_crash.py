@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import threading
@@ -100,8 +101,35 @@ class FilesCrash(Scenario):
         for options in ("", ", compression => 'zstd'", f", key => '{'07' * 32}', format => 1"):
             with self.subTest(options):
                 error = self.cluster.error(f"SELECT prism_crypt.export_encrypted('t', '{disk}/file'{options})", db=self.db)
-                self.assertEqual(error.sqlstate, "53100", error)
+                self.assertEqual((error.sqlstate, error.message), ("53100", f'could not write file "{disk}/file"'))
                 self.assertEqual((os.listdir(disk), shutil.disk_usage(disk).used), ([], 0))
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("mount.exfat-fuse") and shutil.which("mkfs.exfat"), "needs root and exfat-fuse")
+    def test_a_disk_without_links(self):
+        """Nor has it files without a name, or renaming that replaces nothing."""
+        image, disk = self.directory / "image", self.directory / "disk"
+        disk.mkdir()
+        with image.open("wb") as file:
+            file.truncate(16 << 20)
+        subprocess.run(["mkfs.exfat", image], capture_output=True, check=True)
+        loop = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
+        if loop.returncode:
+            self.skipTest("no image can be mounted here")
+        device, server = loop.stdout.strip(), pwd.getpwnam(paths.SERVER_USER)
+        self.addCleanup(subprocess.run, ["losetup", "--detach", device], check=True)
+        if subprocess.run(["mount.exfat-fuse", "-o", f"allow_other,uid={server.pw_uid},gid={server.pw_gid}", device, disk], capture_output=True).returncode:
+            self.skipTest("no file system can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", disk], check=True)
+        self.assertRaises(OSError, os.open, disk, os.O_TMPFILE | os.O_WRONLY, 0o600)
+        path = f"{disk}/file"
+        self.query(f"SELECT prism_crypt.export_encrypted('t', '{path}')")
+        self.assertEqual(self.cluster.error(f"SELECT prism_crypt.export_encrypted('t', '{path}')", db=self.db).sqlstate, "58P02")
+        self.query(f"SELECT prism_crypt.export_encrypted('t', '{path}', overwrite => true)")
+        self.assertEqual(os.listdir(disk), ["file"])
+        self.assertEqual(json.loads(self.query(f"SELECT prism_crypt.import_encrypted('{path}', target => 'back')"))["rows"], 5000)
+        # Its room ends.
+        error = self.cluster.error(f"SELECT prism_crypt.export_encrypted('(SELECT a.* FROM t AS a, generate_series(1, 3))', '{disk}/large')", db=self.db)
+        self.assertEqual((error.sqlstate, error.message, os.listdir(disk)), ("53100", f'could not write file "{disk}/large"', ["file"]))
 
     def test_a_directory_that_is_closed(self):
         os.chmod(self.directory, 0o500)

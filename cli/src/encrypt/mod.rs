@@ -79,7 +79,7 @@ impl Encrypt {
         };
         let input = Input::open(&self.file)?;
         let keys = self.keys.load_beside(input.is_standard(), "CSV")?;
-        let file = NewFile::create(&self.output)?;
+        let file = NewFile::create(&self.output, false)?;
         let mut csv = Reader::new(BufReader::with_capacity(1 << 16, input.read("encrypting")?));
         let definition = self.definition(&mut csv)?;
         let mut content = Content::begin(file, &keys, self.wrap, self.format, compression)?;

@@ -123,7 +123,7 @@ fn to_file<T>(path: &Path, write: &mut dyn FnMut(&mut dyn Write) -> Result<T>) -
         Error::Output(error) => Error::file("write", path, error),
         other => other,
     };
-    let mut out = BufWriter::with_capacity(1 << 16, NewFile::create(path)?);
+    let mut out = BufWriter::with_capacity(1 << 16, NewFile::create(path, false)?);
     let result = write(&mut out).map_err(failed)?;
     let file = out.into_inner().map_err(|error| failed(Error::Output(error.into_error())))?;
     file.publish()?;
