@@ -4,7 +4,6 @@ PG_MAJOR ?= 15
 PG_CONFIG ?= pg_config
 # For the processor that builds; empty for any.
 OPTFLAGS ?= -C target-cpu=native
-SECONDS ?= 600
 # Where the command-line tool goes.
 PREFIX ?= /usr/local
 export PG_MAJOR PG_CONFIG DESTDIR PREFIX OPTFLAGS SECONDS SEED
@@ -65,10 +64,12 @@ $(LAYERS:%=test-%): test-%:
 	@tools/setup tests
 	@tools/test $*
 
+fuzz: SECONDS ?= 60
 fuzz: ## give the formats random bytes, for SECONDS=60 each (a nightly compiler)
 	@tools/setup
 	@tools/cargo-layer fuzz
 
+fuzz-sql: SECONDS ?= 600
 fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed that it prints (SEED=… repeats one)
 	@tools/setup tests
 	@tools/install

@@ -145,6 +145,8 @@ pub enum Error {
     Randomness,
     #[error("{0} is out of range")]
     OutOfRange(&'static str),
+    #[error("{0} must be {1}")]
+    OneOf(&'static str, &'static str),
     #[error("the plaintext is no value of type {0}")]
     NotOfType(String),
     #[error("one of source and target must be of type encrypted_text, and only one")]
@@ -315,6 +317,7 @@ impl Error {
             | Self::UnknownClass(_)
             | Self::BlindIndexBits
             | Self::OutOfRange(_)
+            | Self::OneOf(..)
             | Self::TypeModifier => ERRCODE_INVALID_PARAMETER_VALUE,
             Self::NoMasterKey
             | Self::EmptyKeySource { .. }

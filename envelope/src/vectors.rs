@@ -1,6 +1,6 @@
 //! Checks the code against the published test vectors, in both directions.
 
-use crate::file::Opener;
+use crate::file::{KeySource, Opener};
 use crate::header::{Content, SearchTag};
 use crate::{
     Attributes, ContextHash, DataKey, Envelope, FieldClass, IndexKey, KeyBytes, KeyIdentity, KeyVersion,
@@ -62,6 +62,8 @@ struct IndexKeyVector {
 struct FileVector {
     comment: String,
     key: String,
+    /// What wraps the key in the header, if something does.
+    master_key: Option<String>,
     version: u8,
     content_type: Option<String>,
     length: usize,
@@ -210,6 +212,15 @@ fn files() -> Result<()> {
         assert_eq!(opener.version(), vector.version, "{}", vector.comment);
         let content_type = opener.header().map(|header| header.content_type.clone());
         assert_eq!(content_type, vector.content_type, "{}", vector.comment);
+        if let Some(master) = &vector.master_key {
+            let Some(KeySource::Wrapped { wrapped, .. }) = opener.header().map(|header| header.key.clone())
+            else {
+                return Err(vector.comment.into());
+            };
+            let unwrapped = MasterKey::new(&KeyBytes::parse(master)?)
+                .unwrap(KeyIdentity::File, &STANDARD.decode(wrapped)?)?;
+            assert_eq!(unwrapped.as_bytes(), key.as_bytes(), "{}", vector.comment);
+        }
         let mut content = Vec::new();
         opener.content(&key)?.read_to_end(&mut content)?;
         assert_eq!(content.len(), vector.length, "{}", vector.comment);

@@ -1,6 +1,7 @@
 //! Wycheproof's test vectors, through the reader of files.
 #![allow(clippy::unwrap_used)]
 
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use flate2::read::ZlibDecoder;
 use prism_envelope::KeyBytes;
 use prism_envelope::file::{FileError, MAGIC, Opener, cobblestone};
@@ -66,4 +67,26 @@ fn aes_256_gcm() {
         }
     }
     assert!(good > 20 && bad > 20, "{good} {bad}");
+}
+
+/// Values and wrapped keys have associated data, which nobody can choose, so that these are for the cipher that they are sealed with.
+#[test]
+fn aes_256_gcm_with_associated_data() {
+    let set = aead::TestSet::load(aead::TestName::AesGcm).unwrap();
+    let mut good = 0;
+    for group in set.test_groups.iter().filter(|group| (group.key_size, group.nonce_size) == (256, 96)) {
+        for test in group.tests.iter().filter(|test| !test.aad.is_empty()) {
+            let cipher = Aes256Gcm::new_from_slice(&test.key).unwrap();
+            let mut content = test.ct.to_vec();
+            let (nonce, tag) =
+                (test.nonce.as_ref().try_into().unwrap(), test.tag.as_ref().try_into().unwrap());
+            let opened = cipher.decrypt_inout_detached(nonce, &test.aad, content.as_mut_slice().into(), tag);
+            assert_eq!(opened.is_ok(), test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
+            if opened.is_ok() {
+                assert_eq!(content, test.pt.as_ref());
+                good += 1;
+            }
+        }
+    }
+    assert!(good > 10, "{good}");
 }

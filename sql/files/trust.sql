@@ -44,16 +44,18 @@ $$;
 COMMENT ON FUNCTION prism_crypt._only_computes(oid) IS 'Whether what a file says may call a function. Internal';
 
 -- The first type, function or operator that an expression names and that should not run, also if only one of that name is such. Before the expression is
--- analysed: that reads its literals.
+-- analysed: that reads its literals. Of PostgreSQL's own functions of a name, some may depend on a setting where others do not.
 CREATE FUNCTION prism_crypt._named_of_others(expression text) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_describe_object(o.class, o.object, 0)
   FROM prism_crypt._names_in_expression($1) AS n
-  -- What has no schema is PostgreSQL's own, or of this session.
-  JOIN pg_namespace AS s ON s.nspname = n.schema AND s.nspname <> 'pg_catalog'
+  -- What has no schema is PostgreSQL's own: on this path no other function is found without one.
+  JOIN pg_namespace AS s ON s.nspname = coalesce(n.schema, 'pg_catalog')
   CROSS JOIN LATERAL (
     SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p
     WHERE n.kind = 'function' AND p.pronamespace = s.oid AND p.proname = n.name AND NOT prism_crypt._only_computes(p.oid)
+      AND (s.nspname <> 'pg_catalog' OR p.provolatile = 'v' OR NOT EXISTS (
+        SELECT FROM pg_proc AS same WHERE same.pronamespace = s.oid AND same.proname = p.proname AND prism_crypt._only_computes(same.oid)))
     UNION ALL
     SELECT 'pg_operator'::regclass, p.oid FROM pg_operator AS p
     WHERE n.kind = 'operator' AND p.oprnamespace = s.oid AND p.oprname = n.name
@@ -66,7 +68,7 @@ CREATE FUNCTION prism_crypt._named_of_others(expression text) RETURNS text
 $$;
 COMMENT ON FUNCTION prism_crypt._named_of_others(text) IS 'What an expression names that must not run for an import. Internal';
 
--- The same of what it uses, once it is analysed: casts and operators are not named, and PostgreSQL's own functions are looked at here.
+-- The same of what it uses, once it is analysed: casts are not named. What PostgreSQL itself has is not in pg_depend.
 CREATE FUNCTION prism_crypt._used_of_others(class regclass, object oid) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_describe_object(d.refclassid, d.refobjid, 0)

@@ -89,7 +89,7 @@ BEGIN
     SELECT j.id FROM prism_crypt.job AS j WHERE prism_crypt._right_to_job(role, j) IS NOT NULL));
   RETURN QUERY SELECT
     NULL::bigint, f.kind, f.target, 'running', NULL::integer, ARRAY[f.worker], NULL::bigint, NULL::bigint, f.rows_done, f.rows_estimate,
-    trunc(100 * least(f.share, 0.999)::numeric, 1), round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
+    CASE WHEN f.share IS NOT NULL THEN trunc(100 * least(f.share, 0.999)::numeric, 1) END, round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
     CASE WHEN f.share > 0 THEN make_interval(secs => least(f.seconds * greatest(1 - f.share, 0) / f.share, 1e11)) END, NULL::bigint, NULL::bigint,
     NULL::text, NULL::text, f.created_by, f.started_at, f.started_at, clock_timestamp(), NULL::timestamptz
   FROM prism_crypt._files_in_progress(role) AS f;

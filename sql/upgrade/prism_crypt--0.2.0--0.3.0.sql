@@ -76,7 +76,7 @@ BEGIN
     SELECT j.id FROM prism_crypt.job AS j WHERE prism_crypt._right_to_job(role, j) IS NOT NULL));
   RETURN QUERY SELECT
     NULL::bigint, f.kind, f.target, 'running', NULL::integer, ARRAY[f.worker], NULL::bigint, NULL::bigint, f.rows_done, f.rows_estimate,
-    trunc(100 * least(f.share, 0.999)::numeric, 1), round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
+    CASE WHEN f.share IS NOT NULL THEN trunc(100 * least(f.share, 0.999)::numeric, 1) END, round((f.rows_done / nullif(f.seconds, 0))::numeric, 1),
     CASE WHEN f.share > 0 THEN make_interval(secs => least(f.seconds * greatest(1 - f.share, 0) / f.share, 1e11)) END, NULL::bigint, NULL::bigint,
     NULL::text, NULL::text, f.created_by, f.started_at, f.started_at, clock_timestamp(), NULL::timestamptz
   FROM prism_crypt._files_in_progress(role) AS f;
@@ -4669,6 +4669,26 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._sequence_for_file(oid) IS 'A sequence, as a file has it. Internal';
 
+-- The default of a column, or what generates it. A constant in it may be sealed by a key that the target does not have.
+CREATE FUNCTION prism_crypt._expression_for_file(relation oid, number smallint) RETURNS text
+  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  one record;
+BEGIN
+  SELECT pg_get_expr(d.adbin, d.adrelid) AS expression, cardinality(prism_crypt._constant_versions(d.adbin)) > 0 AS is_sealed, a.attname, a.attgenerated <> '' AS is_generated
+  INTO one FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = relation AND d.adnum = number;
+  IF one.is_sealed AND prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN
+    IF one.is_generated THEN
+      RAISE WARNING 'what generates column "%" needs a key of this database', one.attname;
+    ELSE
+      RAISE WARNING 'column "%" is exported without its default, which holds an encrypted constant', one.attname;
+      RETURN NULL;
+    END IF;
+  END IF;
+  RETURN one.expression;
+END $$;
+COMMENT ON FUNCTION prism_crypt._expression_for_file(oid, smallint) IS 'The default of a column, as a file has it. Internal';
+
 -- Expressions are written as pg_dump has them.
 CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -4682,13 +4702,12 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
     'identity', CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.sequence IS NOT NULL THEN 'by default' END,
     'sequence', prism_crypt._sequence_for_file(a.sequence),
     'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
-    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN pg_get_expr(d.adbin, d.adrelid) END)) ORDER BY a.attnum), '[]')
+    'expression', CASE WHEN a.atthasdef AND a.sequence IS NULL THEN prism_crypt._expression_for_file(a.attrelid, a.attnum) END)) ORDER BY a.attnum), '[]')
   FROM (
     SELECT p.*, CASE WHEN p.attidentity <> '' OR p.atthasdef AND p.attgenerated = '' THEN prism_crypt._sequence_of_column(p.attrelid, p.attnum) END AS sequence
     FROM pg_attribute AS p WHERE p.attrelid = $1 AND p.attnum > 0 AND NOT p.attisdropped
   ) AS a
   JOIN pg_type AS t ON t.oid = a.atttypid
-  LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 $$;
 COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
 
@@ -4846,16 +4865,18 @@ $$;
 COMMENT ON FUNCTION prism_crypt._only_computes(oid) IS 'Whether what a file says may call a function. Internal';
 
 -- The first type, function or operator that an expression names and that should not run, also if only one of that name is such. Before the expression is
--- analysed: that reads its literals.
+-- analysed: that reads its literals. Of PostgreSQL's own functions of a name, some may depend on a setting where others do not.
 CREATE FUNCTION prism_crypt._named_of_others(expression text) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_describe_object(o.class, o.object, 0)
   FROM prism_crypt._names_in_expression($1) AS n
-  -- What has no schema is PostgreSQL's own, or of this session.
-  JOIN pg_namespace AS s ON s.nspname = n.schema AND s.nspname <> 'pg_catalog'
+  -- What has no schema is PostgreSQL's own: on this path no other function is found without one.
+  JOIN pg_namespace AS s ON s.nspname = coalesce(n.schema, 'pg_catalog')
   CROSS JOIN LATERAL (
     SELECT 'pg_proc'::regclass, p.oid FROM pg_proc AS p
     WHERE n.kind = 'function' AND p.pronamespace = s.oid AND p.proname = n.name AND NOT prism_crypt._only_computes(p.oid)
+      AND (s.nspname <> 'pg_catalog' OR p.provolatile = 'v' OR NOT EXISTS (
+        SELECT FROM pg_proc AS same WHERE same.pronamespace = s.oid AND same.proname = p.proname AND prism_crypt._only_computes(same.oid)))
     UNION ALL
     SELECT 'pg_operator'::regclass, p.oid FROM pg_operator AS p
     WHERE n.kind = 'operator' AND p.oprnamespace = s.oid AND p.oprname = n.name
@@ -4868,7 +4889,7 @@ CREATE FUNCTION prism_crypt._named_of_others(expression text) RETURNS text
 $$;
 COMMENT ON FUNCTION prism_crypt._named_of_others(text) IS 'What an expression names that must not run for an import. Internal';
 
--- The same of what it uses, once it is analysed: casts and operators are not named, and PostgreSQL's own functions are looked at here.
+-- The same of what it uses, once it is analysed: casts are not named. What PostgreSQL itself has is not in pg_depend.
 CREATE FUNCTION prism_crypt._used_of_others(class regclass, object oid) RETURNS text
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT pg_describe_object(d.refclassid, d.refobjid, 0)

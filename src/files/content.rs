@@ -55,6 +55,6 @@ pub fn compression_named(name: Text<'_>) -> Result<Compression, Error> {
     match name.0.bytes() {
         b"none" => Ok(Compression::None),
         b"zstd" => Ok(Compression::Zstd),
-        _ => Err(Error::OutOfRange("compression")),
+        _ => Err(Error::OneOf("compression", "none or zstd")),
     }
 }

@@ -35,9 +35,9 @@ fn _export_rows(
     source: Option<Text<'_>>,
     path: Text<'_>,
     key: Option<Text<'_>>,
-    format: i32,
+    format: Option<i32>,
     compression: Text<'_>,
-    overwrite: bool,
+    overwrite: Option<bool>,
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> Result<
     TableIterator<'static, (name!(collection, TextResult), name!(rows, i64), name!(size_bytes, i64))>,
@@ -53,13 +53,13 @@ fn _export_rows(
     if !path.is_absolute() {
         return Err(Error::FilePath(path.display().to_string()).into());
     }
-    let file = NamedFile::new(NewFile::create(path, overwrite)?, path);
+    let file = NamedFile::new(NewFile::create(path, overwrite == Some(true))?, path);
     let exported = Exported::named(source)?;
     let relations = names_of_relations(&exported)?;
     let (rows, file) = match format {
-        1 => whole(&exported, file, &key, &key_source, compression)?,
-        2 => chunked(&exported, file, &key, key_source, compression)?,
-        _ => return Err(Error::OutOfRange("format").into()),
+        Some(1) => whole(&exported, file, &key, &key_source, compression)?,
+        Some(2) => chunked(&exported, file, &key, key_source, compression)?,
+        _ => return Err(Error::OneOf("format", "1 or 2").into()),
     };
     // Without a record there is no file.
     let count = rows.to_string();

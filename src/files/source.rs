@@ -47,7 +47,7 @@ impl Source {
                 Box::new(NamedFile::new(file, path))
             }
             (None, Some(query)) => Box::new(Chunks::of(&as_query(query)?)?),
-            _ => return Err(Error::Internal("either a path or a query")),
+            _ => return Err(Error::OneOf("what is imported", "a path or a query")),
         };
         let counted = Counted { inner: bytes, bytes: Rc::default() };
         let bytes = Rc::clone(&counted.bytes);

@@ -39,6 +39,9 @@ RAN = says("^(ran as|a superuser|made zzz)")
 CALLS = ("evil.volatile(1)", "evil.stable(1)", "evil.immutable(1)", "1 OPERATOR(evil.+) 1", "evil.several(1, 2)", "evil.several(1)", "'1'::evil.positive", "1::evil.positive::int", "(SELECT evil.volatile(1))", "CASE WHEN evil.accepts(1) THEN 1 END",
          "(ARRAY[evil.volatile(1)])[1]", "(SELECT evil.total(x) FROM (VALUES (1), (2)) AS v (x))", "(1::evil.plain).a", "('(1,x)'::evil.pair).a", "cardinality('{1}'::evil.filled)", "(SELECT a FROM evil.immutable(1) AS f (a))",
          "COALESCE(NULL, evil.immutable(1))", "length((2::evil.positive)::text)", "CAST(evil.immutable(1) AS int)", "nullif(1 OPERATOR(evil.+) 1, 0)", "1 + evil.immutable(1)", "(ROW(1, 'x')::evil.pair).a")
+# PostgreSQL's own, which do more than compute: what the file may call is for the importer's rights, and for whoever inserts later.
+OWN_CALLS = ("pg_read_file('PG_VERSION')::numeric::int", "pg_catalog.lo_import('/etc/passwd')::int", "lo_creat(-1)::int", "pg_terminate_backend(0)::int", "length(set_config('work_mem', '64kB', false))", "length(query_to_xml('TABLE ran', true, true, '')::text)",
+             "pg_sleep(0)::text::int", "pg_advisory_lock(1)::text::int", "length(pg_notify('a', 'b')::text)", "length(current_setting('data_directory'))", "pg_ls_dir('.')::int", "length((database_to_xml(true, true, ''))::text)", "CASE WHEN pg_reload_conf() THEN 1 END", "txid_current()::int")
 INJECTED = ("1) STORED); ALTER ROLE exporter SUPERUSER; CREATE TABLE public.zzz (a int generated always as (1", "1); ALTER ROLE exporter SUPERUSER; SELECT (1", "1); ALTER ROLE exporter SUPERUSER; --", "1), b int DEFAULT (evil.volatile(1)",
             "1) STORED, c int DEFAULT (evil.volatile(1)", "1\n); ALTER ROLE exporter SUPERUSER; SELECT (1", "1) AS x, (SELECT evil.volatile(1)", "1 /*", "1 --", "1) UNION SELECT (evil.volatile(1)", "$$", "'", "1); COMMIT; ALTER ROLE exporter SUPERUSER; SELECT (1", "",
             "1) FROM evil.immutable(1) WHERE (true", "1) INTO public.zzz FROM (SELECT 1) AS q WHERE (true", "1, evil.volatile(1)", "evil.volatile(1), 1", "*", "DEFAULT", "(SELECT 1) LIMIT evil.volatile(1)", "1 ORDER BY evil.volatile(1)", "1;")
@@ -66,6 +69,13 @@ class FileDefinitions(Attack):
         for calls, importers in ((CALLS, ("postgres", "archivist")), (INJECTED, ("postgres",))):
             self.imports([(f"a default {call}", [("a", "integer", {"expression": call})], row, {}) for call in calls], importers)
             self.imports([(f"a generated column {call}", [("a", "integer"), ("b", "integer", {"generated": "stored", "expression": call})], row, {}) for call in calls], importers)
+        kept = "SELECT 'keeps ' || pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 'made'::regclass"
+        harmless = "(random() * length('x' || now()))::int"
+        *files, honest = penc.make(*(penc.content([("a", "integer", {"expression": call})], row) for call in (*OWN_CALLS, harmless)))
+        for call, file in zip(OWN_CALLS, files):
+            self.way(f"a default {call}", "postgres", f"SELECT prism_crypt.import_stream($src${penc.as_query(file)}$src$, '{KEY}')", says("^keeps"), after=kept, undo=UNDO)
+        self.control(f"a default {harmless}", "postgres", f"SELECT prism_crypt.import_stream($src${penc.as_query(honest)}$src$, '{KEY}')", says("^keeps"), after=kept)
+        self.cluster.psql(UNDO, db=self.db)
         self.control("a superuser who calls it", "postgres", "SELECT evil.immutable(1)", RAN, after=AFTER)
         self.control("a generated column that calls it", "postgres", "CREATE TABLE made (a int, b int GENERATED ALWAYS AS (evil.immutable(a)) STORED); INSERT INTO made VALUES (1)", RAN, after=AFTER)
         self.cluster.psql(UNDO, db=self.db)

@@ -14,9 +14,18 @@ FILES = """
 def is_right(vector):
     file = base64.b64decode(vector["file"])
     key = bytes.fromhex(vector["key"])
+    if "master_key" in vector and unwrap_file_key(header_of(file)[0], bytes.fromhex(vector["master_key"])) != key:
+        return False
     written = write_file(open_file(file, key), key, vector["content_type"], version=vector["version"])
     return open_file(written, key) == bytes(i % 251 for i in range(vector["length"])) and (header_of(file)[0] or {}).get("content_type") == vector["content_type"]
 answer["right"] = [is_right(vector) for vector in given["files"]]
+"""
+
+
+OWN = """
+file = base64.b64decode(given["file"])
+key = unwrap_file_key(header_of(file)[0], bytes.fromhex(given["master"]))
+answer["rows"] = open_file(file, key).decode().partition("\\n")[2]
 """
 
 
@@ -43,6 +52,16 @@ class Readers(unittest.TestCase):
     def test_files(self):
         files = json.loads((paths.ROOT / "envelope/tests/vectors/files.json").read_text(encoding="utf-8"))
         self.assertEqual(documented.run("file-format.md", FILES, files=files)["right"], [True] * len(files))
+        self.assertTrue(any("master_key" in file for file in files))
+
+    def test_a_file_of_the_server(self):
+        cluster = Cluster("readers_files", preload=True)
+        self.addCleanup(cluster.close)
+        cluster.configure({"prism_crypt.master_key_file": f"'{cluster.write_file('master.key', canaries.KEYS['docs'])}'"})
+        cluster.start()
+        file = cluster.psql("CREATE EXTENSION prism_crypt; SELECT prism_crypt.rotate_key() \\gset\nCREATE TABLE t AS SELECT 'Zoë'::encrypted_text AS v; SELECT encode(string_agg(p, ''), 'base64') FROM prism_crypt.export_stream('t') AS p")
+        answer = documented.run("file-format.md", OWN, file=file, master=canaries.KEYS["docs"])
+        self.assertEqual(answer["rows"] == "Zoë\n", True)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,13 @@ class FilesWatched(Scenario):
             return see
 
         self.while_waiting(f"SELECT prism_crypt.export_encrypted('slow', '{self.path()}');", running("export", "public.slow"))
-        self.while_waiting(f"SELECT prism_crypt.export_encrypted('(SELECT gate(id, 2900), name FROM people)', '{self.path('q')}');", running("export", "query"))
+
+        def exporting_query(backend):
+            running("export", "query")(backend)
+            # Nobody knows how many there are.
+            self.assertEqual(self.query("SELECT rows_estimate IS NULL AND percent IS NULL AND eta IS NULL FROM prism_crypt.progress"), "t")
+
+        self.while_waiting(f"SELECT prism_crypt.export_encrypted('(SELECT gate(id, 2900), name FROM people)', '{self.path('q')}');", exporting_query)
 
         def importing(backend):
             running("import", "public.target")(backend)
@@ -135,6 +141,22 @@ class FilesWatched(Scenario):
         self.assertIn("WARNING:  values of the file need keys that are not in this database: versions 2\n", done.stderr)
         done = self.cluster.run_psql("SELECT prism_crypt.rotate_key(); SELECT prism_crypt.import_stream('staged', mode => 'append')", db=other)
         self.assertNotIn("WARNING", done.stderr)
+
+    def test_encrypted_defaults(self):
+        """Another database can't open the constant in one; whoever may not decrypt takes it along as it is."""
+        self.query("CREATE TABLE filled (id int DEFAULT 7, name encrypted_text DEFAULT 'hush', note text DEFAULT 'open')")
+        export = "SELECT encode(string_agg(p, ''), 'hex') FROM prism_crypt.export_stream('filled') AS p"
+        done = self.cluster.run_psql(export, db=self.db)
+        self.assertIn('WARNING:  column "name" is exported without its default, which holds an encrypted constant\n', done.stderr)
+        other = self.database("of_other_keys")
+        self.cluster.psql(f"CREATE TABLE staged AS SELECT 1 AS number, '\\x{done.stdout.strip()}'::bytea AS chunk; SELECT prism_crypt.import_stream('staged'); INSERT INTO filled VALUES (DEFAULT, DEFAULT, DEFAULT)", db=other)
+        self.assertEqual(self.cluster.psql("SELECT id, name, note FROM filled", db=other), "7||open")
+        self.query("CREATE ROLE sealed LOGIN; GRANT SELECT ON filled TO sealed; SELECT prism_crypt.grant_access('sealed', 'export')")
+        self.addCleanup(self.query, "DROP OWNED BY sealed; DROP ROLE sealed")
+        done = self.cluster.run_psql(export, user="sealed", db=self.db)
+        self.assertNotIn("WARNING", done.stderr)
+        self.query(f"CREATE TABLE staged AS SELECT 1 AS number, '\\x{done.stdout.strip()}'::bytea AS chunk; SELECT prism_crypt.import_stream('staged', target => 'again'); INSERT INTO again VALUES (DEFAULT, DEFAULT, DEFAULT)")
+        self.assertEqual(self.query("SELECT id, decrypt_field(name), note FROM again"), "7|hush|open")
 
     def test_where_nothing_can_be_written(self):
         self.query(f"BEGIN READ ONLY; SELECT prism_crypt.export_encrypted('(SELECT id, name FROM people WHERE id < 3)', '{self.path()}'); COMMIT")

@@ -47,6 +47,13 @@ READ = """
     SELECT id, v FROM readable ORDER BY id;
     SELECT id, decrypt_field(v) FROM checked ORDER BY id;
 """
+# Tables that travel as files, and how to look at them.
+FILES = {
+    "nested": "SELECT id, d::encrypted_text::text, (c).b::text, decrypt_field(dl[1]::encrypted_text), decrypt_field((cl[1]).b) FROM {} ORDER BY id",
+    "tags": "SELECT id, v::text[] FROM {} ORDER BY id",
+    "events": "SELECT id, at, decrypt_field(v) FROM {} ORDER BY id",
+    "big": "SELECT id, decrypt_field(v) FROM {} ORDER BY id",
+}
 BIG = """
     CREATE TABLE big (id int PRIMARY KEY, v encrypted_text('searchable'));
     INSERT INTO big SELECT n, 'big ' || n FROM generate_series(1, 6000) AS n;
@@ -120,6 +127,12 @@ class Upgrade:
               "CALL rotate_batch('users', batch_size => 20, max_batches => 2);"
               "SELECT prism_crypt.pause_job(id) FROM prism_crypt.progress WHERE target = 'public.big' AND state = 'pending'")
         query("REFRESH MATERIALIZED VIEW busy; VACUUM ANALYZE")
+        # Files of the old one, for the new one.
+        cls.files = old.home / "files"
+        cls.files.mkdir()
+        paths.give_to_server(cls.files)
+        for table in FILES:
+            query(f"SELECT prism_crypt.export_encrypted('{table}', '{cls.files}/{table}.penc')")
         cls.database("parted", cluster=old)
         old.psql(SCHEMA + FILL + PARTITIONED + "VACUUM ANALYZE", db="parted")
         cls.database("retagged", cluster=old)
@@ -194,6 +207,12 @@ class Upgrade:
         self.query("CALL prism_crypt.rotate_all(); CALL rotate_batch('person', 'bytes'); REFRESH MATERIALIZED VIEW busy")
         self.assertEqual(self.query("SELECT location FROM prism_crypt.census() WHERE key_version IN (1, 3) AND ciphertexts > 0"), "")
         self.query("SELECT prism_crypt.destroy_key(1), prism_crypt.destroy_key(3)")
+
+    def test_7_files_of_the_old_one(self):
+        for table, read in FILES.items():
+            with self.subTest(table):
+                self.query(f"SELECT prism_crypt.import_encrypted('{self.files}/{table}.penc', target => '{table}_again')")
+                self.assertEqual(self.query(read.format(f"{table}_again")) == self.query(read.format(table)) != "", True)
 
     def test_7_keys_made_afterwards(self):
         self.assertEqual(self.query("SELECT prism_crypt.rotate_key(reason => 'after')"), "5")

@@ -165,6 +165,11 @@ def main():
          # The content is bytes that count from 0 to 250 again and again.
          "file": base64.b64encode(write_file(bytes(i % 251 for i in range(length)), key, content_type, version=version)).decode()}
         for version, content_type in ((1, None), (2, "text/csv")) for length in (0, 1, 16384, 20000)]
+    file_key = wrapped_keys[4]
+    source = {"source": "wrapped", "master_fingerprint": file_key["fingerprint"], "wrapped": base64.b64encode(bytes.fromhex(file_key["wrapped"])).decode()}
+    files.append({
+        "comment": "a wrapped key", "key": file_key["key"], "master_key": file_key["master_key"], "version": 2, "content_type": "application/vnd.prism-crypt.table",
+        "length": 300, "file": base64.b64encode(write_file(bytes(i % 251 for i in range(300)), bytes.fromhex(file_key["key"]), "application/vnd.prism-crypt.table", source)).decode()})
     for name, content in [("files", files), ("envelopes", envelopes), ("wrapped_keys", wrapped_keys),
                           ("index_keys", index_keys), ("invalid", invalids)]:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
