@@ -4675,9 +4675,9 @@ CREATE FUNCTION prism_crypt._expression_for_file(relation oid, number smallint) 
 DECLARE
   one record;
 BEGIN
-  SELECT pg_get_expr(d.adbin, d.adrelid) AS expression, cardinality(prism_crypt._constant_versions(d.adbin)) > 0 AS is_sealed, a.attname, a.attgenerated <> '' AS is_generated
-  INTO one FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = relation AND d.adnum = number;
-  IF one.is_sealed AND prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN
+  SELECT pg_get_expr(d.adbin, d.adrelid) AS expression, a.attname, a.attgenerated <> '' AS is_generated INTO one
+  FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = relation AND d.adnum = number;
+  IF one.expression ~ 'prism:v[0-9]+:' AND prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN
     IF one.is_generated THEN
       RAISE WARNING 'what generates column "%" needs a key of this database', one.attname;
     ELSE
