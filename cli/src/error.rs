@@ -54,6 +54,9 @@ pub enum Error {
     /// A PENC file.
     #[error(transparent)]
     Penc(#[from] FileError),
+    /// What a file says of its table is nothing of a table.
+    #[error("the definition in the file has {what}")]
+    Definition { column: Option<String>, what: &'static str },
     /// Standard input.
     #[error("could not read standard input")]
     Input(#[source] io::Error),
@@ -150,6 +153,7 @@ impl Error {
             | Self::Connection { detail }
             | Self::Server { detail } => detail.clone(),
             Self::Row { detail, .. } => (*detail).to_owned(),
+            Self::Definition { column, .. } => format!("Column \"{}\".", printable(column.as_deref()?)),
             Self::Dump { detail, .. } => return detail.clone(),
             Self::TextForm(error) => format!("{error}."),
             Self::KeyMismatch { wrapped, expected, loaded } => {
@@ -173,6 +177,7 @@ impl Error {
             }
             Self::WordChecksum => "Compare each of them, and their order, with the paper.",
             Self::FileContent(_) => "--format raw gives its bytes.",
+            Self::Definition { column: None, .. } => "--table gives it another name.",
             Self::PlainFormat => "Write version 2.",
             Self::Penc(FileError::Io(_)) => "The file could not be read to its end.",
             Self::KeyMismatch { .. } => "Give the master key that wrapped it.",

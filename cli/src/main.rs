@@ -16,6 +16,9 @@ mod generated;
 mod input;
 mod inspect;
 mod keys;
+#[path = "../../src/hygiene/lexer.rs"]
+#[allow(dead_code, reason = "it is that of the extension, which also reads messages and JSON")]
+mod lexer;
 #[path = "../../src/files/new_file.rs"]
 mod new_file;
 mod output;

@@ -27,11 +27,15 @@ pub struct Column {
     #[serde(rename = "type")]
     pub sql_type: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub collation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<Encrypted>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_null: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<Sequence>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated: Option<Generated>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +59,21 @@ pub enum Identity {
     ByDefault,
 }
 
+/// Of a column that numbers the rows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sequence {
+    pub start: Option<i64>,
+    pub increment: Option<i64>,
+    pub minimum: Option<i64>,
+    pub maximum: Option<i64>,
+    pub cache: Option<i64>,
+    pub cycle: Option<bool>,
+    /// What was given last, or, if it was not `called`, comes next.
+    pub last: Option<i64>,
+    pub called: Option<bool>,
+}
+
 /// Where a generated column is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,9 +88,11 @@ impl Column {
         Self {
             name: name.to_owned(),
             sql_type: sql_type.to_owned(),
+            collation: None,
             encrypted: None,
             not_null: false,
             identity: None,
+            sequence: None,
             generated: None,
             expression: None,
         }

@@ -1,6 +1,5 @@
 //! PostgreSQL's lexical syntax, read tolerantly: any bytes give tokens, and whatever is unterminated ends with the text. A
-//! single pass that looks at no byte more than a few times. Uses nothing of the extension: the command-line tool compiles it too
-//! (`cli/src/recover/`).
+//! single pass that looks at no byte more than a few times. Uses nothing of the extension: the command-line tool compiles it too.
 
 use memchr::{memchr, memchr2, memmem};
 

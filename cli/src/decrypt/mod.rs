@@ -1,5 +1,6 @@
 //! `decrypt`: what is in an encrypted file, to standard output.
 
+mod declared;
 mod sql;
 
 pub use sql::quote_identifier;

@@ -2,10 +2,10 @@
 
 use super::catalog::{Catalog, OWN_SCHEMA, TYPE, created_table, type_end};
 use super::expression::{Changes, Rewriter};
-use super::lexer::Dialect;
 use super::signature::{Signature, signature};
 use super::sql::{Name, QualifiedName, Sql};
 use super::values::Opener;
+use crate::lexer::Dialect;
 use std::collections::HashSet;
 
 /// What becomes of a statement.

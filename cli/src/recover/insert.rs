@@ -51,8 +51,8 @@ impl Insert {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lexer::Dialect;
     use super::*;
+    use crate::lexer::Dialect;
 
     #[test]
     fn rows_and_columns() {

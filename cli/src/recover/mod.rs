@@ -19,9 +19,6 @@ mod expression;
 mod follow;
 mod insert;
 mod keyring;
-#[path = "../../../src/hygiene/lexer.rs"]
-#[allow(dead_code, reason = "it is that of the extension, which also reads messages and JSON")]
-mod lexer;
 mod nested;
 mod report;
 mod rewrite;

@@ -197,7 +197,7 @@ impl<'a> Rewrite<'a> {
         self.write(changed.as_deref().unwrap_or(sql.text))
     }
 
-    fn statement(&mut self, sql: &Sql<'_>, dialect: super::lexer::Dialect) -> Result<()> {
+    fn statement(&mut self, sql: &Sql<'_>, dialect: crate::lexer::Dialect) -> Result<()> {
         let fate = self.left_out.fate(sql, dialect, &self.catalog, &mut self.opener);
         let title = sql.title();
         for reason in std::mem::take(&mut self.opener.failures) {

@@ -1,8 +1,8 @@
 //! A dump as it is read: statements, lines between them, and rows of COPY. Memory holds one of them at a time.
 
 use super::encoding::Encoding;
-use super::lexer::{Dialect, Kind, Lexer, is_blank};
 use crate::error::Result;
+use crate::lexer::{Dialect, Kind, Lexer, is_blank};
 use memchr::{memchr, memmem};
 use std::io::Read;
 

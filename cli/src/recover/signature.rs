@@ -34,8 +34,8 @@ pub fn signature(sql: &Sql<'_>) -> Option<Signature> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lexer::Dialect;
     use super::*;
+    use crate::lexer::Dialect;
 
     #[test]
     fn arguments() {

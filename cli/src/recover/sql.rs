@@ -1,6 +1,6 @@
 //! A statement as tokens, and the names in it.
 
-use super::lexer::{Dialect, Kind, Lexer, Quote, Token, pieces};
+use crate::lexer::{Dialect, Kind, Lexer, Quote, Token, pieces};
 
 /// An identifier as PostgreSQL compares it, in the bytes of the dump.
 pub type Name = Vec<u8>;
