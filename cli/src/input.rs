@@ -73,7 +73,10 @@ fn bar(length: Option<u64>, doing: &'static str) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    bar.with_message(doing)
+    let bar = bar.with_message(doing);
+    // Else a short piece of work would show none.
+    bar.tick();
+    bar
 }
 
 /// What is done where the result goes to standard output meanwhile.

@@ -393,6 +393,8 @@ fn what_is_refused() {
     assert!(fails(&["nothing"]).contains("could not open file \"nothing\""));
     place.write("gzip", b"\x1f\x8b\x08 and so on");
     assert!(fails(&["gzip"]).starts_with("prism-crypt: the dump is compressed\nHINT:  "));
+    keys.place.write("nothing", "\n");
+    assert!(fails(&["nothing", "--output", "new"]).starts_with("prism-crypt: the dump is empty\n"));
     place.write("keyless", &table);
     assert!(fails(&["keyless"]).starts_with("prism-crypt: the dump has no data keys\nDETAIL:  "));
     place.write("no keys", "a,b\n1,2\n");

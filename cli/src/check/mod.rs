@@ -28,9 +28,10 @@ A role with access 'monitor' (and SELECT on the tables, for what is not encrypte
 For others, encrypted columns that they may SELECT are counted, and the rest is named as not seen.
 
 Exit status 1: something that is declared to be encrypted is not (a migration that is not finished,
-plaintext that was kept, plaintext among encrypted values, damaged values), or the extension is not
-there. With --strict also: columns that look like personal data and are not encrypted, and anything
-that this role could not look at.";
+plaintext that was kept, plaintext among encrypted values, damaged values), that is not known, because
+this role could not look at everything, or the extension is not there. With --strict also: columns
+that look like personal data and are not encrypted, and, where the status is another one, too, anything
+that was not seen.";
 
 /// Ask a server what of a database is encrypted, and what is not
 #[derive(Args)]

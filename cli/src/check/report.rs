@@ -36,6 +36,8 @@ pub struct Report {
 pub enum Status {
     Encrypted,
     PartlyEncrypted,
+    /// What was seen is encrypted, and not all was seen.
+    Unknown,
     #[default]
     NotEncrypted,
 }
@@ -83,14 +85,16 @@ impl Report {
         self.status = match (self.encrypted.is_empty() && self.encrypted_values == 0, has_plaintext) {
             (true, _) => Status::NotEncrypted,
             (false, true) => Status::PartlyEncrypted,
-            (false, false) => Status::Encrypted,
+            (false, false) if self.not_seen.is_empty() => Status::Encrypted,
+            (false, false) => Status::Unknown,
         };
         self
     }
 
-    /// Whether everything is encrypted that is declared to be.
+    /// Whether everything is known to be encrypted that is declared to be.
     pub fn is_as_declared(&self) -> bool {
         self.extension_version.is_some()
+            && self.status != Status::Unknown
             && self.unfinished.is_empty()
             && self.encrypted.iter().all(|place| place.damaged == 0)
             && self.plaintext.iter().all(|it| it.encrypted_values == 0)
@@ -102,6 +106,7 @@ impl fmt::Display for Report {
         let status = match self.status {
             Status::Encrypted => "encrypted",
             Status::PartlyEncrypted => "partly encrypted",
+            Status::Unknown => "unknown, as not all was seen",
             Status::NotEncrypted => "not encrypted",
         };
         writeln!(f, "status:           {status}")?;
@@ -215,5 +220,9 @@ mod tests {
         left.unfinished.push(Unfinished { location: String::new(), state: "cut_over".to_owned() });
         let left = left.conclude();
         assert_eq!((left.status, left.is_as_declared()), (Status::PartlyEncrypted, false));
+        let mut hidden = report(5, 0, 0, 0);
+        hidden.not_seen.push("a column".to_owned());
+        let hidden = hidden.conclude();
+        assert_eq!((hidden.status, hidden.is_as_declared()), (Status::Unknown, false));
     }
 }
