@@ -19,7 +19,7 @@ const BEFORE_BRACKETS: &str = "\
     all and any as between bit bpchar case cast char character coalesce else from greatest ilike in interval \
     is least like not nullif numeric or row then time timestamp varchar varying when";
 /// Words that begin a query.
-const QUERIES: &str = "select table values with";
+const QUERIES: &str = "select table values";
 /// Signs in expressions, operators among them. A colon only stands twice.
 const SIGNS: &[u8] = b"()[],.+-*/<>=~!@#%^&|?:";
 
@@ -79,7 +79,11 @@ pub fn is_computation(text: &str) -> bool {
     for (at, token) in tokens.iter().enumerate() {
         let before = at.checked_sub(1).and_then(|before| tokens.get(before));
         let is_allowed = match token.kind {
-            Kind::Word => !is_listed(QUERIES, &word(text, token)),
+            Kind::Word => match word(text, token).as_str() {
+                // As in `timestamp with time zone`.
+                "with" => before.is_some_and(|before| !is_sign(text, before, b'(')),
+                word => !is_listed(QUERIES, word),
+            },
             Kind::Number | Kind::Quoted { quote: Quote::Plain | Quote::Identifier, .. } => true,
             Kind::Other => match text.as_bytes().get(token.start).copied() {
                 Some(sign @ (b'(' | b'[')) => {
@@ -256,6 +260,8 @@ mod tests {
             "(round(x, 2))::numeric(10,2)",
             "'a\\! b'::text",
             "CURRENT_TIMESTAMP",
+            "'2026-01-01 00:00:00+00'::timestamp with time zone",
+            "'1'::timestamp(3) with time zone",
             "a IN (1, 2)",
         ] {
             assert!(is_computation(text), "{text}");
@@ -272,6 +278,8 @@ mod tests {
             "(SELECT 1)",
             "(TABLE t)",
             "(VALUES (1))",
+            "(WITH q AS (f) g)",
+            "with q",
             "1 OPERATOR(public.+) 1",
             "1\n\\! touch owned\n",
             "1 \\gexec",
