@@ -97,7 +97,7 @@ BEGIN
         'import_stream(text,text,text,text)',
         '_query_columns(text)',
         '_type_of(text)',
-        '_names_in_expression(text)',
+        '_names_in_expression(text)', '_constants_open(text)',
         '_export_rows(text,text,text,int4,text,bool)',
         '_export_chunks(text,text,text)',
         '_import_rows(text,text,text,text,text)'];

@@ -40,6 +40,10 @@ BEGIN
     SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
     WHERE c.generated IS NULL AND c.expression IS NOT NULL
   LOOP
+    IF NOT prism_crypt._constants_open(one.expression) THEN
+      RAISE WARNING 'column "%" gets no default: the keys of this database do not open the constant in it', one.name;
+      CONTINUE;
+    END IF;
     used := prism_crypt._named_of_others(one.expression);
     BEGIN
       IF used IS NULL THEN

@@ -4593,6 +4593,10 @@ CREATE FUNCTION prism_crypt._names_in_expression(text text, OUT kind text, OUT s
   LANGUAGE c IMMUTABLE STRICT AS 'MODULE_PATHNAME', '_names_in_expression_wrapper';
 COMMENT ON FUNCTION prism_crypt._names_in_expression(text) IS 'The types, functions and operators that an expression names. Internal';
 
+CREATE FUNCTION prism_crypt._constants_open(expression text) RETURNS boolean
+  LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', '_constants_open_wrapper';
+COMMENT ON FUNCTION prism_crypt._constants_open(text) IS 'Whether the keys of this database open the encrypted constants in an expression. Internal';
+
 CREATE FUNCTION prism_crypt._type_of(text text, OUT type oid, OUT modifier integer) RETURNS SETOF record
   LANGUAGE c STABLE STRICT ROWS 1 AS 'MODULE_PATHNAME', '_type_of_wrapper';
 COMMENT ON FUNCTION prism_crypt._type_of(text) IS 'The type that a text names. Internal';
@@ -4669,26 +4673,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION prism_crypt._sequence_for_file(oid) IS 'A sequence, as a file has it. Internal';
 
--- The default of a column, or what generates it. A constant in it may be sealed by a key that the target does not have.
-CREATE FUNCTION prism_crypt._expression_for_file(relation oid, number smallint) RETURNS text
-  LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  one record;
-BEGIN
-  SELECT pg_get_expr(d.adbin, d.adrelid) AS expression, a.attname, a.attgenerated <> '' AS is_generated INTO one
-  FROM pg_attrdef AS d JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = relation AND d.adnum = number;
-  IF one.expression ~ 'prism:v[0-9]+:' AND prism_crypt._may_call(current_user::regrole, 'decrypt_field') THEN
-    IF one.is_generated THEN
-      RAISE WARNING 'what generates column "%" needs a key of this database', one.attname;
-    ELSE
-      RAISE WARNING 'column "%" is exported without its default, which holds an encrypted constant', one.attname;
-      RETURN NULL;
-    END IF;
-  END IF;
-  RETURN one.expression;
-END $$;
-COMMENT ON FUNCTION prism_crypt._expression_for_file(oid, smallint) IS 'The default of a column, as a file has it. Internal';
-
 -- Expressions are written as pg_dump has them.
 CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
   LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
@@ -4702,12 +4686,13 @@ CREATE FUNCTION prism_crypt._columns_for_file(relation regclass) RETURNS jsonb
     'identity', CASE WHEN a.attidentity = 'a' THEN 'always' WHEN a.sequence IS NOT NULL THEN 'by default' END,
     'sequence', prism_crypt._sequence_for_file(a.sequence),
     'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END,
-    'expression', CASE WHEN a.atthasdef AND a.sequence IS NULL THEN prism_crypt._expression_for_file(a.attrelid, a.attnum) END)) ORDER BY a.attnum), '[]')
+    'expression', CASE WHEN d.oid IS NOT NULL AND a.sequence IS NULL THEN pg_get_expr(d.adbin, d.adrelid) END)) ORDER BY a.attnum), '[]')
   FROM (
     SELECT p.*, CASE WHEN p.attidentity <> '' OR p.atthasdef AND p.attgenerated = '' THEN prism_crypt._sequence_of_column(p.attrelid, p.attnum) END AS sequence
     FROM pg_attribute AS p WHERE p.attrelid = $1 AND p.attnum > 0 AND NOT p.attisdropped
   ) AS a
   JOIN pg_type AS t ON t.oid = a.atttypid
+  LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 $$;
 COMMENT ON FUNCTION prism_crypt._columns_for_file(regclass) IS 'The columns of a table or view, as a file has them. Internal';
 
@@ -4983,6 +4968,10 @@ BEGIN
     SELECT c.name, c.expression FROM jsonb_to_recordset(columns) AS c (name name, generated text, expression text)
     WHERE c.generated IS NULL AND c.expression IS NOT NULL
   LOOP
+    IF NOT prism_crypt._constants_open(one.expression) THEN
+      RAISE WARNING 'column "%" gets no default: the keys of this database do not open the constant in it', one.name;
+      CONTINUE;
+    END IF;
     used := prism_crypt._named_of_others(one.expression);
     BEGIN
       IF used IS NULL THEN
@@ -5515,7 +5504,7 @@ BEGIN
         'import_stream(text,text,text,text)',
         '_query_columns(text)',
         '_type_of(text)',
-        '_names_in_expression(text)',
+        '_names_in_expression(text)', '_constants_open(text)',
         '_export_rows(text,text,text,int4,text,bool)',
         '_export_chunks(text,text,text)',
         '_import_rows(text,text,text,text,text)'];

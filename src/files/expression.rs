@@ -1,14 +1,17 @@
-//! `_names_in_expression` and `_type_of`: texts of a definition, parsed, and nothing else done with them. Analysing an expression already runs code: the
+//! `_names_in_expression`, `_constants_open` and `_type_of`: texts of a definition, parsed, and nothing else done with them. Analysing an expression already runs code: the
 //! input functions of literals, and so the checks of domains.
 
 use crate::datum::{Text, TextResult};
 use crate::error::{Error, SqlResult};
+use crate::keyring;
 use crate::nodes::{self, check_stack_depth, raw_expression_tree_walker};
+use crate::privilege::require_execute;
 use crate::varlena::Varlena;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use prism_envelope::{Envelope, armor};
 use std::ffi::{CStr, CString, c_void};
 
 /// `prism_crypt._names_in_expression(text, OUT kind text, OUT schema text, OUT name text) → setof record`: what an SQL expression names: `type`, `function`,
@@ -40,6 +43,25 @@ fn _names_in_expression(
         .iter()
         .map(|(kind, schema, name)| Ok((*kind, schema.as_deref().map(copy).transpose()?, copy(name)?)));
     Ok(TableIterator::new(rows.collect::<Result<Vec<_>, Error>>()?))
+}
+
+/// `prism_crypt._constants_open(expression text) → boolean`: whether the keys of this database open every text form in an expression. It does not
+/// tell what is in them.
+#[pg_extern(sql = false)]
+fn _constants_open(expression: Text<'_>, fcinfo: pg_sys::FunctionCallInfo) -> SqlResult<bool> {
+    require_execute(fcinfo)?;
+    let is_of_form = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'+' | b'/' | b'=');
+    let words = expression.0.bytes().split(|byte| !is_of_form(byte));
+    let mut all = true;
+    for word in words.filter(|word| armor::is_armored(word)) {
+        let mut value = Varlena::new(armor::decoded_len_estimate(word.len()))?;
+        let length = armor::decode_into(word, value.bytes_mut()).unwrap_or(0);
+        let envelope = value.bytes().get(..length).map(Envelope::parse);
+        // What is no text form is a text like another.
+        all &= !envelope.is_some_and(|envelope| envelope.is_ok_and(|it| keyring::check(&it).is_err()));
+        value.free();
+    }
+    Ok(all)
 }
 
 struct Names {
