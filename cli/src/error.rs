@@ -54,9 +54,6 @@ pub enum Error {
     /// A PENC file.
     #[error(transparent)]
     Penc(#[from] FileError),
-    /// What a file says of its table is nothing of a table.
-    #[error("the definition in the file has {what}")]
-    Definition { column: Option<String>, what: &'static str },
     /// Standard input.
     #[error("could not read standard input")]
     Input(#[source] io::Error),
@@ -81,6 +78,12 @@ pub enum Error {
     /// The content is authentic, but not as docs/file-format.md has it.
     #[error("row {row} of the content is malformed")]
     Row { row: u64, detail: &'static str },
+    /// A type that would be more than a type in a statement, or a name that can't be one.
+    #[error("the {part} of column \"{column}\" of the file is malformed")]
+    Column { column: String, part: &'static str },
+    /// The name of its table.
+    #[error("the name of the table of the file is malformed")]
+    TableName,
     /// It was encrypted without a header.
     #[error("a file of version 1 has its key given, and is not compressed")]
     PlainFormat,
@@ -114,6 +117,9 @@ pub enum Error {
     /// What `check-encryption` is for.
     #[error("not everything is encrypted that should be")]
     NotEncrypted,
+    /// Then nobody knows.
+    #[error("not everything could be seen")]
+    NotSeen,
 }
 
 fn list_words(words: &[(usize, String)]) -> String {
@@ -153,7 +159,6 @@ impl Error {
             | Self::Connection { detail }
             | Self::Server { detail } => detail.clone(),
             Self::Row { detail, .. } => (*detail).to_owned(),
-            Self::Definition { column, .. } => format!("Column \"{}\".", printable(column.as_deref()?)),
             Self::Dump { detail, .. } => return detail.clone(),
             Self::TextForm(error) => format!("{error}."),
             Self::KeyMismatch { wrapped, expected, loaded } => {
@@ -177,7 +182,6 @@ impl Error {
             }
             Self::WordChecksum => "Compare each of them, and their order, with the paper.",
             Self::FileContent(_) => "--format raw gives its bytes.",
-            Self::Definition { column: None, .. } => "--table gives it another name.",
             Self::PlainFormat => "Write version 2.",
             Self::Penc(FileError::Io(_)) => "The file could not be read to its end.",
             Self::KeyMismatch { .. } => "Give the master key that wrapped it.",

@@ -74,7 +74,7 @@ fn bar(length: Option<u64>, doing: &'static str) -> ProgressBar {
         bar.set_style(style);
     }
     let bar = bar.with_message(doing);
-    // Else a short piece of work would show none.
+    // It is seen also if all is done before it would be drawn.
     bar.tick();
     bar
 }

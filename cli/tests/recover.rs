@@ -393,8 +393,6 @@ fn what_is_refused() {
     assert!(fails(&["nothing"]).contains("could not open file \"nothing\""));
     place.write("gzip", b"\x1f\x8b\x08 and so on");
     assert!(fails(&["gzip"]).starts_with("prism-crypt: the dump is compressed\nHINT:  "));
-    keys.place.write("nothing", "\n");
-    assert!(fails(&["nothing", "--output", "new"]).starts_with("prism-crypt: the dump is empty\n"));
     place.write("keyless", &table);
     assert!(fails(&["keyless"]).starts_with("prism-crypt: the dump has no data keys\nDETAIL:  "));
     place.write("no keys", "a,b\n1,2\n");
@@ -446,4 +444,30 @@ fn keys_as_csv_and_a_file_as_output() {
     );
     assert_eq!(mode(&keys.place.path("new.sql")), 0o600);
     assert!(keys.place.fails(&arguments, 1).contains("file \"new.sql\" already exists"));
+}
+
+#[test]
+fn what_is_no_dump_is_refused() {
+    let place = Place::new();
+    for input in ["", "\n\n", "-- a comment\n", "hello", "hello;\n", "\\connect x\n", "id,name\n1,x\n", ";"] {
+        for more in [&[][..], &["--strict"], &["--output", "new.sql"]] {
+            let arguments = [&["recover", "-", "--key-file", "key"], more].concat();
+            let output = place.run(&arguments, input.as_bytes());
+            assert_eq!(output.status.code(), Some(1), "{input:?}");
+            let said =
+                "prism-crypt: nothing of a dump was found\nHINT:  It is what pg_dump or pg_dumpall writes.\n";
+            assert_eq!(
+                (text(&output.stderr).as_str(), text(&output.stdout).as_str()),
+                (said, ""),
+                "{input:?}"
+            );
+            assert!(!place.path("new.sql").exists());
+        }
+    }
+    place.write("empty", "");
+    assert!(
+        place.fails(&["recover", "empty", "--key-file", "key"], 1).contains("nothing of a dump was found")
+    );
+    let output = place.run(&["recover", "-", "--key-file", "key"], b"SET x = 1;\n");
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }

@@ -8,7 +8,7 @@ import subprocess
 import termios
 import unittest
 
-from harness import canaries, paths
+from harness import canaries, paths, penc
 from harness.cluster import Cluster
 from harness.scenario import Scenario, key_forms, wait_until
 from harness.tool import program
@@ -90,6 +90,49 @@ class Tool(Scenario):
         definition = """SELECT attname, attnotnull, attidentity, attgenerated, pg_get_expr(adbin, adrelid) FROM pg_attribute
             LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attrelid = '{}'::regclass AND attnum > 0 ORDER BY attnum"""
         self.assertEqual(plain.psql(definition.format("plain0")), self.query(definition.format('"Some Things"')))
+
+    def test_files_of_strangers(self):
+        """Whoever has written a file, who has its key: as SQL it gives tables, defaults that compute, and rows."""
+        self.query("CREATE DATABASE strangers", db="postgres")
+        mark = self.cluster.home / "ran"
+        meta = f"\n\\! touch {mark}\n"
+        # A better match than PostgreSQL's own, of another role.
+        self.query("CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'trapped' $$; "
+                   "CREATE FUNCTION public.run() RETURNS int LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE ran(); RETURN 1; END $$", db="strangers")
+        a, v = {"name": "a", "type": "integer"}, {"name": "v", "type": "character varying(10)"}
+        expressions = ["1); CREATE TABLE ran(); PERFORM (1", "1" + meta, "public.run()", "(SELECT run())", "pg_catalog.pg_read_file('PG_VERSION')", ":x", "1 -- x"]
+        # For each: definitions of columns, the name of the table, rows, and whether the tool and psql end well.
+        files = [
+            ([{**a, "type": "integer" + meta}], "t0", "", 1, 0), ([{**a, "type": "integer); CREATE TABLE ran(); --"}], "t0", "", 1, 0),
+            ([{**a, "type": "integer DEFAULT run()"}], "t0", "", 1, 0), ([{**a, "collation": "\"C\"" + meta}], "t0", "", 1, 0),
+            ([a], "t1" + meta, "1\n", 0, 0), ([{**a, "name": "a\"" + meta}], "t2", "1\n", 0, 0),
+            # Were the table not made, psql could take rows for statements.
+            ([{**a, "type": "public.none"}], "t3", f"\\! touch {mark}\n", 0, 3),
+            ([{**a, "name": "\n\\.\n" + meta, "expression": "1"}], "t4", "1\n", 0, 0),
+            ([{"name": "d", "type": "text", "expression": f"'{meta}\n\\.\n'::text"}], "t5", "x\n", 0, 0),
+            ([v, {"name": "l", "type": "text", "generated": "stored", "expression": "lower(v)"}], "t6", "ABC\n", 0, 0),
+            ([], "t7", "\n\n", 0, 0),
+            ([v, {**a, "identity": "always", "sequence": {"start": 1, "increment": 2, "minimum": 1, "maximum": 99, "cache": 1, "cycle": False, "last": 5, "called": True}}],
+             "t8", "a\t1\nb\t3\nc\t5\n", 0, 0),
+            *(([v, {**a, **kind, "expression": expression}], f"t{number}{len(kind)}x", "x\n" if kind else "x\t1\n", 0, 0)
+              for number, expression in enumerate(expressions) for kind in ({}, {"generated": "stored"})),
+        ]
+        made = penc.make(*(penc.content(columns, rows.encode(), collection=name) for columns, name, rows, *_ in files), key=KEY)
+        for (columns, name, rows, fails, stops), file in zip(files, made):
+            for options in ([], ["-1"]):
+                with self.subTest(name, columns=columns, options=options):
+                    path = self.cluster.home / "stranger.penc"
+                    path.write_bytes(file)
+                    sql = self.tool("decrypt", path, "--format", "sql", "--key-file", self.given, status=fails)
+                    self.query(f'DROP TABLE IF EXISTS "{name}"', db="strangers")
+                    if not fails:
+                        done = subprocess.run(["psql", "-Xq", *options], input=sql.encode(), env=self.cluster.env("postgres", "strangers"), capture_output=True, check=False)
+                        self.assertEqual(done.returncode, stops, done.stderr.decode())
+                    self.assertFalse(mark.exists())
+                    self.assertEqual(self.query("SELECT to_regclass('public.ran') IS NULL", db="strangers"), "t")
+        self.assertEqual(self.query("SELECT l FROM t6", db="strangers"), "abc")
+        self.assertEqual(self.query("SELECT count(*) FROM t7", db="strangers"), "2")
+        self.assertEqual(self.query("INSERT INTO t8 (v) VALUES ('d') RETURNING a", db="strangers"), "7")
 
     def test_other_keys(self):
         path = self.export("wrapped.penc")
@@ -186,7 +229,7 @@ class Tool(Scenario):
         """What a terminal shows, and the exit status; types once the tool asks. `typed`: whether it is echoed, and the text."""
         process, terminal = pty.fork()
         if process == 0:
-            os.execve(self.program, [self.program, *map(str, arguments)], paths.clean_env())
+            os.execve(self.program, [self.program, *map(str, arguments)], paths.clean_env(TERM="xterm"))
         shown = b""
         with os.fdopen(terminal, "r+b", buffering=0) as terminal:
             for is_shown, text in typed:

@@ -81,6 +81,9 @@ class Check(Scenario):
         self.tool("--strict", user="reader", status=1)
         report = self.report(user="stranger", status=1)
         self.assertEqual((report["status"], report["encrypted_values"]), ("unknown", 0))
+        out, err = self.tool(user="stranger", status=1)
+        self.assertRegex(out, r"\Astatus: +unknown\n")
+        self.assertEqual(err, "prism-crypt: not everything could be seen\n")
         self.assertTrue(all(place["is_hidden"] for place in report["encrypted"]))
         self.assertIn("public.people.email: the role may not SELECT it", report["not_seen"])
 
@@ -127,6 +130,7 @@ class Check(Scenario):
         session = self.session(self.db)
         session.run("BEGIN; LOCK TABLE people;")
         report = self.report(status=1)
+        self.assertEqual(report["status"], "unknown")
         self.assertTrue(any("people" in line for line in report["not_seen"]), report["not_seen"])
         self.assertEqual(self.places(report)["public.visits_2026.what"], {1: 30})
 
@@ -176,6 +180,8 @@ class Connection(Scenario):
         cls.program = program()
         cls.db = cls.database("clinic")
         cls.cluster.psql("CREATE ROLE anna LOGIN PASSWORD 'se:cr\\et'")
+        # Who sees everything.
+        cls.cluster.psql("SELECT prism_crypt.grant_access('anna', 'monitor')", db=cls.db)
         cls.certificates = cls.cluster.home
         cls.make_certificate("ca", "/CN=authority", ["-x509"])
         cls.make_certificate("other", "/CN=other", ["-x509"])

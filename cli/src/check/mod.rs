@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::output::{print, print_json};
 use clap::{ArgAction, Args};
 use connection::ConnectionArgs;
+use report::Status;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,10 +29,10 @@ A role with access 'monitor' (and SELECT on the tables, for what is not encrypte
 For others, encrypted columns that they may SELECT are counted, and the rest is named as not seen.
 
 Exit status 1: something that is declared to be encrypted is not (a migration that is not finished,
-plaintext that was kept, plaintext among encrypted values, damaged values), that is not known, because
-this role could not look at everything, or the extension is not there. With --strict also: columns
-that look like personal data and are not encrypted, and, where the status is another one, too, anything
-that was not seen.";
+plaintext that was kept, plaintext among encrypted values, damaged values), or the extension is not
+there; or that nothing unencrypted was found, but this role could not look at everything (unknown).
+With --strict also: columns that look like personal data and are not encrypted, and anything that
+this role could not look at.";
 
 /// Ask a server what of a database is encrypted, and what is not
 #[derive(Args)]
@@ -55,7 +56,7 @@ pub struct CheckEncryption {
 
 impl CheckEncryption {
     /// # Errors
-    /// [`Error::NotEncrypted`], [`Error::Connection`], [`Error::Server`], [`Error::Output`].
+    /// [`Error::NotEncrypted`], [`Error::NotSeen`], [`Error::Connection`], [`Error::Server`], [`Error::Output`].
     pub fn run(self) -> Result<()> {
         let mut client = self.connection.connect()?;
         let report = survey::survey(&mut client, self.sample_rows)?;
@@ -65,6 +66,10 @@ impl CheckEncryption {
             print(&report.to_string())?;
         }
         let is_all = report.plaintext.is_empty() && report.not_seen.is_empty();
-        if report.is_as_declared() && (!self.strict || is_all) { Ok(()) } else { Err(Error::NotEncrypted) }
+        match report.status {
+            Status::Unknown => Err(Error::NotSeen),
+            _ if report.is_as_declared() && (!self.strict || is_all) => Ok(()),
+            _ => Err(Error::NotEncrypted),
+        }
     }
 }

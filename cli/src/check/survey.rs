@@ -238,7 +238,7 @@ impl Place {
 }
 
 fn quoted(name: &str) -> String {
-    crate::decrypt::quote_identifier(name)
+    crate::sql::quote_identifier(name)
 }
 
 fn get<'a, T: postgres::types::FromSql<'a>>(row: &'a Row, column: usize) -> Result<T> {

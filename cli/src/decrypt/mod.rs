@@ -1,9 +1,8 @@
 //! `decrypt`: what is in an encrypted file, to standard output.
 
-mod declared;
+mod expression;
+mod name;
 mod sql;
-
-pub use sql::quote_identifier;
 
 use crate::copy_text::{decode, fields};
 use crate::csv::push_field;

@@ -4,12 +4,12 @@ mod content;
 
 use crate::copy_text::push_field;
 use crate::csv::Reader;
-use crate::decrypt::quote_identifier;
 use crate::error::{Error, Result};
 use crate::input::Input;
 use crate::keys::KeyArgs;
 use crate::new_file::NewFile;
 use crate::output::print;
+use crate::sql::quote_identifier;
 use crate::table::{Column, Definition};
 use clap::{Args, ValueEnum};
 use content::Content;

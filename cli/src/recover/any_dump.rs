@@ -45,7 +45,7 @@ fn recovered(dump: &[u8]) -> Result<(Vec<u8>, Report)> {
     file.write_all(dump).map_err(Error::Output)?;
     let source = Source::open(file.path())?;
     let mut out = Vec::new();
-    let report = Rewrite::run(&source, survey(&source)?, &[], &mut out, false)?;
+    let report = Rewrite::run(&source, survey(&source)?.0, &[], &mut out, false)?;
     Ok((out, report))
 }
 

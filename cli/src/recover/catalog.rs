@@ -2,8 +2,8 @@
 
 use super::insert::Insert;
 use super::keyring::{KeyRow, Keyring};
-use super::sql::{Name, QualifiedName, Sql};
 use super::values::Kind;
+use crate::sql::{Name, QualifiedName, Sql};
 use prism_envelope::KeyVersion;
 use std::collections::{HashMap, HashSet};
 

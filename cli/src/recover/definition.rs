@@ -3,9 +3,9 @@
 use super::catalog::{Catalog, OWN_SCHEMA, TYPE, created_table, type_end};
 use super::expression::{Changes, Rewriter};
 use super::signature::{Signature, signature};
-use super::sql::{Name, QualifiedName, Sql};
 use super::values::Opener;
 use crate::lexer::Dialect;
+use crate::sql::{Name, QualifiedName, Sql};
 use std::collections::HashSet;
 
 /// What becomes of a statement.

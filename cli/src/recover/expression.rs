@@ -2,9 +2,9 @@
 //! operators and operator classes are those of text, and constants are opened.
 
 use super::catalog::{Catalog, OWN_SCHEMA, TYPE};
-use super::sql::{QualifiedName, Sql, quoted};
 use super::values::{Kind, Opener};
 use crate::lexer::{Dialect, Kind as Token, Quote};
+use crate::sql::{QualifiedName, Sql, quoted};
 use std::collections::HashSet;
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! What a statement says of the text that follows it.
 
-use super::sql::{Name, QualifiedName, Sql};
+use crate::sql::{Name, QualifiedName, Sql};
 
 /// What follows.
 pub enum Follow {

@@ -1,6 +1,6 @@
 //! INSERT statements as `pg_dump` writes them.
 
-use super::sql::{Name, QualifiedName, Sql};
+use crate::sql::{Name, QualifiedName, Sql};
 
 /// An INSERT of constants.
 pub struct Insert {

@@ -1,7 +1,7 @@
 //! `recover`: a dump whose encrypted values are opened, for a server without the extension.
 //!
 //! 1. `source` gives the dump as SQL, twice; `script` takes it apart into statements, lines between them and rows of COPY, in UTF-8
-//!    (`encoding`). `sql` gives the tokens of a statement, from the lexer of the extension, and `follow` what comes behind it.
+//!    (`encoding`). `crate::sql` gives the tokens of a statement, from the lexer of the extension, and `follow` what comes behind it.
 //! 2. The first reading, `survey`, makes a `catalog` of each database, with its data keys (`keyring`).
 //! 3. The second one, `rewrite`, opens what is in rows of COPY and of INSERT (`insert`) by `values`, which looks into values that are made
 //!    of others (`nested`) and into bytes (`bytea`).
@@ -25,7 +25,6 @@ mod rewrite;
 mod script;
 mod signature;
 mod source;
-mod sql;
 mod survey;
 mod values;
 
@@ -38,7 +37,7 @@ use rewrite::Rewrite;
 use source::Source;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use survey::{add_keys, check_keys, survey};
+use survey::{add_keys, check_keys, no_dump, survey};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +83,10 @@ impl Recover {
         let is_standard = self.dump.as_os_str() == "-";
         let master_keys = self.master_keys.load_beside(is_standard, "dump")?.master_keys();
         let source = Source::open(&self.dump)?;
-        let mut catalogs = survey(&source)?;
+        let (mut catalogs, is_dump) = survey(&source)?;
+        if !is_dump {
+            return Err(no_dump());
+        }
         if let Some(path) = &self.keys {
             add_keys(path, &mut catalogs)?;
         }

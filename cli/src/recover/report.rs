@@ -1,8 +1,8 @@
 //! What is told on standard error: values that were not opened, statements that were left out, and a summary.
 
 use super::keyring::Reason;
-use super::sql::QualifiedName;
 use super::values::Opener;
+use crate::sql::QualifiedName;
 use prism_envelope::KeyVersion;
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -9,11 +9,10 @@ use super::insert::Insert;
 use super::report::Report;
 use super::script::{Piece, Script};
 use super::source::Source;
-use super::sql::{Name, QualifiedName, Sql, quoted};
 use super::values::{Kind, Opener, may_hold_ciphertext};
 use crate::copy_text::{decode, fields, push_field};
-use crate::decrypt::quote_identifier;
 use crate::error::{Error, Result};
+use crate::sql::{Name, QualifiedName, Sql, quote_identifier, quoted};
 use prism_envelope::MasterKey;
 use std::io::Write;
 

@@ -1,6 +1,6 @@
 //! Functions by name and argument types: two of them, one for `encrypted_text` and one for text, become the same.
 
-use super::sql::{QualifiedName, Sql};
+use crate::sql::{QualifiedName, Sql};
 
 /// A function or procedure, as PostgreSQL tells them apart.
 pub type Signature = (QualifiedName, Vec<String>);

@@ -29,7 +29,7 @@ impl Source {
     /// Looks what it is. Standard input is kept in a file that has no name, as it can be read once only. It holds no plaintext.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Input`], [`Error::Dump`] if it is empty or compressed.
+    /// [`Error::File`], [`Error::Input`], [`Error::Dump`] if it is compressed.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Archive(path.to_owned()));
@@ -78,13 +78,6 @@ fn rewound(file: &File) -> Result<File> {
 fn is_archive(file: &mut File) -> Result<bool> {
     let mut head = Vec::new();
     file.take(512).read_to_end(&mut head).map_err(unreadable)?;
-    if head.len() < 512 && head.iter().all(u8::is_ascii_whitespace) {
-        return Err(Error::Dump {
-            message: "the dump is empty".to_owned(),
-            detail: None,
-            hint: Some("What was to write it may have failed."),
-        });
-    }
     if [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"]
         .iter()
         .any(|magic| head.starts_with(magic))

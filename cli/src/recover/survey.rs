@@ -5,10 +5,10 @@ use super::encoding::Encoding;
 use super::follow::{Follow, follow, is_connect};
 use super::script::{Piece, Script};
 use super::source::Source;
-use super::sql::Sql;
 use crate::copy_text::{decode, fields};
 use crate::csv::Reader;
 use crate::error::{Error, Result};
+use crate::sql::Sql;
 use prism_envelope::MasterKey;
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,18 +18,27 @@ use std::path::Path;
 /// How rows of the extension's own tables begin. Others need not be read the first time.
 const OWN_INSERTS: [&[u8]; 2] = [b"INSERT INTO prism_crypt.", b"INSERT INTO \"prism_crypt\"."];
 
-/// Each database of a dump in the order of its `\connect`; a dump without one is the first.
+/// With what a dump begins, or a statement of one.
+const TRACES: [&str; 13] = [
+    "alter", "begin", "comment", "copy", "create", "do", "drop", "grant", "insert", "revoke", "select",
+    "set", "start",
+];
+const TITLE: &[u8] = b"-- PostgreSQL database ";
+
+/// Each database of a dump in the order of its `\connect`; a dump without one is the first. And whether anything of a dump is there.
 ///
 /// # Errors
 /// Those of the dump.
-pub fn survey(source: &Source) -> Result<Vec<Catalog>> {
+pub fn survey(source: &Source) -> Result<(Vec<Catalog>, bool)> {
     let mut script = Script::new(source.read(false)?);
     let mut catalogs = vec![Catalog::default()];
+    let mut is_dump = false;
     loop {
         let dialect = script.dialect;
-        let Some(piece) = script.next()? else { return Ok(catalogs) };
+        let Some(piece) = script.next()? else { return Ok((catalogs, is_dump)) };
         let follows = match piece {
             Piece::Line(line) => {
+                is_dump |= line.starts_with(TITLE);
                 if is_connect(line) {
                     catalogs.push(Catalog::default());
                 }
@@ -40,10 +49,11 @@ pub fn survey(source: &Source) -> Result<Vec<Catalog>> {
                 if statement.starts_with(b"INSERT INTO ")
                     && !OWN_INSERTS.iter().any(|own| statement.starts_with(own))
                 {
-                    catalog.has_rows = true;
+                    (catalog.has_rows, is_dump) = (true, true);
                     continue;
                 }
                 let sql = Sql::new(statement, dialect);
+                is_dump |= sql.is_one_of(0, &TRACES);
                 catalog.see(&sql);
                 follow(&sql)
             }
@@ -98,6 +108,15 @@ pub fn add_keys(path: &Path, catalogs: &mut [Catalog]) -> Result<()> {
         detail: None,
         hint: Some("It is what COPY prism_crypt.data_key TO … (FORMAT csv, HEADER) writes."),
     })
+}
+
+/// The error for what is no dump.
+pub fn no_dump() -> Error {
+    Error::Dump {
+        message: "nothing of a dump was found".to_owned(),
+        detail: None,
+        hint: Some("It is what pg_dump or pg_dumpall writes."),
+    }
 }
 
 /// Whether there is something to open, and a key for it, as far as can be told without looking at values.
