@@ -12,7 +12,7 @@ use crate::result_type;
 use crate::search::readiness;
 use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 
 thread_local! {
     static NEXT: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
@@ -121,14 +121,34 @@ unsafe extern "C-unwind" fn executor_finish(query: *mut pg_sys::QueryDesc) {
 
 /// Not guarded, like `executor_start`.
 unsafe extern "C-unwind" fn executor_end(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: everything is passed on as PostgreSQL gave it.
+    // SAFETY: everything is passed on as PostgreSQL gave it, but for the text, which stays valid meanwhile; the query is freed later.
     unsafe {
+        let text = (*query).sourceText;
+        if client_text::has_key() {
+            (*query).sourceText = without_keys(query);
+        }
         match NEXT_END.get() {
             Some(next) => next(query),
             None => standard_ExecutorEnd(query),
         }
+        (*query).sourceText = text;
     }
     plan_output::set_described(false);
+}
+
+/// The text of a query that may have been given a key: pg_stat_statements stores it as it is, if it has lost what it knew of the
+/// query when that began.
+#[pg_guard]
+unsafe extern "C-unwind" fn without_keys(query: *mut pg_sys::QueryDesc) -> *const c_char {
+    // SAFETY: a query that has run, with its plan and terminated text.
+    unsafe {
+        let (text, plan) = ((*query).sourceText, (*query).plannedstmt);
+        if text.is_null() || plan.is_null() {
+            return text;
+        }
+        let blanked = client_text::blanked(text, (*plan).stmt_location, (*plan).stmt_len, false);
+        if blanked.is_null() { text } else { blanked }
+    }
 }
 
 #[pg_guard]

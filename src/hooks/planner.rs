@@ -1,14 +1,15 @@
 //! `planner_hook`: refuses a query that orders by values, which may have come from a view or a rule by now, gives it
 //! back the operators that the search_path hid, seals its constants before it is planned, and marks its plan if it holds any.
 
+use crate::hygiene::client_text;
 use crate::nodes::visit_all;
 use crate::plan_cache;
 use crate::query_constants;
 use crate::result_type;
 use crate::search::{anonymous_rows, explicit_order, hidden_equality};
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::cell::Cell;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 thread_local! {
     static NEXT: Cell<pg_sys::planner_hook_type> = const { Cell::new(None) };
@@ -45,6 +46,7 @@ unsafe extern "C-unwind" fn plan(
         let announced = result_type::take_off(query);
         anonymous_rows::statement(query);
         visit_all(query.cast(), look_at, params.cast());
+        let text = without_keys(query, text);
         let plan = match NEXT.get() {
             Some(next) => next(query, text, options, params),
             None => standard_planner(query, text, options, params),
@@ -56,6 +58,20 @@ unsafe extern "C-unwind" fn plan(
             result_type::convert(plan, announced);
         }
         plan
+    }
+}
+
+/// The text as pg_stat_statements may keep it, if it counts planning: of a query that it does not know any more, it takes what it is given.
+#[pg_guard]
+unsafe extern "C-unwind" fn without_keys(query: *mut pg_sys::Query, text: *const c_char) -> *const c_char {
+    // SAFETY: the query and its text, which is null or terminated; the name is terminated, and the value, if there is one, too.
+    unsafe {
+        let counts = pg_sys::GetConfigOption(c"pg_stat_statements.track_planning".as_ptr(), true, false);
+        if text.is_null() || counts.is_null() || CStr::from_ptr(counts) != c"on" {
+            return text;
+        }
+        let blanked = client_text::blanked(text, (*query).stmt_location, (*query).stmt_len, false);
+        if blanked.is_null() { text } else { blanked }
     }
 }
 

@@ -18,23 +18,26 @@ const BASE64_LEN: usize = 43;
 /// The words of a text that may be a key.
 pub fn likely_keys(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let mut at = 0;
-    std::iter::from_fn(move || {
-        while at < text.len() {
-            let start = at + text[at..].iter().position(|byte| is_base64(*byte))?;
-            let end = run(text, start, is_base64);
-            at = end + text[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
-            if is_likely_key(text, start..end) {
-                return Some(start..at);
-            }
+    std::iter::from_fn(move || next(text, &mut at))
+}
+
+/// The next one from `at` on, which moves behind it.
+fn next(text: &[u8], at: &mut usize) -> Option<Range<usize>> {
+    while let Some(rest) = text.get(*at..) {
+        let start = *at + rest.iter().position(|byte| is_base64(*byte))?;
+        let end = run(text, start, is_base64);
+        *at = end + text[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
+        if is_likely_key(text, start..end) {
+            return Some(start..*at);
         }
-        None
-    })
+    }
+    None
 }
 
 /// Overwrites such words in a message.
 pub fn blank_likely_keys(text: &mut [u8]) {
-    let words: Vec<_> = likely_keys(text).collect();
-    for word in words {
+    let mut at = 0;
+    while let Some(word) = next(text, &mut at) {
         text[word].fill(b'*');
     }
 }
@@ -66,6 +69,13 @@ fn is_likely_key(text: &[u8], word: Range<usize>) -> bool {
     let hex = [&b"0x"[..], b"0X", b"x", b"X"].iter().find_map(|prefix| base64.strip_prefix(*prefix));
     let hex = hex.unwrap_or(base64);
     if hex.iter().all(u8::is_ascii_hexdigit) && (hex.len() == HEX_LEN || hex.len() >= SHORTEST && !is_named) {
+        return true;
+    }
+    // A key exactly, whatever it is joined to.
+    let is_hex_key = |part: &[u8]| part.len() == HEX_LEN && part.iter().all(u8::is_ascii_hexdigit);
+    if base64.split(|byte| *byte == b'/').any(is_hex_key)
+        || base64.len() == BASE64_LEN && text.get(word.end) == Some(&b'=')
+    {
         return true;
     }
     !is_named
@@ -131,6 +141,10 @@ mod tests {
             }
         }
         assert_eq!(found(&format!("/srv/a-{HEX}.penc")), [HEX]);
+        assert_eq!(found(&format!("keyid.{BASE64}")), [BASE64]);
+        for path in [format!("vault/{HEX}"), format!("/vault/{HEX}/x")] {
+            assert_eq!(found(&format!("'{path}'")), [path]);
+        }
     }
 
     #[test]

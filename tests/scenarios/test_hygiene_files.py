@@ -119,6 +119,31 @@ class FileKeys(Attempts, Scenario):
         self.assertIn("export_encrypted", kept, "the statements were tracked at all")
         self.assert_nowhere("pg_stat_statements", self.showing(kept))
 
+    def test_when_statistics_are_lost(self):
+        """By a reset, or for lack of room, while a statement runs: pg_stat_statements then takes its text as it is."""
+        reset, key = "pg_stat_statements_reset()", new_key()
+        export = f"prism_crypt.export_encrypted('clients', '{self.directory}/lost-%s.penc', '{key}')"
+        with Connection(self.cluster, db=self.db) as conn, Connection(self.cluster, db=self.db) as other:
+            def prepared():
+                conn.prepare("lost", f"SELECT {export % 2}")
+                other.execute(f"SELECT {reset}")
+                conn.execute_prepared("lost")
+
+            def called_again():
+                call = export % "' || n || '"
+                conn.execute(f"CREATE FUNCTION pg_temp.lost(n text) RETURNS jsonb LANGUAGE plpgsql AS $body$BEGIN RETURN {call}; END$body$")
+                conn.execute("SELECT pg_temp.lost('3')")
+                other.execute(f"SELECT {reset}")
+                conn.execute("SELECT pg_temp.lost('4')")
+
+            for name, attempt in {"reset by itself": lambda: conn.execute(f"SELECT {reset}, {export % 1}"), "prepared": prepared, "called again": called_again,
+                                  "the master key": lambda: conn.execute(f"SELECT {reset}, set_config('prism_crypt.master_key', '{key}', false) IS NULL AS export_encrypted")}.items():
+                with self.subTest(name):
+                    attempt()
+                    kept = other.execute("SELECT coalesce(string_agg(query, ';'), '') FROM pg_stat_statements")[0][0]
+                    self.assertTrue("export_encrypted" in kept, "it was not tracked")
+                    self.assertFalse(key in kept, "the key is kept")
+
     def test_the_rest_is_logged(self):
         log = re.sub(r"\n\t", "\n", self.log())
         for name, attempt in self.attempts():

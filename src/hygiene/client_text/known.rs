@@ -169,8 +169,8 @@ impl Client {
 
     /// Blanks what may be the key of a file anywhere in the text, which does not name the function that something of it has called.
     pub fn blank_likely_keys(&mut self) -> Result<(), TryReserveError> {
-        let Some(mut known) = self.known.filter(|known| !known.mentions.file_call) else { return Ok(()) };
-        // SAFETY: the text has this length, and stays valid while it is known.
+        let Some(mut known) = self.look()?.filter(|known| !known.mentions.file_call) else { return Ok(()) };
+        // SAFETY: the text has this length; it was just looked at, so it is valid.
         let whole = unsafe { std::slice::from_raw_parts(known.text.cast::<u8>(), known.length) };
         let view = View::of(whole);
         self.change(&mut known, |target, _| {

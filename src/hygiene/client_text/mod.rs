@@ -58,6 +58,11 @@ pub fn blank_likely_keys() -> bool {
     CLIENT.with(|client| client.try_borrow_mut().is_ok_and(|mut client| client.blank_likely_keys().is_ok()))
 }
 
+/// Whether the client's message has given a key to the setting, or to a file.
+pub fn has_key() -> bool {
+    CLIENT.with(|client| client.try_borrow().is_ok_and(|client| !client.tried.is_empty()))
+}
+
 /// Notes a value that the key setting, or a file, is about to be given and may refuse, so that nothing shows it in this client
 /// message.
 pub fn note_key(value: &[u8]) {

@@ -7,6 +7,7 @@
 use super::lexer::{Dialect, Kind, Lexer, Token};
 use super::likely_key;
 use super::view::View;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// The functions, and which of their arguments is the key, from 1. `_export_rows` and those after it are what the others call.
@@ -112,11 +113,11 @@ pub fn statement(
 }
 
 /// The name that a token is.
-fn name(view: &View<'_>, token: Token) -> Option<Vec<u8>> {
+fn name<'a>(view: &'a View<'_>, token: Token) -> Option<Cow<'a, [u8]>> {
     match token.kind {
-        Kind::Word => Some(view.bytes()[token.start..token.end].to_vec()),
+        Kind::Word => Some(Cow::Borrowed(&view.bytes()[token.start..token.end])),
         Kind::Quoted { quote, open, close } if quote.is_identifier() => {
-            Some(view.quoted(quote, open, close).bytes().to_vec())
+            Some(Cow::Owned(view.quoted(quote, open, close).bytes().to_vec()))
         }
         _ => None,
     }
