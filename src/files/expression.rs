@@ -200,7 +200,7 @@ unsafe fn is_star(node: *mut pg_sys::Node) -> bool {
 #[allow(clippy::type_complexity, reason = "pgrx reads it as it is written")]
 fn _type_of(
     text: Text<'_>,
-) -> SqlResult<TableIterator<'static, (name!(type_oid, pg_sys::Oid), name!(modifier, i32))>> {
+) -> Result<TableIterator<'static, (name!(type_oid, pg_sys::Oid), name!(modifier, i32))>, ErrorReport> {
     let text = terminated(text)?;
     let (mut kind, mut modifier) = (pg_sys::InvalidOid, -1);
     // SAFETY: a terminated text; raises an error if it names no type.
