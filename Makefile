@@ -64,12 +64,10 @@ $(LAYERS:%=test-%): test-%:
 	@tools/setup tests
 	@tools/test $*
 
-fuzz: SECONDS ?= 60
 fuzz: ## give the formats random bytes, for SECONDS=60 each (a nightly compiler)
 	@tools/setup
 	@tools/cargo-layer fuzz
 
-fuzz-sql: SECONDS ?= 600
 fuzz-sql: ## ask a private server random queries for SECONDS=600, with a seed that it prints (SEED=… repeats one)
 	@tools/setup tests
 	@tools/install
