@@ -146,8 +146,7 @@ unsafe extern "C-unwind" fn without_keys(query: *mut pg_sys::QueryDesc) -> *cons
         if text.is_null() || plan.is_null() {
             return text;
         }
-        let blanked = client_text::blanked(text, (*plan).stmt_location, (*plan).stmt_len, false);
-        if blanked.is_null() { text } else { blanked }
+        client_text::without_keys(text, (*plan).stmt_location, (*plan).stmt_len, false)
     }
 }
 

@@ -70,8 +70,7 @@ unsafe extern "C-unwind" fn without_keys(query: *mut pg_sys::Query, text: *const
         if text.is_null() || counts.is_null() || CStr::from_ptr(counts) != c"on" {
             return text;
         }
-        let blanked = client_text::blanked(text, (*query).stmt_location, (*query).stmt_len, false);
-        if blanked.is_null() { text } else { blanked }
+        client_text::without_keys(text, (*query).stmt_location, (*query).stmt_len, false)
     }
 }
 

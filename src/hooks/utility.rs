@@ -128,14 +128,14 @@ unsafe extern "C-unwind" fn before(statement: *mut pg_sys::PlannedStmt, text: *c
     unsafe {
         let (node, location, length) =
             ((*statement).utilityStmt, (*statement).stmt_location, (*statement).stmt_len);
-        let blanked = client_text::blanked(text, location, length, key_statement::is_named_by(node));
+        // Extensions called after this one, such as pg_stat_statements, keep the text that they are given.
+        let text = client_text::without_keys(text, location, length, key_statement::is_named_by(node));
         readiness::before_utility(node);
         if let Err(error) = deferral::check(node) {
             error.raise();
         }
         Before {
-            // Extensions called after this one, such as pg_stat_statements, keep the text that they are given.
-            text: if blanked.is_null() { text } else { blanked },
+            text,
             copies: copy_statement::is_into_encrypted_column(node),
             indexes: index_warning::before(node),
             definition: if is_definition(node) { node } else { null_mut() },

@@ -2,7 +2,7 @@
 //! each of their messages, so it is read only once.
 //!
 //! PostgreSQL logs this text, `debug_query_string`, as the statement of a message, and gives it to parallel workers. If it holds
-//! a key, `debug_query_string` is set to a copy of the same length with the key blanked. [`blanked`] gives that copy to
+//! a key, `debug_query_string` is set to a copy of the same length with the key blanked. [`without_keys`] gives that copy to
 //! extensions that receive the text of a statement, and [`look`] to whatever searches a message for keys. `known` holds what is
 //! known of a text, and `prepared` looks at the prepared statements that it executes.
 
@@ -90,7 +90,7 @@ pub fn note_key(value: &[u8]) {
 /// # Safety
 /// `text` is a terminated string. The statement is `length` bytes of it, from `location` on; a zero length means the rest of it,
 /// a negative location all of it. `is_named` tells whether the statement is known to set a key.
-pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named: bool) -> *const c_char {
+unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named: bool) -> *const c_char {
     // SAFETY: as promised by the caller.
     let part = unsafe { part(text, location, length) };
     let known = CLIENT.with_borrow_mut(|client| {
@@ -124,6 +124,16 @@ pub unsafe fn blanked(text: *const c_char, location: i32, length: i32, is_named:
         }
         copy
     }
+}
+
+/// The same, or the text itself if it has no keys: for extensions that keep the text that they are given, as pg_stat_statements does.
+///
+/// # Safety
+/// As for [`blanked`].
+pub unsafe fn without_keys(text: *const c_char, location: i32, length: i32, is_named: bool) -> *const c_char {
+    // SAFETY: as promised by the caller.
+    let blanked = unsafe { blanked(text, location, length, is_named) };
+    if blanked.is_null() { text } else { blanked }
 }
 
 /// A statement's own part of a text.
